@@ -1,0 +1,89 @@
+# Everything is set up by the first target that needs it: a virtual environment in .venv, with uv in it, the
+# locked Python packages, Node from PATH or from its wheel, and the locked chain tools.
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/uv
+MEMBERS := shared services/hub services/storage services/vault services/trainer client
+EDITABLE := $(addprefix -e ,$(MEMBERS))
+PROJECTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
+SOURCES := shared services client tests benchmarks contracts/tools
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export UV_PROJECT_ENVIRONMENT := .venv
+
+.PHONY: help demo test lint format bench contracts contracts-check lock setup clean
+.DEFAULT_GOAL := help
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+demo: .venv/.run node_modules/.ready ## Set up, and run every paper's flow on this machine
+	@$(BIN)/agorai demo $(DEMO)
+
+setup: .venv/.dev node_modules/.ready ## Set up everything for development
+
+test: setup ## Set up, and run every test
+	@cd contracts && FORGE_SNAPSHOT_CHECK=true tools/foundry forge test --isolate
+	@$(BIN)/pytest $(PYTEST)
+
+lint: setup ## Check style, types, the arrows between packages, and the contracts' style
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy $(SOURCES)
+	@$(BIN)/lint-imports
+	@cd contracts && tools/foundry forge fmt --check && tools/foundry forge lint --deny warnings
+
+format: setup ## Bring everything into style
+	@$(BIN)/ruff check --fix-only -q . && $(BIN)/ruff format -q .
+	@cd contracts && tools/foundry forge fmt
+
+bench: setup ## Measure, beside peers, and print one JSON object for each benchmark
+	@for file in benchmarks/[a-z]*.py; do name=$$(basename $$file .py); \
+	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+contracts: setup ## Build the contracts and write ABI, bytecode and Python bindings anew
+	@$(BIN)/python contracts/tools/bindings.py
+	@cd contracts && tools/foundry forge test --isolate
+
+contracts-check: setup ## Prove that the checked-in ABI, bytecode and bindings match the source
+	@$(BIN)/python contracts/tools/bindings.py --check
+
+lock: $(UV) ## Resolve the Python dependencies anew; the exports carry hashes and no addresses
+	@$(UV) lock --upgrade
+	@$(MAKE) --no-print-directory export
+
+export: $(UV)
+	@$(UV) export -q --frozen --no-header --no-emit-workspace --all-packages --no-dev -o requirements.lock
+	@$(UV) export -q --frozen --no-header --no-emit-workspace --all-packages --all-groups --all-extras -o requirements-dev.lock
+
+clean: ## Remove everything that was set up or built
+	@rm -rf .venv node_modules contracts/out contracts/cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(UV): requirements-uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Agorai needs CPython 3.11 or newer, this is " \
+	  + sys.version.split()[0] + ": name another with make PYTHON=...")'
+	@echo "setting up .venv"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	@touch $@
+
+.venv/.run: requirements.lock $(PROJECTS) | $(UV)
+	@echo "installing the Python packages"
+	@$(UV) pip install -q --require-hashes -r requirements.lock
+	@$(UV) pip install -q --no-deps $(EDITABLE)
+	@touch $@
+
+.venv/.dev: requirements-dev.lock $(PROJECTS) | $(UV)
+	@echo "installing the Python packages, with those for development"
+	@$(UV) pip install -q --require-hashes -r requirements-dev.lock
+	@$(UV) pip install -q --no-deps $(EDITABLE)
+	@touch $@ .venv/.run
+
+# Node 20 or newer with npm from PATH, else from its wheel.
+node_modules/.ready: package-lock.json .npmrc requirements-node.lock | $(UV)
+	@if ! node -e 'process.exit(process.versions.node.split(".")[0] < 20)' 2>/dev/null || ! npm --version >/dev/null 2>&1; then \
+	  echo "installing Node"; $(UV) pip install -q --require-hashes -r requirements-node.lock; fi
+	@echo "installing the chain tools"
+	@npm ci --silent
+	@touch $@

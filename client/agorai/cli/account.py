@@ -1,0 +1,98 @@
+"""`agorai account`: the node's account."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from agorai.cli.output import HOME, JSON, emit, run, table, with_client
+from agorai.cli.passphrase import ask_passphrase
+from agorai.client import Client
+from agorai.devchain import TOKEN
+from agorai.home import Home
+from agorai_shared.types import Wei
+from agorai_vault import keys as key_files
+
+app = typer.Typer(help="Make, show and empty the node's account.", no_args_is_help=True)
+
+
+@app.command()
+def create(home: Path = HOME, as_json: bool = JSON) -> None:
+    """Make the account and its encryption key, kept encrypted under a passphrase."""
+
+    async def work() -> str:
+        folder = Home(home).vault
+        if key_files.exist(folder):
+            raise key_files.AccountExistsError(folder)
+        return key_files.create(folder, ask_passphrase(new=True)).address
+
+    address = run(work, as_json)
+    emit({"address": address}, as_json, lambda: f"Account [bold]{address}[/] made in {Home(home).vault}.")
+
+
+@app.command()
+def show(home: Path = HOME, as_json: bool = JSON) -> None:
+    """Show the account and what it has; its address alone while no node runs."""
+    place = Home(home)
+
+    async def offline() -> str:
+        return key_files.address_of(place.vault)
+
+    if not place.node_file.exists():
+        address = run(offline, as_json)
+        emit({"address": address}, as_json, lambda: f"Account [bold]{address}[/]; no node runs.")
+        return
+
+    async def work(client: Client) -> dict[str, object]:
+        found = await client.balances()
+        return {
+            "address": client.address,
+            "name": client.info.name,
+            "token": found.symbol,
+            "balance": found.tokens / TOKEN,
+            "credit": found.credit / TOKEN,
+            "coin": found.coin / 10**18,
+        }
+
+    found = with_client(home, as_json, work)
+
+    def human() -> object:
+        shown = table("Account", "Name", f">{found['token']}", ">to withdraw", ">coin for fees")
+        cells = (found["address"], found["name"], found["balance"], found["credit"], found["coin"])
+        shown.add_row(*(f"{cell:,.4g}" if isinstance(cell, float) else str(cell) for cell in cells))
+        return shown
+
+    emit(found, as_json, human)
+
+
+@app.command()
+def withdraw(home: Path = HOME, as_json: bool = JSON) -> None:
+    """Take the credit that sales and refunds brought."""
+
+    async def work(client: Client) -> tuple[float, str]:
+        taken = await client.withdraw()
+        return taken / TOKEN, (await client.balances()).symbol
+
+    taken, symbol = with_client(home, as_json, work)
+    emit(
+        {"withdrawn": taken, "token": symbol},
+        as_json,
+        lambda: f"Took {taken:g} {symbol}." if taken else "There is no credit to take.",
+    )
+
+
+@app.command()
+def send(
+    to: str = typer.Argument(help="The account that gets the tokens."),
+    amount: float = typer.Argument(help="How many tokens.", min=0),
+    home: Path = HOME,
+    as_json: bool = JSON,
+) -> None:
+    """Send tokens to another account."""
+
+    async def work(client: Client) -> str:
+        return await client.send_tokens(to, Wei(round(amount * TOKEN)))
+
+    transaction = with_client(home, as_json, work)
+    emit({"transaction": transaction}, as_json, lambda: f"Sent {amount:g} to {to} ({transaction}).")

@@ -1,0 +1,32 @@
+"""The command's verbs, put together."""
+
+from __future__ import annotations
+
+import typer
+
+from agorai.cli import account, market, node
+from agorai.cli.demo import demo
+
+app = typer.Typer(
+    name="agorai",
+    help="A marketplace for machine-learning data and models in which nobody has to be trusted.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+)
+app.command("up")(node.up)
+app.command("status")(node.status)
+app.command("events")(node.events)
+app.add_typer(account.app, name="account")
+app.add_typer(market.publish, name="publish")
+app.command("buy")(market.buy)
+app.command("train")(market.train)
+app.command("invoke")(market.invoke)
+app.command("versions")(market.versions)
+app.command("withdraw-offer")(market.withdraw_offer)
+app.add_typer(demo, name="demo")
+
+
+def main() -> None:
+    """Run the command."""
+    app()

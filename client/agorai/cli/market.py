@@ -1,0 +1,301 @@
+"""`agorai publish`, `buy`, `train`, `invoke` and `versions`: what a participant does on the market."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from agorai import files
+from agorai.cli.output import HOME, JSON, emit, progress, table, with_client
+from agorai.client import Client
+from agorai.devchain import TOKEN
+from agorai_shared.types import ResourceId, Wei
+from agorai_trainer.messages import Offer
+
+publish = typer.Typer(help="Seal a data set or a model and offer it on the market.", no_args_is_help=True)
+
+FILE = typer.Argument(help="The file.", exists=True, dir_okay=False, readable=True)
+NAME = typer.Option(None, help="Its name on the market; by default the file's.")
+PRICE = typer.Option(0.0, min=0, help="In tokens; 0 is free.")
+DESCRIPTION = typer.Option("", help="What it is.")
+LICENSE = typer.Option("", help="Under which terms it may be used.")
+PREVIOUS = typer.Option(0, min=0, help="The resource that this is a new version of.")
+DAYS = typer.Option(0.0, min=0, help="How long a right of use lasts, in days; 0 never ends.")
+USES = typer.Option(0, min=0, help="How many uses one payment buys; 0 is unlimited.")
+WINDOW = typer.Option(86_400, min=60, help="Seconds in which you deliver, or the payer has the money back.")
+ONLY_ALLOWED = typer.Option(False, "--restricted", help="Sold only to accounts that you allow.")
+
+
+def _offer(
+    name: str, price: float, description: str, licence: str, previous: int, days: float, uses: int,
+    window: int, restricted: bool,
+) -> Offer:  # fmt: skip
+    return Offer(
+        name=name,
+        description=description,
+        license=licence,
+        price=round(price * TOKEN),
+        previous=previous,
+        duration=round(days * 86_400),
+        uses=uses,
+        window=window,
+        restricted=restricted,
+    )
+
+
+@publish.command("data")
+def publish_data(
+    file: Path = FILE,
+    target: str | None = typer.Option(None, help="The column that models are to predict."),
+    name: str | None = NAME,
+    price: float = PRICE,
+    description: str = DESCRIPTION,
+    licence: str = LICENSE,
+    previous: int = PREVIOUS,
+    days: float = DAYS,
+    uses: int = USES,
+    window: int = WINDOW,
+    restricted: bool = ONLY_ALLOWED,
+    home: Path = HOME,
+    as_json: bool = JSON,
+) -> None:
+    """Offer a data set: a CSV or Parquet file with a row of names on top."""
+    offer = _offer(name or file.stem, price, description, licence, previous, days, uses, window, restricted)
+
+    async def work(client: Client) -> ResourceId:
+        with progress(as_json) as tell:
+            tell("checking the table")
+            content, metadata = files.read_table(file, offer, target)
+            tell("sealing and registering")
+            return await client.publish(content, metadata, offer)
+
+    _published(with_client(home, as_json, work), offer, "data", as_json)
+
+
+@publish.command("model")
+def publish_model(
+    file: Path = FILE,
+    schema: Path = typer.Option(
+        ..., exists=True, dir_okay=False, help="JSON: features, target, and classes of a classification."
+    ),
+    name: str | None = NAME,
+    price: float = PRICE,
+    description: str = DESCRIPTION,
+    licence: str = LICENSE,
+    previous: int = PREVIOUS,
+    days: float = DAYS,
+    uses: int = USES,
+    window: int = WINDOW,
+    restricted: bool = ONLY_ALLOWED,
+    home: Path = HOME,
+    as_json: bool = JSON,
+) -> None:
+    """Offer a model file of your own: safetensors, skops, ONNX, LightGBM text, XGBoost JSON, HDF5 ..."""
+    offer = _offer(name or file.stem, price, description, licence, previous, days, uses, window, restricted)
+
+    async def work(client: Client) -> ResourceId:
+        with progress(as_json) as tell:
+            tell("checking the model")
+            content, metadata = files.read_model(file, offer, schema)
+            tell("sealing and registering")
+            return await client.publish(content, metadata, offer)
+
+    _published(with_client(home, as_json, work), offer, "model", as_json)
+
+
+def _published(resource: int, offer: Offer, kind: str, as_json: bool) -> None:
+    emit(
+        {"resource": resource, "kind": kind, "name": offer.name, "price": offer.price / TOKEN},
+        as_json,
+        lambda: (
+            f"[bold green]✓[/] Resource [bold]{resource}[/] ({kind} “{offer.name}”) is on the market at "
+            f"{offer.price / TOKEN:g}."
+        ),
+    )
+
+
+RESOURCE = typer.Argument(help="The resource's id.", min=1)
+MOST = typer.Option(None, "--max-price", min=0, help="Pay no more than this, in tokens.")
+
+
+def buy(
+    resource: int = RESOURCE, max_price: float | None = MOST, home: Path = HOME, as_json: bool = JSON
+) -> None:
+    """Pay for a resource and wait for its grant."""
+
+    async def work(client: Client) -> dict[str, Any]:
+        with progress(as_json) as tell:
+            bought = await client.buy(resource, max_price=_wei(max_price), on_stage=tell)
+        return {
+            "invocation": bought.invocation,
+            "resource": bought.resource,
+            "price": bought.price / TOKEN,
+            "expires_at": bought.expires_at or None,
+            "transaction": bought.transaction,
+        }
+
+    found = with_client(home, as_json, work)
+    emit(
+        found,
+        as_json,
+        lambda: (
+            f"[bold green]✓[/] Invocation [bold]{found['invocation']}[/] gives the right to resource "
+            f"{resource} for {found['price']:g}."
+        ),
+    )
+
+
+def _wei(tokens: float | None) -> Wei | None:
+    return None if tokens is None else Wei(round(tokens * TOKEN))
+
+
+INVOCATION = typer.Option(None, min=1, help="A right bought before; by default one is bought now.")
+
+
+def train(
+    resource: int = typer.Argument(help="The data set's id.", min=1),
+    task: Path = typer.Option(
+        ..., exists=True, dir_okay=False, help="The training task, JSON or TOML (see the trainer's guide)."
+    ),
+    name: str = typer.Option(..., help="The model's name on the market."),
+    invocation: int | None = INVOCATION,
+    max_price: float | None = MOST,
+    price: float = PRICE,
+    description: str = DESCRIPTION,
+    licence: str = LICENSE,
+    previous: int = PREVIOUS,
+    days: float = DAYS,
+    uses: int = USES,
+    window: int = WINDOW,
+    restricted: bool = ONLY_ALLOWED,
+    home: Path = HOME,
+    as_json: bool = JSON,
+) -> None:
+    """Pay for a data set, train on it in memory, and offer the sealed model."""
+    offer = _offer(name, price, description, licence, previous, days, uses, window, restricted)
+
+    async def work(client: Client) -> dict[str, Any]:
+        declared = files.read_task(task)
+        with progress(as_json) as tell:
+            right = (
+                invocation
+                or (await client.buy(resource, max_price=_wei(max_price), on_stage=tell)).invocation
+            )
+            status = await client.train(right, declared, offer, on_stage=tell)
+        metrics = status.metrics
+        return {
+            "resource": status.resource,
+            "invocation": right,
+            "accuracy": metrics.accuracy if metrics else None,
+            "test_rows": metrics.n_test if metrics else None,
+            "cid": status.sealed,
+        }
+
+    found = with_client(home, as_json, work)
+
+    def human() -> str:
+        score = "undefined" if found["accuracy"] is None else f"{found['accuracy']:.2%}"
+        return (
+            f"[bold green]✓[/] Model [bold]{found['resource']}[/] “{name}”: accuracy {score} on "
+            f"{found['test_rows']} rows held back. It is sealed in your store and on the market."
+        )
+
+    emit(found, as_json, human)
+
+
+def invoke(
+    resource: int = typer.Argument(help="The model's id.", min=1),
+    file: Path = typer.Argument(help="A CSV or Parquet file with the model's features.", exists=True),
+    invocation: int | None = INVOCATION,
+    max_price: float | None = MOST,
+    output: Path | None = typer.Option(None, help="Write the predictions here, as CSV."),
+    home: Path = HOME,
+    as_json: bool = JSON,
+) -> None:
+    """Pay for a model, load it in memory and predict on a file of your own, which stays here."""
+
+    async def work(client: Client) -> dict[str, Any]:
+        with progress(as_json) as tell:
+            right = (
+                invocation
+                or (await client.buy(resource, max_price=_wei(max_price), on_stage=tell)).invocation
+            )
+            predictions = await client.predict(right, file.read_bytes(), on_stage=tell)
+            listing = await client.listing(resource)
+        return {
+            "resource": resource,
+            "invocation": right,
+            "target": listing.metadata.target,
+            "predictions": predictions,
+        }
+
+    found = with_client(home, as_json, work)
+    if output is not None:
+        with output.open("w", newline="") as stream:
+            _write_csv(stream, found)
+    if as_json or output is not None:
+        emit(found, as_json, lambda: f"[bold green]✓[/] {len(found['predictions'])} predictions in {output}.")
+    else:
+        _write_csv(sys.stdout, found)
+
+
+def _write_csv(stream: Any, found: dict[str, Any]) -> None:
+    writer = csv.writer(stream)
+    writer.writerow([found["target"]])
+    writer.writerows([value] for value in found["predictions"])
+
+
+def versions(resource: int = RESOURCE, home: Path = HOME, as_json: bool = JSON) -> None:
+    """Show a resource and every version before it, newest first."""
+
+    async def work(client: Client) -> list[dict[str, Any]]:
+        return [
+            {
+                "resource": version.id,
+                "previous": version.resource.previous or None,
+                "kind": version.metadata.kind,
+                "name": version.metadata.name,
+                "price": version.resource.price / TOKEN,
+                "accuracy": version.metadata.evaluation.accuracy if version.metadata.evaluation else None,
+                "registered_at": version.resource.registered_at,
+                "withdrawn": version.resource.withdrawn,
+                "owner": version.resource.owner,
+            }
+            for version in await client.versions(resource)
+        ]
+
+    found = with_client(home, as_json, work)
+
+    def human() -> object:
+        shown = table(
+            ">Resource", "Name", "Kind", ">Price", ">Accuracy", "State", title="Versions, newest first"
+        )
+        for version in found:
+            score = "" if version["accuracy"] is None else f"{version['accuracy']:.2%}"
+            state = "withdrawn" if version["withdrawn"] else "on the market"
+            shown.add_row(
+                str(version["resource"]),
+                version["name"],
+                version["kind"],
+                f"{version['price']:g}",
+                score,
+                state,
+            )
+        return shown
+
+    emit(found, as_json, human)
+
+
+def withdraw_offer(resource: int = RESOURCE, home: Path = HOME, as_json: bool = JSON) -> None:
+    """Take a resource of yours off the market, for good."""
+
+    async def work(client: Client) -> str:
+        await client.market.resource(resource)
+        return await client.transact(client.market.registry.withdraw(ResourceId(resource)))
+
+    transaction = with_client(home, as_json, work)
+    emit({"transaction": transaction}, as_json, lambda: f"Resource {resource} is off the market.")

@@ -1,0 +1,181 @@
+"""`agorai up`, `status` and `events`: running a node and looking at it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import aiohttp
+import typer
+
+from agorai import node, platform
+from agorai.cli.output import HOME, JSON, emit, err, out, run, table, with_client
+from agorai.cli.passphrase import ask_passphrase
+from agorai.client import Client
+from agorai.devchain import TOKEN
+from agorai.home import Home, NodeFile
+from agorai.node import Place
+from agorai.platform import ChainChoice, Platform
+from agorai_shared.service import until_signalled
+from agorai_vault import keys as key_files
+
+START_TOKENS = 100
+"""What a new account on the embedded chain begins with, as tommy does in the paper."""
+
+
+def up(
+    home: Path = HOME,
+    name: str = typer.Option("me", help="How the node calls itself on the market."),
+    port: int | None = typer.Option(None, help="HTTP port; by default the last one, or a free one."),
+    join: Path | None = typer.Option(
+        None, help="Home of a node on this machine whose bus and chain this one shares."
+    ),
+    rpc: str | None = typer.Option(None, help="RPC URL of a chain; by default one is embedded."),
+    deployment: Path | None = typer.Option(None, help="Addresses of the marketplace on that chain."),
+    confirmations: int | None = typer.Option(
+        None, min=0, help="Blocks on top that make a block final; by default the chain's own word."
+    ),
+    block_time: float | None = typer.Option(
+        None, min=0.05, help="Seconds between the embedded chain's blocks; by default on arrival."
+    ),
+    as_json: bool = JSON,
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Show the services' logs."),
+) -> None:
+    """Run a node on this machine: bus, chain, hub, storage, vault and trainer, until Ctrl-C."""
+    started = time.monotonic()
+    place = Home(home)
+    choice = ChainChoice(rpc, deployment, confirmations, block_time)
+
+    async def work() -> None:
+        known = key_files.exist(place.vault)
+        passphrase = ask_passphrase(new=not known)
+        opening = asyncio.create_task(asyncio.to_thread(node.open_keys, place, passphrase))
+        async with AsyncExitStack() as stack:
+            if join is None:
+                shared = await stack.enter_async_context(platform.running(place, choice))
+            else:
+                shared = Platform(Home(join), Home(join).running_platform())
+            keys = await opening
+            if not known:
+                await shared.fund(keys.address, START_TOKENS * TOKEN)
+            info = shared.info
+            where = Place(
+                info.bus_url,
+                shared.add_node(keys.address),
+                info.rpc_url,
+                info.confirmations,
+                info.deployment,
+            )
+            running = await stack.enter_async_context(
+                node.running(place, name, keys, passphrase, where, port=port)
+            )
+            _announce(running.info, place, time.monotonic() - started, as_json)
+            await until_signalled()
+            if not as_json:
+                err.print("Stopping …")
+
+    run(work, as_json, log_level="INFO" if verbose else "WARNING")
+
+
+def _announce(info: NodeFile, place: Home, seconds: float, as_json: bool) -> None:
+    def human() -> None:
+        out.print(f"[bold green]●[/] Node [bold]{info.name}[/] is up after {seconds:.1f} s.")
+        shown = table("", "")
+        shown.show_header = False
+        for row in (
+            ("account", info.address),
+            ("home", str(place.path)),
+            ("chain", info.rpc_url),
+            ("bus", info.bus_url),
+            ("node", f"{info.url}  (/health/ready, /metrics, /asyncapi.json, /ipfs/<cid>)"),
+        ):
+            shown.add_row(*row)
+        out.print(shown)
+        flag = "" if place.path == Home(Path("~/.agorai")).path else f"AGORAI_HOME={place.path} "
+        out.print(f"In another terminal: [bold]{flag}agorai status[/]. Ctrl-C stops it.")
+
+    value = {"name": info.name, "address": info.address, "url": info.url, "seconds": round(seconds, 3)}
+    emit(value, as_json, human)
+
+
+def status(home: Path = HOME, as_json: bool = JSON) -> None:
+    """Say whether the node is well, and if not, what to do."""
+
+    async def work(client: Client) -> dict[str, object]:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{client.info.url}/health/ready") as answer,
+        ):
+            health = await answer.json()
+        balances, trainer, vault = await asyncio.gather(
+            client.balances(), client.trainer_status(), client.vault.status()
+        )
+        head, final = await asyncio.gather(client.chain.head(), client.chain.final())
+        return {
+            "ready": health["status"] == "ready",
+            "failing": health["failing"],
+            "name": client.info.name,
+            "address": client.address,
+            "url": client.info.url,
+            "head": head.number,
+            "final": final.number,
+            "balance": balances.tokens / TOKEN,
+            "credit": balances.credit / TOKEN,
+            "coin": balances.coin / 10**18,
+            "token": balances.symbol,
+            "pending_transactions": vault.pending_transactions,
+            "open_jobs": trainer.open_jobs,
+            "isolation": trainer.isolation,
+        }
+
+    found = with_client(home, as_json, work)
+
+    def human() -> object:
+        mark = "[bold green]● ready[/]" if found["ready"] else "[bold red]● not ready[/]"
+        out.print(f"{mark}  {found['name']}  {found['address']}")
+        for check, message in found["failing"].items():  # type: ignore[attr-defined]
+            out.print(f"  [red]{check}[/]: {message}")
+        shown = table("", "")
+        shown.show_header = False
+        shown.add_row("chain", f"head {found['head']}, final {found['final']}")
+        shown.add_row(
+            "account",
+            f"{found['balance']:g} {found['token']}, {found['credit']:g} to withdraw, "
+            f"{found['coin']:.4g} coin for fees",
+        )
+        shown.add_row("transactions", f"{found['pending_transactions']} on their way")
+        shown.add_row("jobs", f"{found['open_jobs']} open")
+        shown.add_row("sandbox", ", ".join(f"{k}: {v}" for k, v in found["isolation"].items()))  # type: ignore[attr-defined]
+        return shown
+
+    emit(found, as_json, human)
+    if not found["ready"]:
+        raise typer.Exit(1)
+
+
+def events(
+    contract: str = typer.Option("*", help="Only of this contract."),
+    event: str = typer.Option("*", help="Only of this name."),
+    key: str = typer.Option("*", help="Only with this key: an item's id or an account."),
+    follow: bool = typer.Option(False, "--follow", "-f", help="Go on with those that come."),
+    home: Path = HOME,
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object for each event."),
+) -> None:
+    """Show what happened on the chain, as the hub put it on the bus."""
+
+    async def work(client: Client) -> None:
+        async for found in client.events(contract=contract, event=event, key=key, follow=follow):
+            if as_json:
+                sys.stdout.write(found.to_json().decode() + "\n")
+                sys.stdout.flush()
+                continue
+            args = ", ".join(f"{name}={value}" for name, value in found.args.items())
+            out.print(
+                f"[dim]{found.block_number:>7}[/] [bold]{found.contract}.{found.event}[/] {args}",
+                highlight=False,
+            )
+
+    with_client(home, as_json, work)

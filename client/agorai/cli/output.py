@@ -1,0 +1,103 @@
+"""How the command speaks: progress and errors on standard error, results on standard output, JSON on request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from agorai.client import Client
+from agorai.home import DEFAULT_HOME, Home
+from agorai_shared import logging
+from agorai_shared.errors import AgoraiError
+
+T = TypeVar("T")
+
+out = Console()
+err = Console(stderr=True)
+
+HOME = typer.Option(
+    DEFAULT_HOME, "--home", envvar="AGORAI_HOME", help="The node's folder.", show_default=True
+)
+JSON = typer.Option(False, "--json", help="Print one JSON object and nothing else.")
+
+
+def emit(value: Any, as_json: bool, human: Callable[[], object]) -> None:
+    """Print a result: as one line of JSON, or as `human` shows it."""
+    if as_json:
+        sys.stdout.write(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode() + "\n")
+        sys.stdout.flush()
+    else:
+        shown = human()
+        if shown is not None:
+            out.print(shown)
+
+
+def fail(error: AgoraiError, as_json: bool) -> None:
+    """Print an error with its remedy, and end with status 1."""
+    if as_json:
+        sys.stdout.write(orjson.dumps({"error": error.to_problem()}).decode() + "\n")
+    else:
+        err.print(f"[bold red]Error:[/] {error.message}", highlight=False)
+        if error.remedy:
+            err.print(f"[dim]→[/] {error.remedy}", highlight=False)
+    raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def progress(as_json: bool) -> Iterator[Callable[[str], None]]:
+    """Show what is being done, with the time it takes; gives what to call with each stage."""
+    if as_json:
+        yield lambda _stage: None
+        return
+    if not err.is_terminal:
+        yield lambda stage: err.print(f"… {stage}", highlight=False)
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda stage: bar.update(task, description=stage)
+
+
+def with_client(home: Path, as_json: bool, work: Callable[[Client], Awaitable[T]]) -> T:
+    """Reach the running node, do the work, and turn an error into its message and status 1."""
+
+    async def main() -> T:
+        async with Client.connect(Home(home)) as client:
+            return await work(client)
+
+    return run(main, as_json)
+
+
+def run(work: Callable[[], Awaitable[T]], as_json: bool, *, log_level: str = "ERROR") -> T:
+    """Run asynchronous work with quiet logs."""
+    logging.configure(os.environ.get("AGORAI_LOG_LEVEL", log_level))
+
+    async def main() -> T:
+        return await work()
+
+    try:
+        return asyncio.run(main())
+    except AgoraiError as error:
+        fail(error, as_json)
+        raise AssertionError("fail ends the command") from error
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def table(*headings: str, title: str | None = None) -> Table:
+    """Make a table; a heading that begins with `>` is right-aligned."""
+    made = Table(title=title, header_style="bold")
+    for heading in headings:
+        made.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
+    return made

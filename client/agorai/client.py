@@ -1,0 +1,447 @@
+"""The SDK: one participant's running node, from outside.
+
+    async with Client.connect(Home(Path("~/.agorai"))) as client:
+        purchase = await client.buy(resource=1)
+        job = await client.train(purchase.invocation, task, offer)
+
+Everything a client does it asks of its own node; the keys stay there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar, cast
+
+import aiohttp
+import orjson
+from eth_utils.address import is_address, to_checksum_address
+from nats.aio.client import Client as Bus
+from nats.js.api import ConsumerConfig, DeliverPolicy
+
+from agorai.home import Home, NodeFile
+from agorai_shared import bus, cid
+from agorai_shared.bindings.invocation import Item, Paid, State
+from agorai_shared.bindings.registry import Kind, Registered, Resource, ResourceParams
+from agorai_shared.chain import Chain, Finality
+from agorai_shared.command import Commander
+from agorai_shared.content import ContentStore
+from agorai_shared.contract import Call
+from agorai_shared.deployment import Deployment
+from agorai_shared.documents import Metadata
+from agorai_shared.errors import InputError, RefusedError, UnavailableError
+from agorai_shared.events import ChainEvent, Phase, subject
+from agorai_shared.market import Event, Market
+from agorai_shared.rpc import Rpc
+from agorai_shared.service import inbox_prefix
+from agorai_shared.types import Address, Hash, InvocationId, ResourceId, Wei
+from agorai_shared.vault import TransactionRevertedError, TransactionState, Vault
+from agorai_trainer.messages import (
+    Ask,
+    JobStatus,
+    Offer,
+    PredictJob,
+    Submit,
+    TrainerStatus,
+    TrainJob,
+    Watch,
+)
+from agorai_trainer.tasks import TrainingTask
+
+PERMIT_S = 3600
+EventT = TypeVar("EventT", bound=Event)
+OnStage = Callable[[str], None]
+
+
+class BalanceTooLowError(RefusedError):
+    """The account has fewer tokens than the price."""
+
+    def __init__(self, account: Address, balance: Wei, price: Wei, symbol: str) -> None:
+        super().__init__(
+            f"The price is {price / 10**18:g} {symbol}; {account} has {balance / 10**18:g}.",
+            remedy=f"Get {(price - balance) / 10**18:g} {symbol} more and ask again; nothing was spent.",
+        )
+
+
+class AddressMalformedError(InputError):
+    """What was given as an account is no address."""
+
+    def __init__(self, given: str) -> None:
+        super().__init__(
+            f"{given!r} is no account.",
+            remedy="Give 0x and 40 hex digits, with the right checksum if mixed case.",
+        )
+
+
+class PriceTooHighError(RefusedError):
+    """The price is above what the buyer set."""
+
+    def __init__(self, resource: int, price: Wei, most: Wei) -> None:
+        super().__init__(
+            f"Resource {resource} costs {price / 10**18:g}, more than the {most / 10**18:g} set as the most.",
+            remedy="Raise --max-price, or leave it.",
+        )
+
+
+class NotDeliveredError(UnavailableError):
+    """The owner has not delivered yet."""
+
+    def __init__(self, invocation: int, deadline: int) -> None:
+        left = max(0, deadline - int(time.time()))
+        super().__init__(
+            f"The owner has not delivered invocation {invocation} yet; the window ends in {left} s.",
+            remedy="Wait on; past the window your node has the payment credited back by itself.",
+        )
+
+
+class RefundedError(RefusedError):
+    """The owner never delivered."""
+
+    def __init__(self, invocation: int) -> None:
+        super().__init__(
+            f"The owner did not deliver invocation {invocation} in time; the payment was credited back.",
+            remedy="Take the credit with `agorai account withdraw`.",
+        )
+
+
+class GrantFalseError(RefusedError):
+    """The owner delivered a grant that does not hold."""
+
+    def __init__(self, invocation: int, why: str) -> None:
+        super().__init__(f"The grant of invocation {invocation} is false: {why}")
+
+
+class JobFailedError(InputError):
+    """A job ended with an error, whose code, message and remedy these are."""
+
+    def __init__(self, status: JobStatus) -> None:
+        failure = status.failure
+        super().__init__(
+            failure.message if failure else "The job failed.", remedy=failure.remedy if failure else ""
+        )
+        self.failure_code = failure.code if failure else "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """A right that was paid for and delivered."""
+
+    invocation: InvocationId
+    resource: ResourceId
+    price: Wei
+    expires_at: int
+    transaction: Hash
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A resource with what its owner says of it."""
+
+    id: ResourceId
+    resource: Resource
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Balances:
+    """What an account has, in the smallest units."""
+
+    tokens: Wei
+    credit: Wei
+    coin: Wei
+    symbol: str
+
+
+class Client:
+    """A participant's running node."""
+
+    def __init__(self, info: NodeFile, connection: Bus, rpc: Rpc, session: aiohttp.ClientSession) -> None:
+        self.info = info
+        self.address = info.address
+        self.bus = connection
+        self.deployment = Deployment.load(info.deployment)
+        self.chain = Chain(rpc, Finality(info.confirmations))
+        self.store = ContentStore(info.url, info.token, session)
+        self.market = Market(self.chain, self.deployment, self.store, session)
+        self.commander = Commander(lambda: connection, info.address)
+        self.vault = Vault(self.commander, info.url, info.token, session)
+        self._session = session
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, node: Home | NodeFile) -> AsyncIterator[Self]:
+        """Reach a running node.
+
+        Raises
+        ------
+        NodeNotRunningError, BusUnreachableError
+            If it does not run.
+        """
+        info = node.running_node() if isinstance(node, Home) else node
+        async with AsyncExitStack() as stack:
+            connection = await bus.connect(
+                info.bus_url,
+                user=info.bus_user,
+                password=info.bus_password,
+                name="agorai-client",
+                inbox_prefix=inbox_prefix(info.bus_user),
+            )
+            stack.push_async_callback(connection.close)
+            rpc = await stack.enter_async_context(Rpc(info.rpc_url))
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            yield cls(info, connection, rpc, session)
+
+    # ------------------------------------------------------------------------------------------ publishing
+
+    async def publish(self, content: bytes, metadata: Metadata, offer: Offer) -> ResourceId:
+        """Seal content into this node's store and offer it on the chain; gives its id once that is final."""
+        sealed = await self.vault.put(content)
+        document = cid.digest_of(await self.store.put_document(metadata.to_bytes()))
+        call = self.market.registry.register(
+            ResourceParams(
+                kind=Kind.DATA if metadata.kind == "data" else Kind.MODEL,
+                price=offer.price,
+                previous=offer.previous,
+                duration=offer.duration,
+                uses=offer.uses,
+                window=offer.window,
+                restricted=offer.restricted,
+                metadata=document,
+                commitment=bytes.fromhex(sealed.commitment),
+            )
+        )
+        transaction = await self.transact(call)
+        return (await self.market.emitted(transaction, Registered)).id
+
+    # ---------------------------------------------------------------------------------------------- buying
+
+    async def buy(
+        self, resource: int, *, max_price: Wei | None = None, on_stage: OnStage | None = None
+    ) -> Purchase:
+        """Pay for a resource and wait until its grant is delivered and verified.
+
+        Raises
+        ------
+        ResourceNotFoundError, ContractRevertError
+            If there is none, or it is withdrawn or not sold to this account.
+        BalanceTooLowError, PriceTooHighError
+            If it cannot or shall not be paid; nothing was spent.
+        RefundedError, GrantFalseError
+            If its owner did not keep the bargain.
+        """
+        paid, transaction = await self.pay(resource, max_price=max_price, on_stage=on_stage)
+        item = await self.delivered(paid.id, on_stage=on_stage)
+        return Purchase(paid.id, paid.resource, paid.price, item.expires_at, transaction)
+
+    async def pay(
+        self, resource: int, *, max_price: Wei | None = None, on_stage: OnStage | None = None
+    ) -> tuple[Paid, Hash]:
+        """Pay for a resource; gives once that is final. See `buy` for the errors."""
+        tell = on_stage or _silent
+        tell("reading the terms")
+        await self.market.resource(resource)
+        registry, token = self.market.registry, self.market.token
+        terms, balance = await self.chain.read(
+            registry.quote(ResourceId(resource), self.address), token.balance_of(self.address)
+        )
+        if max_price is not None and terms.price > max_price:
+            raise PriceTooHighError(resource, terms.price, max_price)
+        if balance < terms.price:
+            (symbol,) = await self.chain.read(token.symbol())
+            raise BalanceTooLowError(self.address, balance, terms.price, symbol)
+        tell("paying")
+        invocation = self.market.invocation
+        if terms.price:
+            deadline = int(time.time()) + PERMIT_S
+            permit = await self.vault.permit(terms.price, deadline)
+            call = invocation.pay_with_permit(
+                ResourceId(resource),
+                terms.price,
+                deadline,
+                permit.v,
+                bytes.fromhex(permit.r[2:]),
+                bytes.fromhex(permit.s[2:]),
+            )
+        else:
+            call = invocation.pay(ResourceId(resource), 0)
+        transaction = await self.transact(call)
+        return await self.market.emitted(transaction, Paid), transaction
+
+    async def delivered(self, invocation: int, *, on_stage: OnStage | None = None) -> Item:
+        """Wait until an invocation's grant is delivered and this node's vault has verified it.
+
+        Raises
+        ------
+        RefundedError, GrantFalseError
+            If its owner did not keep the bargain.
+        """
+        tell = on_stage or _silent
+        tell("waiting for the owner to deliver")
+        news = asyncio.Event()
+
+        async def on_event(_message: object) -> None:
+            news.set()
+
+        pattern = subject(Phase.final, self.deployment.chain_id, "Invocation", "*", str(invocation))
+        subscription = await self.bus.subscribe(pattern, cb=on_event)
+        try:
+            while True:
+                (item,) = await self.chain.read(self.market.invocation.item(InvocationId(invocation)))
+                if item.state == State.REFUNDED:
+                    raise RefundedError(invocation)
+                if item.state == State.DELIVERED:
+                    tell("verifying the grant")
+                    grant = await self.vault.grant(invocation)
+                    if grant.refusal:
+                        raise GrantFalseError(invocation, grant.refusal)
+                    if grant.held:
+                        return cast("Item", item)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(news.wait(), 0.05 if item.state == State.DELIVERED else 1.0)
+                news.clear()
+        finally:
+            await subscription.unsubscribe()
+
+    # ------------------------------------------------------------------------------------------------ jobs
+
+    async def train(
+        self, invocation: int, task: TrainingTask, offer: Offer, *, on_stage: OnStage | None = None
+    ) -> JobStatus:
+        """Train on a data set that was bought, and offer the model; gives once that is final.
+
+        Raises
+        ------
+        JobFailedError
+            If the data do not fit the task, a limit was met, or the right has ended.
+        """
+        job = TrainJob(id=secrets.token_hex(16), invocation=invocation, task=task, offer=offer)
+        return await self._done(job, on_stage or _silent)
+
+    async def predict(
+        self, invocation: int, table: bytes, *, on_stage: OnStage | None = None
+    ) -> list[int | float | str]:
+        """Predict on a table of one's own with a model that was bought; the table stays on this node.
+
+        Raises
+        ------
+        JobFailedError
+            If the table does not fit the model, a limit was met, or the right has ended.
+        """
+        sealed = await self.vault.put(table)
+        job = PredictJob(id=secrets.token_hex(16), invocation=invocation, table=sealed.cid)
+        status = await self._done(job, on_stage or _silent)
+        if status.sealed is None:
+            raise JobFailedError(status)
+        result = orjson.loads(await self.vault.own(status.sealed, 1 << 30))
+        return cast("list[int | float | str]", result["predictions"])
+
+    async def _done(self, job: TrainJob | PredictJob, tell: OnStage) -> JobStatus:
+        status = await self.commander.ask("trainer", "submit", Submit(job=job), JobStatus)
+        while not status.ended:
+            tell(status.stage)
+            watch = Watch(id=job.id, after=status.revision)
+            status = await self.commander.ask("trainer", "job", watch, JobStatus)
+        if status.stage == "failed":
+            raise JobFailedError(status)
+        return status
+
+    # --------------------------------------------------------------------------------------------- reading
+
+    async def listing(self, resource: int) -> Listing:
+        """Read a resource and its metadata."""
+        found = await self.market.resource(resource)
+        return Listing(ResourceId(resource), found, await self.market.metadata(found))
+
+    async def versions(self, resource: int) -> list[Listing]:
+        """Walk `previous` from a resource to its first version; newest first."""
+        found: list[Listing] = []
+        while resource:
+            found.append(await self.listing(resource))
+            resource = found[-1].resource.previous
+        return found
+
+    async def balances(self) -> Balances:
+        """Read what the account has, at a final block."""
+        token, invocation = self.market.token, self.market.invocation
+        tokens, credit, symbol = await self.chain.read(
+            token.balance_of(self.address), invocation.credit_of(self.address), token.symbol()
+        )
+        coin = await self.chain.rpc.request("eth_getBalance", self.address, "latest")
+        return Balances(tokens, credit, Wei(int(cast("str", coin), 16)), symbol)
+
+    async def trainer_status(self) -> TrainerStatus:
+        """Ask for the trainer's own state."""
+        return await self.commander.ask("trainer", "status", Ask(), TrainerStatus, 5)
+
+    async def events(
+        self, *, contract: str = "*", event: str = "*", key: str = "*", follow: bool = False
+    ) -> AsyncIterator[ChainEvent]:
+        """Yield final events in chain order, from the first one kept; then, if asked, those that come."""
+        stream = bus.final_stream(self.deployment.chain_id).name or ""
+        js = self.bus.jetstream()
+        pattern = subject(Phase.final, self.deployment.chain_id, contract, event, key)
+        subscription = await js.subscribe(
+            pattern,
+            stream=stream,
+            ordered_consumer=True,
+            config=ConsumerConfig(deliver_policy=DeliverPolicy.ALL),
+        )
+        try:
+            left = (await subscription.consumer_info()).num_pending or 0
+            while follow or left:
+                try:
+                    message = await subscription.next_msg(timeout=5)
+                except TimeoutError:
+                    continue
+                left = message.metadata.num_pending
+                yield ChainEvent.from_json(message.data)
+        finally:
+            await subscription.unsubscribe()
+
+    # --------------------------------------------------------------------------------------------- sending
+
+    async def withdraw(self) -> Wei:
+        """Take the credit that sales and refunds brought; gives how much it was."""
+        credit = (await self.balances()).credit
+        if credit:
+            await self.transact(self.market.invocation.withdraw())
+        return credit
+
+    async def send_tokens(self, to: str, amount: Wei) -> Hash:
+        """Send tokens, in the smallest unit, to another account.
+
+        Raises
+        ------
+        AddressMalformedError
+            If `to` is no address.
+        """
+        if not is_address(to):
+            raise AddressMalformedError(to)
+        return await self.transact(self.market.token.transfer(Address(to_checksum_address(to)), amount))
+
+    async def transact(self, call: Call[Any], *, once: str | None = None) -> Hash:
+        """Send a call of a marketplace contract once and wait until it is final.
+
+        Raises
+        ------
+        RemoteError
+            If it would revert or cannot be paid for; nothing was sent.
+        TransactionRevertedError
+            If it was mined and reverted.
+        """
+        once = once or f"client/{secrets.token_hex(16)}"
+        outcome = await self.vault.send(once, call)
+        while not outcome.settled:
+            outcome = await self.vault.settled(once)
+        if outcome.state == TransactionState.REVERTED or outcome.transaction is None:
+            label = f"{call.contract}.{call.function}"
+            raise TransactionRevertedError(label, outcome.transaction, outcome.reason or "")
+        return outcome.transaction
+
+
+def _silent(_stage: str) -> None:
+    return

@@ -1,0 +1,1 @@
+"""Each paper's flow, run on this machine with real parts."""

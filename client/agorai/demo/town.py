@@ -1,0 +1,85 @@
+"""A whole marketplace in one process: a platform and several participants' nodes in a temporary folder."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from agorai import node, platform
+from agorai.client import Client
+from agorai.devchain import TOKEN
+from agorai.home import Home
+from agorai.node import Place
+from agorai.platform import ChainChoice, Platform
+from agorai_trainer.sandbox import Sandbox
+from agorai_vault.keys import Keys
+
+LIGHT_SCRYPT_N = 1 << 12
+"""These accounts live for minutes; geth's "light" work factor will do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """A participant and what it has to begin with, in whole tokens."""
+
+    name: str
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Town:
+    """The running marketplace."""
+
+    platform: Platform
+    clients: dict[str, Client]
+
+
+@asynccontextmanager
+async def running(residents: Sequence[Resident], *, block_time_s: float | None = None) -> AsyncIterator[Town]:
+    """Run it until left; nothing of it stays.
+
+    Parameters
+    ----------
+    block_time_s
+        Seconds from block to block; none mines each transaction on arrival.
+    """
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="agorai-")))
+        passphrases = {resident.name: secrets.token_urlsafe(16) for resident in residents}
+        homes = {resident.name: Home(folder / resident.name) for resident in residents}
+        making = [
+            asyncio.create_task(
+                asyncio.to_thread(node.open_keys, homes[name], passphrases[name], scrypt_n=LIGHT_SCRYPT_N)
+            )
+            for name in homes
+        ]
+        sandbox = Sandbox()
+        warming = asyncio.create_task(sandbox.start())
+        stack.push_async_callback(sandbox.close)
+        shared = await stack.enter_async_context(
+            platform.running(Home(folder / "platform"), ChainChoice(block_time_s=block_time_s))
+        )
+        keys: dict[str, Keys] = dict(zip(homes, await asyncio.gather(*making), strict=True))
+        for resident in residents:
+            await shared.fund(keys[resident.name].address, resident.tokens * TOKEN)
+        await warming
+        clients: dict[str, Client] = {}
+        for name, home in homes.items():
+            info = shared.info
+            place = Place(
+                bus_url=info.bus_url,
+                bus_password=shared.add_node(keys[name].address),
+                rpc_url=info.rpc_url,
+                confirmations=info.confirmations,
+                deployment=info.deployment,
+            )
+            running_node = await stack.enter_async_context(
+                node.running(home, name, keys[name], passphrases[name], place, sandbox=sandbox)
+            )
+            clients[name] = await stack.enter_async_context(Client.connect(running_node.info))
+        yield Town(shared, clients)

@@ -1,0 +1,101 @@
+"""The embedded chain: the marketplace's contracts put on it, and accounts given coin and tokens to begin with.
+
+Anvil signs for its own first account, the issuer of the token; that account is public knowledge, so this is for
+a chain that lives on this machine and nowhere else.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, cast
+
+from eth_utils.address import to_checksum_address
+
+from agorai_shared.bindings.invocation import Invocation
+from agorai_shared.bindings.market_token import MarketToken
+from agorai_shared.bindings.registry import Registry
+from agorai_shared.chain import Chain
+from agorai_shared.contract import Call
+from agorai_shared.deployment import Deployment
+from agorai_shared.errors import AgoraiError
+from agorai_shared.rpc import Rpc
+from agorai_shared.types import Address
+
+TOKEN_NAME, TOKEN_SYMBOL = "Happy Token", "HAPY"
+"""The paper's token (ISC-MTI, section 6.3)."""
+TOKEN = 10**18
+"""One token in its smallest unit."""
+MAXIMUM_SUPPLY = 10**9 * TOKEN
+COIN = 100 * 10**18
+
+
+class DeploymentFailedError(AgoraiError):
+    """A contract could not be put on the chain."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"The embedded chain did not take {what}.", remedy="Start with a fresh --home.")
+
+
+class DevChain:
+    """Deploys to, and funds accounts on, an anvil chain."""
+
+    def __init__(self, rpc: Rpc, chain: Chain) -> None:
+        self._rpc = rpc
+        self._chain = chain
+
+    async def deployment(self, path: Path) -> Deployment:
+        """Give the deployment kept in `path` if the chain still has it, else deploy anew and keep that."""
+        if path.exists():
+            kept = Deployment.load(path)
+            code = await self._rpc.request("eth_getCode", kept.invocation, "latest")
+            if kept.chain_id == await self._chain.chain_id() and code != "0x":
+                return kept
+        deployment = await self._deploy()
+        path.write_text(deployment.model_dump_json(indent=2))
+        return deployment
+
+    async def fund(self, deployment: Deployment, account: Address, tokens: int) -> None:
+        """Give an account coin for fees, and issue tokens to it (in the smallest unit)."""
+        await self._rpc.request("anvil_setBalance", account, hex(COIN))
+        if tokens:
+            await self._send(MarketToken(deployment.token).issue(account, tokens))
+
+    async def _deploy(self) -> Deployment:
+        start = (await self._chain.head()).number + 1
+        issuer = await self._issuer()
+        token = await self._create(
+            MarketToken.deploy_data(TOKEN_NAME, TOKEN_SYMBOL, issuer, MAXIMUM_SUPPLY), "MarketToken"
+        )
+        registry = await self._create(Registry.deploy_data(), "Registry")
+        invocation = await self._create(Invocation.deploy_data(token, registry), "Invocation")
+        return Deployment(
+            chain_id=await self._chain.chain_id(),
+            start_block=start,
+            contracts={"MarketToken": token, "Registry": registry, "Invocation": invocation},
+        )
+
+    async def _issuer(self) -> Address:
+        accounts = cast("list[str]", await self._rpc.request("eth_accounts"))
+        return Address(accounts[0])
+
+    async def _create(self, code: bytes, name: str) -> Address:
+        receipt = await self._mined({"data": "0x" + code.hex()}, name)
+        return Address(to_checksum_address(receipt["contractAddress"]))
+
+    async def _send(self, call: Call[Any]) -> None:
+        await self._mined({"to": call.to, "data": "0x" + call.data.hex()}, f"{call.contract}.{call.function}")
+
+    async def _mined(self, transaction: dict[str, str], what: str) -> dict[str, Any]:
+        sent = await self._rpc.request(
+            "eth_sendTransaction", {"from": await self._issuer(), "gas": hex(8_000_000), **transaction}
+        )
+        async with aclosing(self._chain.heads(poll_s=0.05, silence_s=0.2)) as heads:
+            async for _ in heads:
+                receipt = await self._rpc.request("eth_getTransactionReceipt", sent)
+                if receipt is not None:
+                    break
+        found = cast("dict[str, Any]", receipt)
+        if found["status"] != "0x1":
+            raise DeploymentFailedError(what)
+        return found

@@ -1,0 +1,103 @@
+"""A user's own files, read and checked before they go anywhere: tables, models, training tasks."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from agorai_shared.documents import Column, Metadata
+from agorai_shared.errors import InputError
+from agorai_trainer import formats, tables
+from agorai_trainer.messages import Offer
+from agorai_trainer.tasks import ModelSchema, TrainingTask
+
+
+class FileMalformedError(InputError):
+    """A file that describes a task or a schema is not of its form."""
+
+    def __init__(self, path: Path, why: str, remedy: str) -> None:
+        super().__init__(f"{path}: {why}.", remedy=remedy)
+
+
+def read_table(path: Path, offer: Offer, target: str | None) -> tuple[bytes, Metadata]:
+    """Read a data set and describe it.
+
+    Raises
+    ------
+    InputError
+        A leaf of `agorai_trainer.tables`, if it is no table that can be trained on.
+    """
+    content = path.read_bytes()
+    table = tables.parse(content)
+    if target is not None:
+        table.column(target, "the target")
+    summary = table.summary()
+    return content, Metadata(
+        kind="data",
+        name=offer.name,
+        description=offer.description,
+        license=offer.license,
+        format=summary.format,
+        size=len(content),
+        columns=tuple(Column(name=name, type=kind) for name, kind in summary.columns),
+        rows=summary.rows,
+        target=target,
+    )
+
+
+def read_model(path: Path, offer: Offer, schema_path: Path) -> tuple[bytes, Metadata]:
+    """Read a model file, told by its own bytes, and describe it by the schema given.
+
+    Raises
+    ------
+    InputError
+        If it is a pickle, of no known format or broken, or the schema is not of its form.
+    """
+    content = path.read_bytes()
+    found = formats.sniff(content)
+    formats.describe(content, found)
+    remedy = 'Give {"features": [...], "target": "...", "classes": [...] or null}.'
+    try:
+        schema = ModelSchema.model_validate_json(schema_path.read_bytes())
+    except ValidationError as error:
+        raise FileMalformedError(schema_path, _first(error), remedy) from error
+    return content, Metadata(
+        kind="model",
+        name=offer.name,
+        description=offer.description,
+        license=offer.license,
+        format=found,
+        size=len(content),
+        columns=tuple(Column(name=name, type="number") for name in schema.features),
+        target=schema.target,
+        task=schema.kind,
+        classes=schema.classes,
+    )
+
+
+def read_task(path: Path) -> TrainingTask:
+    """Read a training task from JSON or TOML.
+
+    Raises
+    ------
+    InputError
+        If it is not of its form, or names an estimator that is not on the list.
+    """
+    raw = path.read_bytes()
+    try:
+        declared = tomllib.loads(raw.decode()) if path.suffix == ".toml" else json.loads(raw)
+        return TrainingTask.model_validate(declared)
+    except ValidationError as error:
+        remedy = "See the trainer's guide for the members of a task."
+        raise FileMalformedError(path, _first(error), remedy) from error
+    except ValueError as error:
+        raise FileMalformedError(path, str(error), "Write it as JSON, or as TOML in a .toml file.") from error
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"])) or "the file"
+    return f"{where}: {first['msg'].rstrip('.')}"

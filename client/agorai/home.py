@@ -1,0 +1,143 @@
+"""A node's home folder: what lies where, and the files by which the command finds its running node."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from agorai_shared.errors import InputError, NotFoundError
+from agorai_shared.types import Address
+
+DEFAULT_HOME = Path("~/.agorai")
+FileT = TypeVar("FileT", bound="HomeFile")
+
+
+class NodeNotRunningError(NotFoundError):
+    """No node runs from a home folder."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(
+            f"No node runs from {home}.",
+            remedy="Start one with `agorai up`, or name its folder with --home or AGORAI_HOME.",
+        )
+
+
+class HomeFileError(InputError):
+    """A file of the home folder is not of its form."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path} is damaged: {why}.", remedy="Stop the node, delete the file, start again.")
+
+
+class HomeFile(BaseModel):
+    """A JSON file that only the node's owner may read."""
+
+    model_config = ConfigDict(frozen=True)
+
+    def save(self, path: Path) -> None:
+        """Write it whole or not at all, mode 0600."""
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        part = path.with_suffix(".part")
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(self.model_dump_json(indent=2))
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self | None:
+        """Read it, if it is there.
+
+        Raises
+        ------
+        HomeFileError
+            If it is not of its form.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise HomeFileError(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+class NodeFile(HomeFile):
+    """How the owner's programs reach the running node."""
+
+    name: str
+    address: Address
+    pid: int
+    url: str
+    token: str
+    bus_url: str
+    bus_user: str
+    bus_password: str
+    rpc_url: str
+    confirmations: int | None
+    deployment: Path
+
+
+class PlatformFile(HomeFile):
+    """How nodes on this machine reach the bus and the chain that one of them brought."""
+
+    pid: int
+    bus_pid: int
+    bus_url: str
+    rpc_url: str
+    embedded_chain: bool
+    confirmations: int | None
+    deployment: Path
+
+
+class Home:
+    """Where things lie."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().absolute()
+        self.vault = self.path / "vault"
+        self.storage = self.path / "storage"
+        self.trainer = self.path / "trainer"
+        self.bus = self.path / "bus"
+        self.chain_state = self.path / "chain.json"
+        self.deployment = self.path / "deployment.json"
+        self.node_file = self.path / "node.json"
+        self.platform_file = self.path / "platform.json"
+        self.port_file = self.path / "port"
+
+    def running_node(self) -> NodeFile:
+        """Give how to reach the node that runs from here.
+
+        Raises
+        ------
+        NodeNotRunningError
+            If none does.
+        """
+        node = NodeFile.load(self.node_file)
+        if node is None or not _alive(node.pid):
+            raise NodeNotRunningError(self.path)
+        return node
+
+    def running_platform(self) -> PlatformFile:
+        """Give how to reach the bus and the chain that run from here.
+
+        Raises
+        ------
+        NodeNotRunningError
+            If none do.
+        """
+        platform = PlatformFile.load(self.platform_file)
+        if platform is None or not _alive(platform.pid):
+            raise NodeNotRunningError(self.path)
+        return platform
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

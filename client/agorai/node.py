@@ -1,0 +1,184 @@
+"""One participant's node: storage, vault and trainer in this process, over one bus connection and one port."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+from faststream.nats import NatsBroker
+from pydantic import SecretStr
+
+from agorai.bus_users import node_user
+from agorai.home import Home, NodeFile
+from agorai_shared import cid as cids
+from agorai_shared import logging
+from agorai_shared.chain import Chain, Finality
+from agorai_shared.command import Commander, bus_of
+from agorai_shared.content import ContentStore
+from agorai_shared.deployment import Deployment
+from agorai_shared.documents import Profile
+from agorai_shared.market import Market
+from agorai_shared.rpc import Rpc
+from agorai_shared.service import Host, PortTakenError, listen, make_broker
+from agorai_shared.settings import NodeSettings
+from agorai_shared.vault import Vault
+from agorai_storage import app as storage
+from agorai_storage.settings import StorageSettings
+from agorai_trainer import app as trainer
+from agorai_trainer.sandbox import Sandbox
+from agorai_trainer.settings import TrainerSettings
+from agorai_vault import app as vault
+from agorai_vault import keys as key_files
+from agorai_vault.keys import Keys
+from agorai_vault.settings import VaultSettings
+
+log = logging.get(__name__)
+
+ALL_ROLES = 1 | 2 | 4 | 8
+"""Data, model and computation provider, and model user (`Role` of the Registry)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a node's bus and chain are, and how it may use them."""
+
+    bus_url: str
+    bus_password: str
+    rpc_url: str
+    confirmations: int | None
+    deployment: Path
+
+
+def open_keys(home: Home, passphrase: str, *, scrypt_n: int = key_files.SCRYPT_N) -> Keys:
+    """Open the account in the home folder, making it first if there is none."""
+    if key_files.exist(home.vault):
+        return key_files.load(home.vault, passphrase)
+    keys = key_files.create(home.vault, passphrase, scrypt_n=scrypt_n)
+    log.info("account.created", address=keys.address)
+    return keys
+
+
+class Node:
+    """A running node."""
+
+    def __init__(self, info: NodeFile, host: Host) -> None:
+        self.info = info
+        self._host = host
+
+    async def readiness(self) -> dict[str, str]:
+        """Give the message of each failing check."""
+        return await self._host.readiness()
+
+
+@asynccontextmanager
+async def running(
+    home: Home,
+    name: str,
+    keys: Keys,
+    passphrase: str,
+    place: Place,
+    *,
+    port: int | None = None,
+    sandbox: Sandbox | None = None,
+    log_level: str = "INFO",
+) -> AsyncIterator[Node]:
+    """Run a node until left; it has joined the registry, with this name, when it is given.
+
+    Parameters
+    ----------
+    port
+        None takes the port of the last run, or a free one.
+    sandbox
+        One to share with other nodes of this process; none makes the node's own.
+    """
+    listener = _listener(home, port)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    known = NodeFile.load(home.node_file)
+    info = NodeFile(
+        name=name,
+        address=keys.address,
+        pid=os.getpid(),
+        url=url,
+        token=known.token if known else secrets.token_urlsafe(32),
+        bus_url=place.bus_url,
+        bus_user=node_user(keys.address),
+        bus_password=place.bus_password,
+        rpc_url=place.rpc_url,
+        confirmations=place.confirmations,
+        deployment=place.deployment,
+    )
+    settings = NodeSettings(
+        bus_url=info.bus_url,
+        bus_user=info.bus_user,
+        bus_password=SecretStr(info.bus_password),
+        rpc_url=info.rpc_url,
+        confirmations=info.confirmations,
+        deployment=info.deployment,
+        node_token=SecretStr(info.token),
+        port=listener.getsockname()[1],
+        log_level=log_level,
+    )
+    broker = make_broker(settings, f"node-{name}")
+    async with AsyncExitStack() as stack:
+        services = [
+            storage.create(StorageSettings(path=home.storage), info.token),
+            await stack.enter_async_context(
+                vault.create(
+                    settings,
+                    VaultSettings(path=home.vault, passphrase=SecretStr(passphrase), store_url=url),
+                    broker,
+                    keys,
+                )
+            ),
+            await stack.enter_async_context(
+                trainer.create(
+                    settings,
+                    TrainerSettings(address=keys.address, path=home.trainer, store_url=url, vault_url=url),
+                    broker,
+                    sandbox,
+                )
+            ),
+        ]
+        host = Host(settings, services, broker, listener)
+        await stack.enter_async_context(host.running())
+        await _join(info, keys, broker)
+        info.save(home.node_file)
+        stack.callback(home.node_file.unlink, missing_ok=True)
+        yield Node(info, host)
+
+
+def _listener(home: Home, port: int | None) -> socket.socket:
+    kept = int(home.port_file.read_text()) if home.port_file.exists() else 0
+    try:
+        listener = listen("127.0.0.1", kept if port is None else port)
+    except PortTakenError:
+        if port is not None:
+            raise
+        listener = listen("127.0.0.1", 0)
+    home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    home.port_file.write_text(str(listener.getsockname()[1]))
+    return listener
+
+
+async def _join(info: NodeFile, keys: Keys, broker: NatsBroker) -> None:
+    """Put this node's profile, encryption key and gateway on the chain, unless they are there."""
+    async with Rpc(info.rpc_url) as rpc, aiohttp.ClientSession() as session:
+        store = ContentStore(info.url, info.token, session)
+        market = Market(Chain(rpc, Finality(0)), Deployment.load(info.deployment), store, session)
+        profile = cids.digest_of(await store.put_document(Profile(name=info.name).to_bytes()))
+        key = cids.digest_of(await store.put_document(keys.public_document))
+        (actor,) = await market.chain.read(market.registry.actor(keys.address))
+        if (actor.profile, actor.encryption_key, actor.gateway) == (profile, key, info.url):
+            return
+        node_vault = Vault(Commander(bus_of(broker), keys.address), info.url, info.token, session)
+        call = market.registry.join(actor.roles or ALL_ROLES, profile, key, info.url)
+        once = f"join/{secrets.token_hex(8)}"
+        await node_vault.send(once, call)
+        await node_vault.settled(once)
+        log.info("registry.joined", address=keys.address, gateway=info.url)

@@ -1,0 +1,160 @@
+"""What nodes on one machine share: the bus, the chain, and the hub that reads one onto the other.
+
+Embedded, the bus is `nats-server` and the chain is `anvil`; a chain of one's own is named by its RPC URL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from nats.aio.client import Client as Bus
+from pydantic import SecretStr
+
+from agorai.bus_users import HUB, BusUsers
+from agorai.devchain import DevChain
+from agorai.home import Home, PlatformFile
+from agorai_hub import app as hub
+from agorai_hub.settings import HubSettings
+from agorai_shared import bus, logging
+from agorai_shared.chain import Chain, Finality
+from agorai_shared.deployment import Deployment
+from agorai_shared.errors import InputError
+from agorai_shared.events import BlockTick
+from agorai_shared.processes import start_anvil, start_nats
+from agorai_shared.rpc import Rpc
+from agorai_shared.service import Host, inbox_prefix, make_broker
+from agorai_shared.settings import NodeSettings
+from agorai_shared.types import Address
+
+log = logging.get(__name__)
+
+
+class OtherChainError(InputError):
+    """The RPC endpoint serves another chain than the deployment speaks of."""
+
+    def __init__(self, url: str, given: int, wanted: int) -> None:
+        super().__init__(
+            f"The chain at {url} has id {given}; the deployment file speaks of chain {wanted}.",
+            remedy="Name the right --rpc or the right --deployment.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ChainChoice:
+    """Which chain: the embedded one, mining on arrival or in intervals, or one named by its URL."""
+
+    rpc_url: str | None = None
+    deployment: Path | None = None
+    confirmations: int | None = None
+    block_time_s: float | None = None
+
+
+class Platform:
+    """A bus, a chain and a hub that run on this machine, by this process or by another."""
+
+    def __init__(self, home: Home, info: PlatformFile) -> None:
+        self.info = info
+        self._users = BusUsers(home.bus)
+
+    def add_node(self, address: Address) -> str:
+        """Let a node use the bus, and give its password."""
+        password = self._users.add_node(address)
+        self._users.reload(self.info.bus_pid)
+        return password
+
+    async def fund(self, account: Address, tokens: int) -> None:
+        """On the embedded chain, give an account coin for fees and tokens, in the smallest unit."""
+        if self.info.embedded_chain:
+            async with Rpc(self.info.rpc_url) as rpc:
+                dev = DevChain(rpc, Chain(rpc, Finality(self.info.confirmations)))
+                await dev.fund(Deployment.load(self.info.deployment), account, tokens)
+
+
+@asynccontextmanager
+async def running(home: Home, choice: ChainChoice, *, log_level: str = "INFO") -> AsyncIterator[Platform]:
+    """Run a bus, a chain unless one is named, and a hub, until left."""
+    async with AsyncExitStack() as stack:
+        users = BusUsers(home.bus)
+        hub_password = users.add_hub()
+        starting_bus = asyncio.create_task(start_nats(home.bus / "jetstream", config=users.path))
+        rpc_url = choice.rpc_url
+        if rpc_url is None:
+            anvil = await start_anvil(
+                block_time_s=choice.block_time_s,
+                state=home.chain_state,
+                arguments=["--state-interval", "5", "--accounts", "1"],
+            )
+            stack.push_async_callback(anvil.stop)
+            rpc_url = anvil.url
+        server = await starting_bus
+        stack.push_async_callback(server.stop)
+        rpc = await stack.enter_async_context(Rpc(rpc_url))
+        embedded = choice.rpc_url is None
+        confirmations = choice.confirmations if choice.confirmations is not None or not embedded else 0
+        chain = Chain(rpc, Finality(confirmations))
+        dev = DevChain(rpc, chain) if embedded else None
+        path = choice.deployment or home.deployment
+        deployment = await dev.deployment(path) if dev else Deployment.load(path)
+        if (given := await chain.chain_id()) != deployment.chain_id:
+            raise OtherChainError(rpc_url, given, deployment.chain_id)
+        info = PlatformFile(
+            pid=os.getpid(),
+            bus_pid=server.process.pid,
+            bus_url=server.url,
+            rpc_url=rpc_url,
+            embedded_chain=embedded,
+            confirmations=confirmations,
+            deployment=path,
+        )
+        await _ensure_streams(server.url, hub_password, chain, rebuild=embedded)
+        settings = NodeSettings(
+            bus_url=server.url,
+            bus_user=HUB,
+            bus_password=SecretStr(hub_password),
+            rpc_url=rpc_url,
+            confirmations=confirmations,
+            deployment=path,
+            node_token=SecretStr(hub_password),
+            log_level=log_level,
+        )
+        service = hub.create(settings, HubSettings())
+        await stack.enter_async_context(Host(settings, [service], make_broker(settings, "hub")).running())
+        info.save(home.platform_file)
+        stack.callback(home.platform_file.unlink, missing_ok=True)
+        yield Platform(home, info)
+
+
+async def _ensure_streams(url: str, password: str, chain: Chain, *, rebuild: bool) -> None:
+    """Make the streams that consumers will be bound to.
+
+    An embedded chain that was killed may have lost its last blocks, final ones among them; the streams are then
+    written anew from what it has. On any other chain the hub stops and says so.
+    """
+    chain_id = await chain.chain_id()
+    client: Bus = await bus.connect(
+        url, user=HUB, password=password, name="platform", inbox_prefix=inbox_prefix(HUB)
+    )
+    try:
+        js = client.jetstream()
+        final, head = bus.final_stream(chain_id), bus.head_stream(chain_id)
+        await bus.ensure_stream(js, final)
+        await bus.ensure_stream(js, head)
+        await bus.ensure_stream(js, bus.dead_stream())
+        last = await bus.last_sequence(js, final.name or "")
+        tail = await bus.stored(js, final.name or "", last) if rebuild and last else None
+        if tail is None or not tail.subject.endswith(".block"):
+            return
+        tick = BlockTick.from_json(tail.payload)
+        block = await chain.block(tick.number)
+        if block is None or block.hash != tick.hash:
+            log.warning("streams.rebuilt", block=tick.number, reason="the embedded chain lost it")
+            for config in (final, head):
+                await js.delete_stream(config.name or "")
+                await bus.ensure_stream(js, config)
+    finally:
+        await client.close()

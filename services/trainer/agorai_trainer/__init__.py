@@ -1,0 +1,1 @@
+"""The trainer: local training and prediction, in memory and in a sandbox."""

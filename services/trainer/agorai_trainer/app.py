@@ -1,0 +1,124 @@
+"""The trainer's wiring: sandbox, jobs, their reconciler and commands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import asdict
+
+import aiohttp
+from faststream.nats import NatsBroker, NatsRouter
+
+from agorai_shared.chain import Chain, Finality
+from agorai_shared.command import Commander, bus_of, subject
+from agorai_shared.content import ContentStore
+from agorai_shared.deployment import Deployment
+from agorai_shared.events import BlockTick, ChainEvent
+from agorai_shared.market import Market
+from agorai_shared.reconciler import Reconciler, bury
+from agorai_shared.rpc import Rpc
+from agorai_shared.service import Service, inbox_prefix, run
+from agorai_shared.settings import NodeSettings
+from agorai_shared.vault import Vault
+from agorai_shared.waking import on_final_blocks, on_final_events
+from agorai_trainer import decide, messages
+from agorai_trainer.handlers import JobProtocol, JobRefusedError
+from agorai_trainer.job_store import JobStore
+from agorai_trainer.sandbox import Sandbox
+from agorai_trainer.settings import TrainerSettings
+
+
+@asynccontextmanager
+async def create(
+    node: NodeSettings, settings: TrainerSettings, broker: NatsBroker, sandbox: Sandbox | None = None
+) -> AsyncIterator[Service]:
+    """Make the trainer of one participant; a sandbox that is given is shared and stays the giver's."""
+    deployment = Deployment.load(node.deployment)
+    token = node.node_token.get_secret_value()
+    async with AsyncExitStack() as stack:
+        rpc = await stack.enter_async_context(Rpc(node.rpc_url))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        store = ContentStore(settings.store_url, token, session)
+        jobs = JobStore(settings.path)
+        stack.callback(jobs.close)
+        own = sandbox or Sandbox(settings.limits, max_jobs=settings.max_jobs)
+        protocol = JobProtocol(
+            Market(Chain(rpc, Finality(node.confirmations)), deployment, store, session),
+            Vault(Commander(bus_of(broker), settings.address), settings.vault_url, token, session),
+            jobs,
+            own,
+            settings.max_content_mib << 20,
+        )
+        reconciler: Reconciler[decide.JobState, decide.Step] = Reconciler(
+            protocol, (deployment.chain_id, "trainer", settings.address), bury(broker, "trainer")
+        )
+        router = NatsRouter()
+
+        async def on_event(event: ChainEvent) -> None:
+            if event.event in ("Delivered", "Refunded"):
+                await asyncio.gather(*map(reconciler.wake, jobs.open(int(event.key))))
+
+        def on_block(tick: BlockTick) -> None:
+            reconciler.tick(tick.timestamp)
+
+        on_final_events(
+            router,
+            deployment.chain_id,
+            "Invocation",
+            f"trainer-{settings.address}",
+            on_event,
+            inbox_prefix(node.bus_user),
+        )
+        on_final_blocks(router, deployment.chain_id, on_block)
+        _commands(router, settings, jobs, reconciler, own)
+
+        @asynccontextmanager
+        async def background() -> AsyncIterator[None]:
+            async with nullcontext() if sandbox else own, reconciler.running():
+                yield
+
+        yield Service("trainer", router, (), None, background)
+
+
+def _commands(
+    router: NatsRouter,
+    settings: TrainerSettings,
+    jobs: JobStore,
+    reconciler: Reconciler[decide.JobState, decide.Step],
+    sandbox: Sandbox,
+) -> None:
+    def verb(name: str) -> str:
+        return subject(settings.address, "trainer", name)
+
+    @router.subscriber(verb("submit"))
+    async def submit(command: messages.Submit) -> messages.JobStatus:
+        """Take a job; the same id is the same job."""
+        key = jobs.add(command.job)
+        reconciler.wake(key)
+        return jobs.get(key)[1]
+
+    @router.subscriber(verb("job"), max_workers=64)
+    async def job(command: messages.Watch) -> messages.JobStatus:
+        """Tell how far a job is, waiting a while for news."""
+        return await jobs.wait(command.id, command.after, command.timeout_s)
+
+    @router.subscriber(verb("cancel"))
+    async def cancel(command: messages.Cancel) -> messages.JobStatus:
+        """Give up a job that has not ended."""
+        return await jobs.fail(jobs.key(command.id), JobRefusedError("it was cancelled"))
+
+    @router.subscriber(verb("status"))
+    async def status(_command: messages.Ask) -> messages.TrainerStatus:
+        """Tell the trainer's own state."""
+        return messages.TrainerStatus(isolation=asdict(await sandbox.start()), open_jobs=len(jobs.open()))
+
+
+def main() -> None:
+    """Run the trainer alone."""
+    node, settings = NodeSettings(), TrainerSettings()
+    run(node, lambda broker: create(node, settings, broker))
+
+
+if __name__ == "__main__":
+    main()

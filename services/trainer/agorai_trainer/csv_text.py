@@ -1,0 +1,114 @@
+"""Reading CSV text fast, and explaining slowly what is wrong with it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import NoReturn, cast
+
+from agorai_trainer.arrow import ArrowTable, pa, pacsv
+from agorai_trainer.table_refusals import (
+    ColumnNamesError,
+    CsvShapeError,
+    EmptyTableError,
+    EncodingError,
+    listed,
+)
+
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
+def read(data: bytes) -> ArrowTable:
+    """Give every column as text, missing values as empty text.
+
+    Raises
+    ------
+    InputError
+        A leaf of `table_refusals`.
+    """
+    header = _header(data)
+    if data.count(b'"') % 2:
+        _explain_csv(data, len(header), "a quote is not closed")
+    try:
+        table = pacsv.read_csv(
+            pa.BufferReader(data),
+            read_options=pacsv.ReadOptions(use_threads=False, block_size=min(len(data) + 1, 2**31 - 1)),
+            parse_options=pacsv.ParseOptions(newlines_in_values=b'"' in data),
+            convert_options=pacsv.ConvertOptions(
+                column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        _explain_csv(data, len(header), str(error))
+    if table.column_names != header:  # e.g. a quote inside the header that two readers take differently
+        raise CsvShapeError(1, "is not a header of comma-separated names")
+    return cast("ArrowTable", table)
+
+
+def _header(data: bytes) -> list[str]:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise EncodingError(1, "it looks like UTF-16")
+    if b"\x00" in data:
+        line = data.count(b"\n", 0, data.index(b"\x00")) + 1
+        raise EncodingError(line, "it holds a NUL byte, as binary files and UTF-16 do")
+    sample = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="")
+    try:
+        header = next((row for row in csv.reader(sample, strict=True) if row), None)
+    except UnicodeDecodeError:
+        _explain_encoding(data)
+    except csv.Error as error:
+        raise CsvShapeError(1, f"cannot be read: {error}") from error
+    if header is None:
+        raise EmptyTableError("no header")
+    _check_names(header)
+    return header
+
+
+def _check_names(header: list[str]) -> None:
+    for position, name in enumerate(header, 1):
+        if not name.strip():
+            raise ColumnNamesError(f"gives column {position} no name")
+    if twice := sorted({name for name in header if header.count(name) > 1}):
+        raise ColumnNamesError(f"names {listed(tuple(twice))} more than once")
+    if len(header) == 1:
+        for separator, plural in _SEPARATORS.items():
+            if separator in header[0]:
+                raise CsvShapeError(1, f"is separated by {plural}", "Separate the values by commas.")
+
+
+def _explain_encoding(data: bytes) -> NoReturn:
+    try:
+        data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise EncodingError(line, f"byte 0x{data[error.start]:02x}, as Latin-1 files have") from error
+    raise CsvShapeError(1, "cannot be read")
+
+
+def _explain_csv(data: bytes, width: int, technical: str) -> NoReturn:
+    """Find the line that the fast reader stumbled over, with a slow and strict one."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        _explain_encoding(data)
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    start = 1
+    try:
+        for row in rows:
+            if row and len(row) != width:
+                raise CsvShapeError(start, f"has {len(row)} values where the header names {width} columns")
+            start = rows.line_num + 1
+    except csv.Error as error:
+        raise CsvShapeError(start, f"cannot be read: {error}", "Close or double the quotes.") from error
+    raise CsvShapeError(1, f"or a later one cannot be read: {technical[:200]}")
+
+
+def line_of(data: bytes, position: int) -> int:
+    """Give the line on which the row `position`, counted from 0, ends in the file."""
+    rows = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+    seen = -2  # the header comes first, and blank lines do not count
+    for row in rows:
+        seen += bool(row)
+        if seen == position:
+            break
+    return rows.line_num

@@ -1,0 +1,68 @@
+"""What runs inside the sandbox: an entry takes a Job and gives a Reply.
+
+Entries are named by the trainer's own code, never by a task, a model or a peer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import orjson
+
+from agorai_trainer import formats, tables, training
+from agorai_trainer.estimators import Format
+from agorai_trainer.frames import Json
+from agorai_trainer.tasks import ModelSchema, TrainingTask
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What an entry is given; `progress` sends a message to whoever waits for the job."""
+
+    body: Json
+    blobs: tuple[bytes, ...]
+    progress: Callable[[Json], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What an entry gives back."""
+
+    body: Json
+    blobs: tuple[bytes, ...] = ()
+
+
+def train(job: Job) -> Reply:
+    """Train the task of the body on the one blob."""
+    task = TrainingTask.model_validate_json(orjson.dumps(job.body["task"]))
+    (data,) = job.blobs
+    job.progress({"stage": "training", "estimator": task.estimator})
+    trained = training.train(task, data)
+    body: Json = {
+        "format": trained.format.value,
+        "metrics": trained.metrics.model_dump(mode="json"),
+        "schema": trained.schema.model_dump(mode="json"),
+        "warnings": list(trained.warnings),
+    }
+    return Reply(body, (trained.model,))
+
+
+def predict(job: Job) -> Reply:
+    """Predict the second blob's rows with the first blob's model."""
+    schema = ModelSchema.model_validate_json(orjson.dumps(job.body["schema"]))
+    model, data = job.blobs
+    found = training.predict(model, Format(str(job.body["format"])), schema, data)
+    return Reply({}, (orjson.dumps(found.values),))
+
+
+def describe(job: Job) -> Reply:
+    """Describe the one blob, a model."""
+    (model,) = job.blobs
+    return Reply(dict(formats.describe(model, formats.sniff(model))))
+
+
+def summarize(job: Job) -> Reply:
+    """Summarize the one blob, a data set."""
+    (data,) = job.blobs
+    return Reply(asdict(tables.summarize(data)))

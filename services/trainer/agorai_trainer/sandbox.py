@@ -1,0 +1,280 @@
+"""Jobs over foreign data and models, each in a process of its own that can reach nothing but its trainer.
+
+A zygote has the libraries imported and forks one child per job; a child is forked and shut in ahead, so that
+a job finds it waiting. Bytes travel by socket pairs and stay in memory: nothing is written anywhere.
+See `isolation` for what a job's process gives up and `verdicts` for how a job can end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import orjson
+from pydantic import ValidationError
+
+from agorai_shared import logging
+from agorai_shared.errors import AgoraiError
+from agorai_trainer import frames, verdicts
+from agorai_trainer.estimators import ESTIMATORS, Format
+from agorai_trainer.frames import Frame, FrameError, Json
+from agorai_trainer.isolation import Isolation
+from agorai_trainer.jobs import Reply
+from agorai_trainer.pool import Pool
+from agorai_trainer.tasks import Limits, Metrics, ModelSchema, Predictions, TrainedModel, TrainingTask
+from agorai_trainer.zygote import Child, Threads, Zygote
+
+log = logging.get(__name__)
+Progress = Callable[[Json], None]
+_MIB = 1 << 20
+_SKLEARN = sorted({entry.module for entry in ESTIMATORS.values() if entry.extra is None})
+_USUAL = (
+    *_SKLEARN,
+    "joblib",
+    "pyarrow.csv",
+    "pyarrow.parquet",
+    "safetensors.numpy",
+    "sklearn.model_selection",
+    "sklearn.preprocessing",
+    "agorai_trainer.jobs",
+    "agorai_trainer.formats.skops_zip",
+    "agorai_trainer.formats.tensors",
+)
+_IF_INSTALLED = ("lightgbm", "xgboost", "onnxruntime", "agorai_trainer.formats.onnx_graph")
+_KERAS = ("tensorflow", "h5py")
+_KERAS_FORMATS = (Format.hdf5, Format.pb, Format.checkpoint)
+
+
+class Sandbox:
+    """Runs jobs, at most `max_jobs` at once.
+
+    Parameters
+    ----------
+    limits
+        The most that any job may use; a task can ask for less.
+    max_jobs
+        Further jobs wait for their turn; waiting does not count as a job's time.
+    threads
+        Threads of the numeric libraries in each job.
+    preload, path
+        Modules of the host program's own that hold entries for `run`, and where they are.
+    """
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        max_jobs: int = 2,
+        threads: Threads | None = None,
+        preload: Sequence[str] = (),
+        path: Sequence[Path] = (),
+    ) -> None:
+        self.limits = limits or Limits()
+        self._turns = asyncio.Semaphore(max_jobs)
+        threads = threads or Threads()
+        usual = (*_USUAL, *filter(_installed, _IF_INSTALLED), *preload)
+        self._usual = Pool(lambda: Zygote(usual, threads, path))
+        self._keras = Pool(lambda: Zygote((*_USUAL, *_KERAS, *preload), threads, path))
+        self._isolation: Isolation | None = None
+        # without TensorFlow the job itself says so, best
+        self._has_keras = all(map(_installed, _KERAS))
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> Isolation:
+        """Start the sandbox, if it is not running, and tell what is in force around its jobs.
+
+        Raises
+        ------
+        SandboxStartError, SandboxLostError
+            If it cannot be started, or a child cannot shut itself in.
+        """
+        isolation = (await self._usual.peek()).isolation
+        report = log.info if isolation.complete else log.warning
+        report(
+            "sandbox.ready", landlock=isolation.landlock, seccomp=isolation.seccomp, limits=isolation.limits
+        )
+        return isolation
+
+    async def close(self) -> None:
+        """End all processes; a job that still runs fails as lost."""
+        await self._usual.close()
+        await self._keras.close()
+        self._isolation = None
+
+    async def train(
+        self, task: TrainingTask, data: bytes, on_progress: Progress | None = None
+    ) -> TrainedModel:
+        """Train a task on a data set.
+
+        Raises
+        ------
+        InputError
+            A leaf that says what is wrong with the task or the data.
+        AgoraiError
+            A leaf of `verdicts`.
+        """
+        body: Json = {"task": orjson.loads(task.model_dump_json())}
+        keras = task.estimator.startswith("keras.")
+        limits = task.limits or self.limits
+        reply = await self._job("train", body, (data,), limits, on_progress, keras=keras)
+        try:
+            (model,) = reply.blobs
+            return TrainedModel(
+                model,
+                Format(str(reply.body["format"])),
+                Metrics.model_validate(reply.body["metrics"]),
+                ModelSchema.model_validate_json(orjson.dumps(reply.body["schema"])),
+                tuple(map(str, _listed(reply.body["warnings"]))),
+            )
+        except (ValidationError, ValueError, KeyError) as error:
+            raise verdicts.OutputLimitError("it is no trained model") from error
+
+    async def predict(
+        self, model: bytes, fmt: Format, schema: ModelSchema, data: bytes, limits: Limits | None = None
+    ) -> Predictions:
+        """Give a prediction for each row of a data set; raises as `train` does."""
+        body: Json = {"format": fmt.value, "schema": orjson.loads(schema.model_dump_json())}
+        keras = fmt in _KERAS_FORMATS
+        reply = await self._job("predict", body, (model, data), limits or self.limits, None, keras=keras)
+        try:
+            (raw,) = reply.blobs
+            values = orjson.loads(raw)
+        except ValueError as error:
+            raise verdicts.OutputLimitError("it is no list of predictions") from error
+        known = (str, int) if schema.classes is not None else (float,)
+        if not isinstance(values, list) or not all(isinstance(value, known) for value in values):
+            raise verdicts.OutputLimitError("it is no list of predictions")
+        return Predictions(tuple(values))
+
+    async def describe(self, model: bytes, limits: Limits | None = None) -> Json:
+        """Tell a model's format, and what its file says of itself; raises as `train` does."""
+        return (await self._job("describe", {}, (model,), limits or self.limits, None, keras=False)).body
+
+    async def summarize(self, data: bytes, limits: Limits | None = None) -> Json:
+        """Give a data set's format, rows and columns with their kinds; raises as `train` does."""
+        return (await self._job("summarize", {}, (data,), limits or self.limits, None, keras=False)).body
+
+    async def run(
+        self,
+        entry: str,
+        body: Json,
+        blobs: Sequence[bytes] = (),
+        *,
+        limits: Limits | None = None,
+        on_progress: Progress | None = None,
+        keras: bool = False,
+    ) -> Reply:
+        """Run the entry `module:function` on a body of JSON values and blobs.
+
+        The entry is code of the host program's, never a name that came with a job. Cancelling ends its
+        process.
+
+        Raises
+        ------
+        AgoraiError
+            What the entry raised, or a leaf of `verdicts`.
+        """
+        async with self._turns:
+            pool = self._keras if keras and self._has_keras else self._usual
+            zygote, child = await pool.take()
+            try:
+                bounded = (limits or self.limits).within(self.limits)
+                return await _Run(zygote, child, bounded, on_progress).result(entry, body, blobs)
+            finally:
+                zygote.kill(child)
+                child.connection.close()
+
+    async def _job(
+        self,
+        name: str,
+        body: Json,
+        blobs: Sequence[bytes],
+        limits: Limits,
+        on_progress: Progress | None,
+        *,
+        keras: bool,
+    ) -> Reply:
+        entry = f"agorai_trainer.jobs:{name}"
+        return await self.run(entry, body, blobs, limits=limits, on_progress=on_progress, keras=keras)
+
+
+class _Run:
+    """One job in one child."""
+
+    def __init__(self, zygote: Zygote, child: Child, limits: Limits, on_progress: Progress | None) -> None:
+        self._zygote, self._child, self._limits = zygote, child, limits
+        self._on_progress = on_progress
+
+    async def result(self, entry: str, body: Json, blobs: Sequence[bytes]) -> Reply:
+        """Send the job, pass its progress on, and give its reply."""
+        order: Json = {
+            "entry": entry, "job": body, "memory_mib": self._limits.memory_mib, "cpu_s": self._limits.cpu_s
+        }  # fmt: skip
+        sending = asyncio.create_task(self._send(Frame("job", order, tuple(blobs))))
+        try:
+            async with asyncio.timeout(self._limits.wall_s):
+                return await self._receive()
+        except TimeoutError as error:
+            raise verdicts.TimeLimitError(self._limits.wall_s) from error
+        finally:
+            sending.cancel()
+            with suppress(asyncio.CancelledError):
+                await sending
+
+    async def _send(self, frame: Frame) -> None:
+        with suppress(OSError):  # a child that ended early; how it ended is heard on the other way
+            await frames.send_async(self._child.connection, frame)
+
+    async def _receive(self) -> Reply:
+        most = self._limits.output_mib * _MIB
+        while True:
+            try:
+                frame = await frames.receive_async(self._child.connection, most)
+            except FrameError as error:
+                raise verdicts.OutputLimitError(str(error)) from error
+            except OSError:
+                frame = None
+            match frame:
+                case None:
+                    raise await self._verdict()
+                case Frame("progress", said):
+                    if self._on_progress is not None:
+                        self._on_progress(said)
+                case Frame("result", said, blobs):
+                    return Reply(said, blobs)
+                case Frame("error", told):
+                    raise verdicts.from_told(told, self._limits)
+                case _:
+                    raise verdicts.OutputLimitError(f"it is of the kind {frame.kind[:40]!r}")
+
+    async def _verdict(self) -> AgoraiError:
+        """Tell why a child ended without an answer."""
+        ending = await self._zygote.ending(self._child)
+        out_of_time = ending.signal == signal.SIGXCPU or ending.cpu_s >= self._limits.cpu_s
+        if out_of_time:
+            return verdicts.CpuLimitError(self._limits.cpu_s)
+        return verdicts.JobCrashedError(ending.signal)
+
+
+def _installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def _listed(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise ValueError("no list")  # noqa: TRY004 - one kind of error for all of an answer's faults
+    return value

@@ -1,0 +1,27 @@
+"""What the trainer must be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from agorai_shared.types import Address
+from agorai_trainer.tasks import Limits
+
+
+class TrainerSettings(BaseSettings):
+    """Where jobs are kept, what one may use, and where the node's other services are."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AGORAI_TRAINER_", env_nested_delimiter="__", extra="ignore", frozen=True
+    )
+
+    address: Address = Field(description="the node's account")
+    path: Path = Field(Path("trainer"), description="folder of the job list; never holds content")
+    store_url: str = Field("http://127.0.0.1:8080", description="this node's content store")
+    vault_url: str = Field("http://127.0.0.1:8080", description="this node's vault")
+    limits: Limits = Limits()
+    max_jobs: int = Field(2, ge=1, description="jobs that work at the same time")
+    max_content_mib: int = Field(2048, ge=1, description="largest data set or model taken into memory, MiB")

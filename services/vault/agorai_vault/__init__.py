@@ -1,0 +1,1 @@
+"""The crypto-vault: keys, sealing, grants, signing, and sending transactions."""

@@ -1,0 +1,188 @@
+"""The vault's database: content keys in an AES-GCM box, grants, and the outbox; one SQLite file.
+
+Every commit reaches the disk before it is answered (`synchronous=FULL` in WAL mode).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from agorai_shared.errors import IntegrityError, UnavailableError
+from agorai_shared.types import Cid, InvocationId
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS content (
+    cid TEXT PRIMARY KEY, commitment BLOB NOT NULL UNIQUE, salt BLOB NOT NULL, sealed_key BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS held_grant (
+    invocation INTEGER PRIMARY KEY, cid TEXT, sealed_key BLOB, refusal TEXT
+) STRICT;
+CREATE TABLE IF NOT EXISTS opening (
+    invocation INTEGER NOT NULL, job TEXT NOT NULL, PRIMARY KEY (invocation, job)
+) STRICT;
+CREATE TABLE IF NOT EXISTS intent (
+    once TEXT PRIMARY KEY, target TEXT NOT NULL, data BLOB NOT NULL, label TEXT NOT NULL,
+    nonce INTEGER NOT NULL, state TEXT NOT NULL, reason TEXT, mined_hash TEXT, mined_block INTEGER
+) STRICT;
+CREATE INDEX IF NOT EXISTS intent_by_nonce ON intent (nonce);
+CREATE TABLE IF NOT EXISTS attempt (
+    hash TEXT PRIMARY KEY, once TEXT NOT NULL REFERENCES intent, raw BLOB NOT NULL, max_fee INTEGER NOT NULL,
+    max_tip INTEGER NOT NULL, gas INTEGER NOT NULL, sent_at REAL NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS attempt_by_intent ON attempt (once);
+"""
+
+
+class BoxTamperedError(IntegrityError):
+    """An entry of the box does not open: the database was altered or belongs to another account."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The kept key of {name} does not open.", remedy="Restore the vault's folder from its backup."
+        )
+
+
+class VaultLockedError(UnavailableError):
+    """Another process uses this vault."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"Another process uses the vault in {path}.",
+            remedy="Stop the other node, or choose another home.",
+        )
+
+
+def connect(folder: Path) -> sqlite3.Connection:
+    """Open the database, for this process alone.
+
+    Raises
+    ------
+    VaultLockedError
+        If another process has it open: two would hand out the same nonce.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder / "vault.sqlite"
+    path.touch(mode=0o600)
+    connection = sqlite3.connect(path, isolation_level=None, timeout=0.2)
+    try:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.executescript(SCHEMA)
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if "locked" in str(error):
+            raise VaultLockedError(folder) from error
+        raise
+    return connection
+
+
+@contextmanager
+def transaction(database: sqlite3.Connection) -> Iterator[None]:
+    """Commit all of the block's changes together, or none."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        database.execute("ROLLBACK")
+        raise
+    database.execute("COMMIT")
+
+
+@dataclass(frozen=True, slots=True)
+class ContentKey:
+    """What opens one sealed object, and what commits to it."""
+
+    cid: Cid
+    key: bytes
+    salt: bytes
+    commitment: bytes
+
+
+class Box:
+    """Content keys, each encrypted on its own with the object's name bound in."""
+
+    def __init__(self, database: sqlite3.Connection, key: bytes) -> None:
+        self._database = database
+        self._cipher = AESGCM(key)
+
+    def keep_content(self, content: ContentKey) -> None:
+        """Keep the key of an object of this node's own."""
+        self._database.execute(
+            "INSERT OR IGNORE INTO content VALUES (?, ?, ?, ?)",
+            (content.cid, content.commitment, content.salt, self._seal(content.key, content.cid)),
+        )
+
+    def content_by_commitment(self, commitment: bytes) -> ContentKey | None:
+        """Find the key of the object that a resource commits to."""
+        return self._content("commitment", commitment)
+
+    def content_by_cid(self, cid: Cid) -> ContentKey | None:
+        """Find the key of one of this node's own objects."""
+        return self._content("cid", cid)
+
+    def _content(self, column: str, value: object) -> ContentKey | None:
+        row = self._database.execute(
+            f"SELECT cid, sealed_key, salt, commitment FROM content WHERE {column} = ?",  # noqa: S608
+            (value,),
+        ).fetchone()
+        return ContentKey(Cid(row[0]), self._open(row[1], row[0]), row[2], row[3]) if row else None
+
+    def keep_grant(self, invocation: InvocationId, cid: Cid, key: bytes) -> None:
+        """Keep the content key that a grant brought."""
+        self._database.execute(
+            "INSERT OR IGNORE INTO held_grant (invocation, cid, sealed_key) VALUES (?, ?, ?)",
+            (invocation, cid, self._seal(key, f"grant {invocation}")),
+        )
+
+    def refuse_grant(self, invocation: InvocationId, refusal: str) -> None:
+        """Record that the grant delivered was refused for good, and why."""
+        self._database.execute(
+            "INSERT OR IGNORE INTO held_grant (invocation, refusal) VALUES (?, ?)", (invocation, refusal)
+        )
+
+    def grant_settled(self, invocation: InvocationId) -> bool:
+        """Say whether a grant was taken or refused."""
+        query = "SELECT 1 FROM held_grant WHERE invocation = ?"
+        return self._database.execute(query, (invocation,)).fetchone() is not None
+
+    def refusal(self, invocation: InvocationId) -> str | None:
+        """Give why the grant was refused, if it was."""
+        query = "SELECT refusal FROM held_grant WHERE invocation = ?"
+        row = self._database.execute(query, (invocation,)).fetchone()
+        return row[0] if row else None
+
+    def granted(self, invocation: InvocationId) -> tuple[Cid, bytes] | None:
+        """Give the object and the key that a taken grant opens."""
+        query = "SELECT cid, sealed_key FROM held_grant WHERE invocation = ? AND cid IS NOT NULL"
+        row = self._database.execute(query, (invocation,)).fetchone()
+        return (Cid(row[0]), self._open(row[1], f"grant {invocation}")) if row else None
+
+    def count_opening(self, invocation: InvocationId, job: str, allowed: int) -> bool:
+        """Count the opening for one job, which may open again, unless `allowed` others were; give whether."""
+        changed = self._database.execute(
+            "INSERT OR IGNORE INTO opening SELECT ?1, ?2"
+            " WHERE (SELECT count(*) FROM opening WHERE invocation = ?1 AND job <> ?2) < ?3",
+            (invocation, job, allowed),
+        )
+        known = "SELECT 1 FROM opening WHERE invocation = ? AND job = ?"
+        return changed.rowcount == 1 or bool(self._database.execute(known, (invocation, job)).fetchone())
+
+    def _seal(self, secret: bytes, name: str) -> bytes:
+        nonce = os.urandom(12)
+        return nonce + self._cipher.encrypt(nonce, secret, name.encode())
+
+    def _open(self, sealed: bytes, name: str) -> bytes:
+        try:
+            return self._cipher.decrypt(sealed[:12], sealed[12:], name.encode())
+        except InvalidTag as error:
+            raise BoxTamperedError(name) from error

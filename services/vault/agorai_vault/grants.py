@@ -1,0 +1,208 @@
+"""Grants: how the owner of a resource hands its content key to one payer (ISC-MTI, section 5.2).
+
+A grant is a JWE (RFC 7516; RSA-OAEP-256 and A256GCM) to the payer's RSA key. Inside is a JSON document with
+the content's CID, its key and the salt of its commitment, signed by the owner's account as EIP-712 typed data
+over chain, contract, invocation, resource, both parties, CID, key, salt and expiry. Encrypting hides it from
+all but the payer; the signature makes a false grant provable; the fields bind it to one invocation.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from dataclasses import dataclass
+
+import orjson
+from eth_account import Account
+from eth_account.messages import SignableMessage, encode_typed_data
+from joserfc import jwe
+from joserfc.errors import JoseError
+from joserfc.jwk import RSAKey
+
+from agorai_shared import cid as cids
+from agorai_shared.errors import AgoraiError, IntegrityError
+from agorai_shared.types import Address, Cid
+from agorai_vault.keys import RSA_BITS, Keys
+
+TYPE = "agorai/grant/1"
+ALGORITHMS = ["RSA-OAEP-256", "A256GCM"]
+FIELDS = [
+    {"name": "invocation", "type": "uint256"},
+    {"name": "resource", "type": "uint256"},
+    {"name": "sender", "type": "address"},
+    {"name": "recipient", "type": "address"},
+    {"name": "cid", "type": "string"},
+    {"name": "keyDigest", "type": "bytes32"},
+    {"name": "salt", "type": "bytes32"},
+    {"name": "expiresAt", "type": "uint64"},
+]
+
+
+class GrantRefusedError(IntegrityError):
+    """A grant is not what it should be; the reason names the first difference."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"The grant is refused: {why}.",
+            remedy="Report the owner; the signed grant or its absence is the evidence.",
+        )
+
+
+class EncryptionKeyError(IntegrityError):
+    """A participant's encryption-key document cannot be used."""
+
+    def __init__(self, owner: Address, why: str) -> None:
+        super().__init__(
+            f"The encryption key of {owner} cannot be used: {why}.",
+            remedy="They must join the Registry again with an RSA public JWK of 2048 bits or more.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a grant is bound to; both sides know it from the chain alone."""
+
+    chain_id: int
+    contract: Address
+    invocation: int
+    resource: int
+    sender: Address
+    recipient: Address
+    commitment: bytes
+    expires_at: int
+    """When the right has ended at the latest, in seconds since 1970; 0 for never. The chain's own end is no
+    later: it counts from the delivery, this from the last moment at which delivery was allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a grant brings: an object, the key that opens it, and the salt of its commitment."""
+
+    cid: Cid
+    key: bytes
+    salt: bytes
+
+
+def commit(cid: Cid, salt: bytes) -> bytes:
+    """Give the content commitment that a resource carries: SHA-256 of a 32-byte salt and the CID's bytes."""
+    return hashlib.sha256(salt + cids.cid_bytes(cid)).digest()
+
+
+def make(terms: Terms, content: Content, keys: Keys, recipient_key: bytes) -> bytes:
+    """Sign a grant and encrypt it to the recipient.
+
+    Parameters
+    ----------
+    recipient_key
+        The recipient's encryption-key document: a public RSA JWK (RFC 7517).
+
+    Raises
+    ------
+    EncryptionKeyError
+        If the recipient's document is no RSA key of at least 2048 bits.
+    """
+    signature = keys.account.sign_message(_typed(terms, content)).signature
+    document = {
+        "type": TYPE,
+        "cid": content.cid,
+        "key": _encode(content.key),
+        "salt": _encode(content.salt),
+        "expiresAt": terms.expires_at,
+        "signature": _encode(bytes(signature)),
+    }
+    header = {"alg": "RSA-OAEP-256", "enc": "A256GCM", "typ": "JOSE", "cty": TYPE}
+    key = public_key(recipient_key, terms.recipient)
+    return jwe.encrypt_compact(header, orjson.dumps(document), key, algorithms=ALGORITHMS).encode()
+
+
+def take(grant: bytes, terms: Terms, keys: Keys, now: int) -> Content:
+    """Open a grant and verify that it is the one these terms call for; `now` in seconds since 1970.
+
+    Raises
+    ------
+    GrantRefusedError
+        If it is for another account, invocation or resource, altered, signed by another, expired, or
+        brings what the resource does not commit to.
+    """
+    try:
+        opened = jwe.decrypt_compact(grant, keys.jwk, algorithms=ALGORITHMS)
+    except (JoseError, ValueError) as error:
+        raise GrantRefusedError("it does not open with this account's key, or was altered") from error
+    try:
+        document = orjson.loads(opened.plaintext or b"")
+        if document["type"] != TYPE:
+            raise GrantRefusedError(f"its type is {document['type']!r}")
+        content = Content(Cid(document["cid"]), _decode(document["key"]), _decode(document["salt"]))
+        signature = _decode(document["signature"])
+        expires_at = int(document["expiresAt"])
+        committed = commit(content.cid, content.salt)
+    except (KeyError, TypeError, ValueError, AgoraiError) as error:
+        if isinstance(error, GrantRefusedError):
+            raise
+        raise GrantRefusedError("its document is malformed") from error
+    if len(content.key) != 32 or len(content.salt) != 32:
+        raise GrantRefusedError("its key or salt is not 32 bytes")
+    if expires_at != terms.expires_at:
+        raise GrantRefusedError("it ends at another time than the chain says")
+    if terms.expires_at and now > terms.expires_at:
+        raise GrantRefusedError("it has expired")
+    if not hmac.compare_digest(committed, terms.commitment):
+        raise GrantRefusedError("its content is not what the resource commits to")
+    try:
+        signer = Account.recover_message(_typed(terms, content), signature=signature)
+    except Exception as error:
+        raise GrantRefusedError("its signature is malformed") from error
+    if signer != terms.sender:
+        raise GrantRefusedError("it is not the resource's owner who signed it for this invocation")
+    return content
+
+
+def public_key(document: bytes, owner: Address) -> RSAKey:
+    """Read an encryption-key document.
+
+    Raises
+    ------
+    EncryptionKeyError
+        If it is no public RSA JWK of at least 2048 bits.
+    """
+    try:
+        key = RSAKey.import_key(orjson.loads(document))
+    except (JoseError, ValueError, TypeError, KeyError) as error:
+        raise EncryptionKeyError(owner, "it is no public RSA JWK") from error
+    if key.is_private:
+        raise EncryptionKeyError(owner, "it is a private key, now known to all")
+    bits = key.raw_value.key_size
+    if not 2048 <= bits <= 2 * RSA_BITS + 2048:
+        raise EncryptionKeyError(owner, f"it has {bits} bits")
+    return key
+
+
+def _typed(terms: Terms, content: Content) -> SignableMessage:
+    return encode_typed_data(
+        domain_data={
+            "name": "Agorai",
+            "version": "1",
+            "chainId": terms.chain_id,
+            "verifyingContract": terms.contract,
+        },
+        message_types={"Grant": FIELDS},
+        message_data={
+            "invocation": terms.invocation,
+            "resource": terms.resource,
+            "sender": terms.sender,
+            "recipient": terms.recipient,
+            "cid": content.cid,
+            "keyDigest": hashlib.sha256(content.key).digest(),
+            "salt": content.salt,
+            "expiresAt": terms.expires_at,
+        },
+    )
+
+
+def _encode(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _decode(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -1,0 +1,263 @@
+"""The shell of the vault: the invocation protocol's reading and performing, commands, and sealed bytes in and out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from agorai_shared import cid as cids
+from agorai_shared import logging
+from agorai_shared.bindings.invocation import Delivered, Item, Paid
+from agorai_shared.bindings.invocation import State as ItemState
+from agorai_shared.chain import ContractRevertError
+from agorai_shared.contract import Call
+from agorai_shared.errors import NotFoundError, RefusedError
+from agorai_shared.market import Market
+from agorai_shared.sealing import new_content_key, open_sealed, seal
+from agorai_shared.types import Address, Cid, InvocationId
+from agorai_shared.vault import TransactionRevertedError, TransactionState
+from agorai_vault import decide, grants
+from agorai_vault.database import Box, ContentKey
+from agorai_vault.keys import Keys
+from agorai_vault.outbox import Outbox
+
+log = logging.get(__name__)
+
+
+class InvocationNotFoundError(NotFoundError):
+    """There is no invocation of this id."""
+
+    def __init__(self, invocation: int) -> None:
+        super().__init__(
+            f"There is no invocation {invocation}, or it is not final yet.",
+            remedy="Look at what was paid: `agorai events --contract Invocation`.",
+        )
+
+
+class ContentNotOwnedError(NotFoundError):
+    """This vault has no key for a content."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"This vault holds no key for {what}.",
+            remedy="Restore the vault's database from its backup, or withdraw the resource.",
+        )
+
+
+class NotEntitledError(RefusedError):
+    """The chain gives this account no right to open the content now."""
+
+    def __init__(self, invocation: int, why: str) -> None:
+        super().__init__(f"Invocation {invocation} gives no right to its content: {why}.")
+
+
+@dataclass(frozen=True)
+class InvocationProtocol:
+    """The invocation protocol, for the reconciler."""
+
+    market: Market
+    keys: Keys
+    box: Box
+    outbox: Outbox
+
+    @property
+    def name(self) -> str:
+        """Name in logs and metrics."""
+        return "invocation"
+
+    async def read(self, key: int) -> decide.InvocationState:
+        """Read the item at a final block, and whether its grant is settled here."""
+        item = await self.item(key)
+        return decide.InvocationState(item, self.box.grant_settled(InvocationId(key)))
+
+    async def item(self, invocation: int) -> Item:
+        """Read the item at a final block.
+
+        Raises
+        ------
+        InvocationNotFoundError
+            If there is none of this id.
+        """
+        try:
+            (item,) = await self.market.chain.read(self.market.invocation.item(InvocationId(invocation)))
+        except ContractRevertError as error:
+            raise InvocationNotFoundError(invocation) from error
+        return cast("Item", item)
+
+    def next_step(self, state: decide.InvocationState, now: int) -> decide.Step | None:
+        """Decide as this account."""
+        return decide.next_step(state, self.keys.address, now)
+
+    def due(self, state: decide.InvocationState, now: int) -> int | None:
+        """Give the deadline that concerns this account."""
+        return decide.due(state, self.keys.address)
+
+    async def perform(self, key: int, step: decide.Step, once: str) -> bool:
+        """Take the step."""
+        invocation = InvocationId(key)
+        match step:
+            case decide.Deliver():
+                grant = await self._make_grant(invocation)
+                digest = cids.digest_of(await self.market.store.put_document(grant))
+                await self._send(once, self.market.invocation.deliver(invocation, digest))
+            case decide.Refund():
+                await self._send(once, self.market.invocation.refund(invocation))
+            case decide.TakeGrant():
+                await self.take_grant(invocation)
+        return False
+
+    async def open_items(self) -> Iterable[int]:
+        """Find the invocations in which this account is owner or payer and that are not settled."""
+        account = "0x" + self.keys.address[2:].lower().rjust(64, "0")
+        contract, start = self.market.deployment.invocation, self.market.deployment.start_block
+        chain = self.market.chain
+        final = (await chain.final()).number
+        topic = Paid.ABI.topic0
+        logs = [
+            *await chain.logs(contract, [topic, None, account], start, final),
+            *await chain.logs(contract, [topic, None, None, account], start, final),
+        ]
+        return sorted({int(entry["topics"][1], 16) for entry in logs})
+
+    def concerns(self, event: Paid | Delivered) -> bool:
+        """Say whether this account is a party; that much of an event never changes."""
+        return self.keys.address in (event.payer, event.owner)
+
+    async def take_grant(self, invocation: InvocationId) -> None:
+        """Fetch, verify and keep the grant delivered; a false one is refused for good."""
+        item = await self.item(invocation)
+        if item.state != ItemState.DELIVERED or item.payer != self.keys.address:
+            raise NotEntitledError(invocation, f"it is {item.state.name.lower()} for {item.payer}")
+        owner = await self.market.actor(item.owner)
+        document = await self.market.document(item.grant, owner.gateway)
+        try:
+            content = grants.take(document, await self._terms(invocation, item), self.keys, int(time.time()))
+        except grants.GrantRefusedError as error:
+            log.warning("grant.refused", invocation=invocation, owner=item.owner, reason=str(error))
+            self.box.refuse_grant(invocation, str(error))
+            return
+        self.box.keep_grant(invocation, content.cid, content.key)
+        log.info("grant.taken", invocation=invocation)
+
+    async def _make_grant(self, invocation: InvocationId) -> bytes:
+        item = await self.item(invocation)
+        terms = await self._terms(invocation, item)
+        content = self.box.content_by_commitment(terms.commitment)
+        if content is None:
+            raise ContentNotOwnedError(f"resource {item.resource}")
+        payer = await self.market.actor(item.payer)
+        recipient_key = await self.market.document(payer.encryption_key, payer.gateway)
+        return grants.make(
+            terms, grants.Content(content.cid, content.key, content.salt), self.keys, recipient_key
+        )
+
+    async def _terms(self, invocation: InvocationId, item: Item) -> grants.Terms:
+        resource = await self.market.resource(item.resource)
+        return grants.Terms(
+            chain_id=self.market.deployment.chain_id,
+            contract=self.market.deployment.invocation,
+            invocation=invocation,
+            resource=item.resource,
+            sender=item.owner,
+            recipient=item.payer,
+            commitment=resource.commitment,
+            expires_at=item.deadline + item.duration if item.duration else 0,
+        )
+
+    async def _send(self, once: str, call: Call[Any]) -> None:
+        intent = await self.outbox.send(once, call)
+        if intent.state == TransactionState.REVERTED:
+            raise TransactionRevertedError(intent.label, intent.transaction, intent.reason or "")
+
+
+@dataclass(frozen=True)
+class SealedContent:
+    """Plaintext in, sealed object out to the store, and back, for those entitled."""
+
+    protocol: InvocationProtocol
+
+    async def put(self, plain: AsyncIterator[bytes]) -> tuple[ContentKey, int]:
+        """Seal a stream under a fresh key into the store; the key is kept before this returns."""
+        size = 0
+
+        async def counted() -> AsyncIterator[bytes]:
+            nonlocal size
+            async for piece in plain:
+                size += len(piece)
+                yield piece
+
+        key, salt = new_content_key(), os.urandom(32)
+        cid = await self.protocol.market.store.put(seal(counted(), key))
+        content = ContentKey(cid, key, salt, grants.commit(cid, salt))
+        self.protocol.box.keep_content(content)
+        return content, size
+
+    def own(self, cid: Cid) -> AsyncIterator[bytes]:
+        """Open an object that this vault sealed.
+
+        Raises
+        ------
+        ContentNotOwnedError
+            If it holds no key for it.
+        """
+        content = self.protocol.box.content_by_cid(cid)
+        if content is None:
+            raise ContentNotOwnedError(cid)
+        return open_sealed(self.protocol.market.store.get(cid), content.key)
+
+    async def bought(self, invocation: InvocationId, job: str) -> AsyncIterator[bytes]:
+        """Open what an invocation gives a right to, for one job.
+
+        Raises
+        ------
+        NotEntitledError
+            If it is not delivered, has ended, or its uses recorded on the chain are all spent on other jobs.
+        GrantRefusedError
+            If the owner delivered a false grant.
+        """
+        box, item = self.protocol.box, await self.protocol.item(invocation)
+        self._check_right(invocation, item)
+        if not box.grant_settled(invocation):
+            await self.protocol.take_grant(invocation)
+        granted = box.granted(invocation)
+        if granted is None:
+            raise NotEntitledError(invocation, box.refusal(invocation) or "it brought no grant")
+        resource = await self.protocol.market.resource(item.resource)
+        if item.limited and not box.count_opening(invocation, job, resource.uses - item.uses_left):
+            raise NotEntitledError(invocation, "no use of it is recorded on the chain for this job")
+        owner = await self.protocol.market.actor(item.owner)
+        cid, key = granted
+        return open_sealed(self.protocol.market.served_by(owner.gateway).get(cid), key)
+
+    def _check_right(self, invocation: InvocationId, item: Item) -> None:
+        if item.payer != self.protocol.keys.address:
+            raise NotEntitledError(invocation, f"it was paid for by {item.payer}")
+        if item.state != ItemState.DELIVERED:
+            raise NotEntitledError(invocation, f"it is {item.state.name.lower()}, not delivered")
+        if item.expires_at and time.time() > item.expires_at:
+            raise NotEntitledError(invocation, f"it ended at {item.expires_at} (seconds since 1970)")
+
+
+def policy(market: Market, to: Address) -> None:
+    """Let only the marketplace's own contracts be called with this account.
+
+    Raises
+    ------
+    TargetRefusedError
+        If the call goes elsewhere.
+    """
+    if to not in market.deployment.contracts.values():
+        raise TargetRefusedError(to)
+
+
+class TargetRefusedError(RefusedError):
+    """A transaction to something else than the marketplace's contracts."""
+
+    def __init__(self, to: str) -> None:
+        super().__init__(
+            f"The vault sends transactions to this marketplace's contracts only, not to {to}.",
+            remedy="Use another wallet for other contracts.",
+        )

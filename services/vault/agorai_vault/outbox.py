@@ -1,0 +1,340 @@
+"""The outbox: each intended transaction is signed offline and sent once, whatever is killed meanwhile.
+
+An intent is named by an idempotency key. It is given a nonce and signed, and both reach the disk before the
+first byte is sent; from then on only that signed transaction, or one of the same nonce with a higher fee, is
+ever sent for it. It is settled when the chain has it at final depth. After a restart, of this process or of a
+chain that lost its last blocks, everything whose nonce the chain has not used is simply sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from eth_account.signers.local import LocalAccount
+from eth_typing import HexStr
+
+from agorai_shared import logging, metrics
+from agorai_shared.contract import Call
+from agorai_shared.errors import AgoraiError, RefusedError
+from agorai_shared.types import Address, Hash
+from agorai_shared.vault import Outcome
+from agorai_shared.vault import TransactionState as State
+from agorai_vault.account import AccountOnChain, Receipt
+from agorai_vault.database import transaction
+
+log = logging.get(__name__)
+
+PENDING = metrics.gauge("agorai_vault_pending_transactions", "Transactions sent and not yet final")
+SENT = metrics.counter("agorai_vault_transactions", "Transactions by what became of them", "outcome")
+
+REPLACEMENT_PERCENT = 113
+"""Nodes take a replacement only if it pays at least a tenth more (geth's `txpool.pricebump`)."""
+
+SEND_AGAIN_S = 5.0
+"""How often to see whether the chain's node has forgotten something."""
+
+LAST_ATTEMPT = "SELECT hash, raw FROM attempt WHERE once = ? ORDER BY max_fee DESC LIMIT 1"
+
+
+class FeeLimitError(RefusedError):
+    """The chain asks for more than the node is set to pay."""
+
+    def __init__(self, wanted: int, most: int) -> None:
+        super().__init__(
+            f"The chain asks {wanted / 1e9:.1f} gwei a gas unit; this node pays {most / 1e9:.1f} at most.",
+            remedy="Wait, or raise AGORAI_VAULT_MAX_FEE_GWEI.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """One intended transaction and what became of it."""
+
+    once: str
+    label: str
+    nonce: int
+    state: State
+    reason: str | None
+    transaction: Hash | None
+    """The transaction that was mined, or the last one sent."""
+    block: int | None
+
+    def outcome(self) -> Outcome:
+        """Give what others may know of it."""
+        return Outcome(
+            once=self.once,
+            state=self.state,
+            transaction=self.transaction,
+            block=self.block,
+            reason=self.reason,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Fee:
+    max_fee: int
+    max_tip: int
+
+
+class Outbox:
+    """Sends this account's transactions.
+
+    Parameters
+    ----------
+    stuck_after_s
+        A transaction unmined for this many seconds is replaced by one with a higher fee.
+    most_fee
+        No transaction offers more than this, in wei for a unit of gas.
+    """
+
+    def __init__(
+        self,
+        database: sqlite3.Connection,
+        signer: LocalAccount,
+        chain: AccountOnChain,
+        *,
+        stuck_after_s: float,
+        most_fee: int,
+    ) -> None:
+        self._database = database
+        self._signer = signer
+        self._chain = chain
+        self._stuck_after_s = stuck_after_s
+        self._most_fee = most_fee
+        self._lock = asyncio.Lock()
+        self._new_block = asyncio.Event()
+        self._moved = asyncio.Condition()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Send again what was left, then watch until left."""
+        watcher = asyncio.create_task(self._watch(), name="outbox")
+        try:
+            yield
+        finally:
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
+
+    def on_block(self) -> None:
+        """Tell that there is a new final block."""
+        self._new_block.set()
+
+    def pending(self) -> int:
+        """Count what is sent and not yet final."""
+        return len(self._open())
+
+    def find(self, once: str) -> Intent | None:
+        """Give what became of an intent."""
+        row = self._database.execute(
+            "SELECT label, nonce, state, reason, mined_hash, mined_block FROM intent WHERE once = ?", (once,)
+        ).fetchone()
+        if row is None:
+            return None
+        last = self._database.execute(LAST_ATTEMPT, (once,)).fetchone()
+        return Intent(once, row[0], row[1], State(row[2]), row[3], Hash(row[4] or last[0]), row[5])
+
+    async def send(self, once: str, call: Call[Any]) -> Intent:
+        """Send a call once, however often it is asked for; gives as soon as the chain's node has it.
+
+        Raises
+        ------
+        ContractRevertError
+            If it would revert now; nothing was sent and the key is free to be used again.
+        FundsError, FeeLimitError
+            If the fee cannot or shall not be paid; nothing was sent.
+        RpcUnreachableError
+            If the chain does not answer. Asking again under the same key goes on where this stopped.
+        """
+        async with self._lock:
+            known = self.find(once)
+            if known is not None:
+                return known
+            await self._prepare(once, call)
+        await self._broadcast(once)
+        await self._check([once])
+        sent = self.find(once)
+        if sent is None:
+            raise AssertionError("an intent that was prepared is kept")
+        return sent
+
+    async def wait(self, once: str, until: State, timeout_s: float) -> Intent | None:
+        """Wait until an intent is settled or has come to `until`; gives where it is by then."""
+        wanted = {until, State.REVERTED, State.FINAL}
+
+        def reached() -> bool:
+            intent = self.find(once)
+            return intent is not None and intent.state in wanted
+
+        async with self._moved:
+            try:
+                await asyncio.wait_for(self._moved.wait_for(reached), timeout_s)
+            except TimeoutError:
+                log.debug("outbox.still_waiting", once=once)
+        return self.find(once)
+
+    async def _prepare(self, once: str, call: Call[Any]) -> None:
+        """Choose nonce, gas and fee, sign, and keep it all."""
+        estimate = await self._chain.estimate(call)
+        wanted = estimate.base_fee + estimate.tip
+        if wanted > self._most_fee:
+            raise FeeLimitError(wanted, self._most_fee)
+        # Twice the base fee stays enough for five full blocks, each of which raises it by an eighth (EIP-1559).
+        fee = _Fee(min(2 * estimate.base_fee + estimate.tip, self._most_fee), estimate.tip)
+        (mine,) = self._database.execute("SELECT coalesce(max(nonce) + 1, 0) FROM intent").fetchone()
+        nonce = max(estimate.nonce, mine)
+        gas = estimate.gas * 6 // 5  # another's transaction may change what ours touches first
+        attempt = await self._sign(call.to, call.data, nonce, gas, fee)
+        with transaction(self._database):
+            self._database.execute(
+                "INSERT INTO intent (once, target, data, label, nonce, state) VALUES (?, ?, ?, ?, ?, ?)",
+                (once, call.to, call.data, f"{call.contract}.{call.function}", nonce, State.SENT),
+            )
+            self._keep_attempt(once, attempt, fee, gas)
+
+    async def _sign(self, target: str, data: bytes, nonce: int, gas: int, fee: _Fee) -> tuple[Hash, bytes]:
+        signed = self._signer.sign_transaction(
+            {
+                "type": 2,
+                "chainId": await self._chain.chain_id(),
+                "nonce": nonce,
+                "to": HexStr(target),
+                "value": 0,
+                "data": data,
+                "gas": gas,
+                "maxFeePerGas": fee.max_fee,
+                "maxPriorityFeePerGas": fee.max_tip,
+            }
+        )
+        return Hash("0x" + bytes(signed.hash).hex()), bytes(signed.raw_transaction)
+
+    def _keep_attempt(self, once: str, attempt: tuple[Hash, bytes], fee: _Fee, gas: int) -> None:
+        self._database.execute(
+            "INSERT INTO attempt (hash, once, raw, max_fee, max_tip, gas, sent_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (attempt[0], once, attempt[1], fee.max_fee, fee.max_tip, gas, time.time()),
+        )
+
+    async def _broadcast(self, once: str) -> None:
+        """Send the last signed transaction of an intent."""
+        row = self._database.execute(LAST_ATTEMPT, (once,)).fetchone()
+        if why := await self._chain.send_raw(row[1]):
+            # Known, or mined already: the receipt will tell. Anything else is tried again by the watcher.
+            log.info("outbox.not_taken", once=once, why=why)
+
+    async def _watch(self) -> None:
+        looked = -math.inf
+        while True:
+            try:
+                if time.monotonic() - looked > SEND_AGAIN_S:
+                    await self._send_again_unused()
+                    looked = time.monotonic()
+                await self._check(self._open())
+                await self._replace_stuck()
+            except AgoraiError as error:
+                log.warning("outbox.chain_unreachable", error=str(error))
+            self._new_block.clear()
+            try:
+                await asyncio.wait_for(self._new_block.wait(), 1.0)
+            except TimeoutError:
+                continue
+
+    def _open(self) -> list[str]:
+        query = "SELECT once FROM intent WHERE state IN ('sent', 'mined') ORDER BY nonce"
+        return [row[0] for row in self._database.execute(query)]
+
+    async def _send_again_unused(self) -> None:
+        """Send again, in order, what the chain's node does not know though it was sent."""
+        used = await self._chain.nonce()
+        query = "SELECT once, state FROM intent WHERE nonce >= ? ORDER BY nonce"
+        for once, state in self._database.execute(query, (used,)).fetchall():
+            if state != State.SENT:
+                log.warning("outbox.chain_lost_transaction", once=once, state=state)
+                self._settle(once, State.SENT, None, None)
+            await self._broadcast(once)
+
+    async def _check(self, keys: Sequence[str]) -> None:
+        """Read the receipts of some intents and settle what is final."""
+        final = await self._chain.final_number() if keys else 0
+        mined = await self._mined(keys)
+        for once in keys:
+            if once in mined:
+                await self._settle_mined(once, mined[once], final)
+            else:
+                await self._settle_unmined(once, final)
+        PENDING.set(self.pending())
+        async with self._moved:
+            self._moved.notify_all()
+
+    async def _mined(self, keys: Sequence[str]) -> dict[str, Receipt]:
+        attempts = {
+            Hash(row[0]): once
+            for once in keys
+            for row in self._database.execute("SELECT hash FROM attempt WHERE once = ?", (once,))
+        }
+        receipts = await self._chain.receipts(list(attempts)) if attempts else []
+        return {attempts[receipt.transaction]: receipt for receipt in receipts}
+
+    async def _settle_mined(self, once: str, receipt: Receipt, final: int) -> None:
+        if receipt.block > final:
+            self._settle(once, State.MINED, None, receipt)
+        elif receipt.succeeded:
+            self._settle(once, State.FINAL, None, receipt)
+        else:
+            target, data, label = self._database.execute(
+                "SELECT target, data, label FROM intent WHERE once = ?", (once,)
+            ).fetchone()
+            reason = await self._chain.refusal(label.split(".")[0], Address(target), data, receipt.block)
+            self._settle(once, State.REVERTED, reason, receipt)
+
+    async def _settle_unmined(self, once: str, final: int) -> None:
+        """Give up an intent whose nonce another transaction has used, at final depth."""
+        intent = self.find(once)
+        if intent is None or intent.state in (State.FINAL, State.REVERTED):
+            return
+        if intent.state == State.MINED:  # reorged out
+            self._settle(once, State.SENT, None, None)
+        # It may have been mined since its receipt was asked for: only a later look that finds none is proof.
+        if await self._chain.nonce(final) > intent.nonce and once not in await self._mined([once]):
+            why = f"another transaction took nonce {intent.nonce}; use the account from one node only"
+            self._settle(once, State.REVERTED, why, None)
+
+    def _settle(self, once: str, state: State, reason: str | None, receipt: Receipt | None) -> None:
+        changed = self._database.execute(
+            "UPDATE intent SET state = ?1, reason = ?2, mined_hash = ?3, mined_block = ?4"
+            " WHERE once = ?5 AND (state <> ?1 OR mined_hash IS NOT ?3)",
+            (
+                state,
+                reason,
+                receipt.transaction if receipt else None,
+                receipt.block if receipt else None,
+                once,
+            ),
+        )
+        if changed.rowcount and state in (State.FINAL, State.REVERTED):
+            SENT.labels(state).inc()
+            log.info("transaction.settled", once=once, state=state, reason=reason)
+
+    async def _replace_stuck(self) -> None:
+        """Offer a higher fee, under the same nonce, for what has been unmined for long."""
+        rows = self._database.execute(
+            "SELECT i.once, i.target, i.data, i.nonce, max(a.max_fee), a.max_tip, a.gas"
+            " FROM intent i JOIN attempt a USING (once) WHERE i.state = 'sent'"
+            " GROUP BY i.once HAVING max(a.sent_at) < ? ORDER BY i.nonce",
+            (time.time() - self._stuck_after_s,),
+        ).fetchall()
+        for once, target, data, nonce, max_fee, max_tip, gas in rows:
+            fee = _Fee(max_fee * REPLACEMENT_PERCENT // 100 + 1, max_tip * REPLACEMENT_PERCENT // 100 + 1)
+            if fee.max_fee > self._most_fee:
+                log.warning("outbox.fee_limit_reached", once=once, most_gwei=self._most_fee / 1e9)
+                continue
+            attempt = await self._sign(target, data, nonce, gas, fee)
+            with transaction(self._database):
+                self._keep_attempt(once, attempt, fee, gas)
+            log.info("outbox.replaced", once=once, nonce=nonce, max_fee_gwei=fee.max_fee / 1e9)
+            await self._broadcast(once)

@@ -1,0 +1,362 @@
+"""One EVM chain seen through one node: blocks, finality, reading contracts, logs, and new heads as they come.
+
+    RefusedError
+    └── ContractRevertError     a contract refused a call; the reason is decoded
+    NotFoundError
+    ├── ContractAbsentError     no contract answers at that address
+    └── BlockAbsentError        the node has no such block (yet)
+
+Numbers of blocks are heights, times are whole seconds since 1970.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final, NotRequired, TypedDict, cast
+
+from agorai_shared import logging
+from agorai_shared.contract import Call, ContractAbi
+from agorai_shared.errors import AgoraiError, NotFoundError, RefusedError
+from agorai_shared.rpc import Json, Rpc, RpcResponseError, RpcUnreachableError
+from agorai_shared.types import Address, Hash
+
+log = logging.get(__name__)
+
+POLL_S: Final = 0.25
+"""Pause between looks at the head while no subscription tells of it."""
+SILENCE_S: Final = 2.0
+"""How long a subscription may be silent before the head is looked at all the same."""
+_RESUBSCRIBE_S: Final = (0.2, 1.0, 5.0, 15.0)
+_HEADS_KEPT: Final = 1024
+
+
+class ContractRevertError(RefusedError):
+    """A contract refused a call."""
+
+    def __init__(self, contract: str, function: str, reason: str) -> None:
+        super().__init__(f"{contract}.{function} refused: {reason}.")
+        self.contract = contract
+        self.function = function
+        self.reason = reason
+
+
+class ContractAbsentError(NotFoundError):
+    """Nothing at the address answers like the contract."""
+
+    def __init__(self, contract: str, function: str, address: Address) -> None:
+        super().__init__(
+            f"There is no {contract} at {address} that answers {function}.",
+            remedy="Check the deployment file and that the RPC URL is of the same chain.",
+        )
+
+
+class BlockAbsentError(NotFoundError):
+    """The node does not have the block."""
+
+    retryable = True
+
+    def __init__(self, block: int | str) -> None:
+        super().__init__(f"The chain node has no block {block}.", remedy="It may still be catching up.")
+
+
+@dataclass(frozen=True, slots=True)
+class Finality:
+    """When a block is taken as here to stay.
+
+    `confirmations` blocks on top of it (0: on arrival), or None for the node's own `finalized` tag.
+    """
+
+    confirmations: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block's place in the chain."""
+
+    number: int
+    hash: Hash
+    parent_hash: Hash
+    timestamp: int
+    """Seconds since 1970."""
+
+
+class RawLog(TypedDict):
+    """A log as the node sends it: numbers are `0x` hex."""
+
+    address: str
+    topics: list[str]
+    data: str
+    blockNumber: str
+    blockHash: str
+    transactionHash: str
+    logIndex: str
+    blockTimestamp: NotRequired[str]
+
+
+def _block(raw: Json) -> Block:
+    fields = cast("dict[str, str]", raw)
+    return Block(
+        int(fields["number"], 16),
+        Hash(fields["hash"]),
+        Hash(fields["parentHash"]),
+        int(fields["timestamp"], 16),
+    )
+
+
+class Chain:
+    """Reads one chain through one node."""
+
+    def __init__(self, rpc: Rpc, finality: Finality) -> None:
+        self.rpc = rpc
+        self.finality = finality
+        self._chain_id: int | None = None
+
+    async def chain_id(self) -> int:
+        """Give the EIP-155 chain id; asked once."""
+        if self._chain_id is None:
+            self._chain_id = int(str(await self.rpc.request("eth_chainId")), 16)
+        return self._chain_id
+
+    async def head(self) -> Block:
+        """Give the newest block."""
+        return await self._tagged("latest")
+
+    async def block(self, number: int) -> Block | None:
+        """Give the block of that height on the node's branch; None when it has none."""
+        raw = await self.rpc.request("eth_getBlockByNumber", hex(number), False)
+        return None if raw is None else _block(raw)
+
+    async def blocks(self, numbers: Sequence[int]) -> dict[int, Block]:
+        """Give the blocks of those heights that the node has, in one request."""
+        raws = await self.rpc.batch([("eth_getBlockByNumber", [hex(n), False]) for n in numbers])
+        return {block.number: block for block in (_block(raw) for raw in raws if raw is not None)}
+
+    async def block_by_hash(self, block_hash: Hash) -> Block | None:
+        """Give the block with that hash, on whichever branch; None when the node does not know it."""
+        raw = await self.rpc.request("eth_getBlockByHash", block_hash, False)
+        return None if raw is None else _block(raw)
+
+    async def final(self) -> Block:
+        """Give the newest block that the finality policy calls final; the very first while there is none."""
+        confirmations = self.finality.confirmations
+        if confirmations is None:
+            return await self._tagged("finalized")
+        head = await self.head()
+        if confirmations == 0:
+            return head
+        number = max(0, head.number - confirmations)
+        block = await self.block(number)
+        if block is None:
+            raise BlockAbsentError(number)
+        return block
+
+    async def _tagged(self, tag: str) -> Block:
+        raw = await self.rpc.request("eth_getBlockByNumber", tag, False)
+        if raw is None and tag == "finalized":  # a young chain has finalized nothing but its beginning
+            raw = await self.rpc.request("eth_getBlockByNumber", "earliest", False)
+        if raw is None:
+            raise BlockAbsentError(tag)
+        return _block(raw)
+
+    async def read(self, *calls: Call[Any], at: Block | int | None = None) -> tuple[Any, ...]:
+        """Make several calls against the state after one and the same block, in one request.
+
+        Parameters
+        ----------
+        at
+            That block, or its number; None takes the newest final one.
+
+        Raises
+        ------
+        ContractRevertError
+            A contract refused; the first in order.
+        ContractAbsentError
+            No such contract at the address, at that block.
+        """
+        outcomes = await self.outcomes(*calls, at=at)
+        for outcome in outcomes:
+            if isinstance(outcome, AgoraiError):
+                raise outcome
+        return outcomes
+
+    async def outcomes(self, *calls: Call[Any], at: Block | int | None = None) -> tuple[Any, ...]:
+        """Like `read`, with the `AgoraiError` of a call that failed standing in its place."""
+        where = await self._block_parameter(at, alone=len(calls) == 1)
+        answers = await self.rpc.batch_outcomes(
+            [("eth_call", [{"to": call.to, "data": "0x" + call.data.hex()}, where]) for call in calls]
+        )
+        return tuple(_returned(call, answer) for call, answer in zip(calls, answers, strict=True))
+
+    async def _block_parameter(self, at: Block | int | None, *, alone: bool) -> str:
+        if isinstance(at, Block):
+            return hex(at.number)
+        if at is not None:
+            return hex(at)
+        if alone and not self.finality.confirmations:  # consistent in itself: ask by tag, save a round trip
+            return "finalized" if self.finality.confirmations is None else "latest"
+        return hex((await self.final()).number)
+
+    async def logs(
+        self,
+        address: Address | Sequence[Address],
+        topics: Sequence[str | Sequence[str] | None] = (),
+        from_block: int = 0,
+        to_block: int | None = None,
+    ) -> list[RawLog]:
+        """Give the logs of contracts between two heights, both included (None: the head), in chain order."""
+        raw = await self.rpc.request(
+            "eth_getLogs",
+            {
+                "address": cast("Json", address),
+                "topics": cast("Json", list(topics)),
+                "fromBlock": hex(from_block),
+                "toBlock": "latest" if to_block is None else hex(to_block),
+            },
+        )
+        return cast("list[RawLog]", raw)
+
+    async def logs_between(
+        self, addresses: Sequence[Address], first: int, last: int
+    ) -> tuple[list[RawLog], Block, Block]:
+        """Give the logs of a range with its first and last block, from one request.
+
+        Raises
+        ------
+        BlockAbsentError
+            The node has not got that far, so its logs would be incomplete.
+        """
+        span: Json = {
+            "address": cast("Json", addresses),
+            "fromBlock": hex(first),
+            "toBlock": hex(last),
+        }
+        raw_first, raw_logs, raw_last = await self.rpc.batch(
+            [
+                ("eth_getBlockByNumber", [hex(first), False]),
+                ("eth_getLogs", [span]),
+                ("eth_getBlockByNumber", [hex(last), False]),
+            ]
+        )
+        if raw_first is None or raw_last is None or raw_logs is None:
+            raise BlockAbsentError(last)
+        return cast("list[RawLog]", raw_logs), _block(raw_first), _block(raw_last)
+
+    async def logs_of(self, block_hash: Hash, addresses: Sequence[Address]) -> list[RawLog]:
+        """Give the logs of exactly this block, whatever happens to the branch meanwhile.
+
+        Raises
+        ------
+        BlockAbsentError
+            The node does not know the block (any more).
+        """
+        try:
+            raw = await self.rpc.request(
+                "eth_getLogs", {"address": cast("Json", addresses), "blockHash": block_hash}
+            )
+        except RpcResponseError as error:
+            if await self.block_by_hash(block_hash) is None:
+                raise BlockAbsentError(block_hash) from error
+            raise
+        # some nodes answer [] for a block unknown to them
+        if not raw and await self.block_by_hash(block_hash) is None:
+            raise BlockAbsentError(block_hash)
+        return cast("list[RawLog]", raw)
+
+    async def heads(self, *, poll_s: float = POLL_S, silence_s: float = SILENCE_S) -> AsyncGenerator[Block]:
+        """Yield each new head, from the node's own `newHeads` where it speaks WebSocket, else by polling.
+
+        A head may be skipped, come late or belong to another branch than the one before; the first comes at
+        once. While subscribed the head is still looked at when the socket was silent for `silence_s`, so a
+        socket that is open but dead only delays. Close it with `contextlib.aclosing`.
+
+        Raises
+        ------
+        RpcUnreachableError
+            The node answers neither way; ask again.
+        """
+        feed = _HeadFeed(self.rpc)
+        task = asyncio.create_task(feed.run(), name="chain.heads")
+        last: Hash | None = None
+        try:
+            while True:
+                if feed.pushed:
+                    block = feed.pushed.popleft()
+                else:
+                    if not feed.look:
+                        await feed.wait(silence_s if feed.subscribed else poll_s)
+                        if feed.pushed:
+                            continue
+                    feed.look = False
+                    block = await self.head()
+                if block.hash != last:
+                    last = block.hash
+                    yield block
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+class _HeadFeed:
+    """Holds a `newHeads` subscription, renewed whenever it breaks, and what it pushed."""
+
+    def __init__(self, rpc: Rpc) -> None:
+        self.pushed: deque[Block] = deque(maxlen=_HEADS_KEPT)
+        self.subscribed = False
+        self.look = True
+        """Heads may have been missed: the next one should be asked for."""
+        self._rpc = rpc
+        self._news = asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait for news; silence is a reason to look."""
+        self._news.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            self.look = True
+
+    async def run(self) -> None:
+        for pause in itertools.chain(_RESUBSCRIBE_S, itertools.repeat(_RESUBSCRIBE_S[-1])):
+            try:
+                async with aclosing(self._rpc.subscribe("newHeads")) as heads:
+                    async for head in heads:
+                        if head is None:
+                            self.subscribed = self.look = True
+                        else:
+                            self.pushed.append(_block(head))
+                        self._news.set()
+            except (RpcUnreachableError, RpcResponseError) as error:
+                log.debug("chain.heads.unsubscribed", reason=str(error))
+            self.subscribed = False
+            self._news.set()
+            await asyncio.sleep(pause)
+
+
+def _returned(call: Call[Any], answer: Json | RpcResponseError) -> Any:
+    if isinstance(answer, RpcResponseError):
+        if answer.data is None and "revert" not in answer.rpc_message.lower():
+            return answer
+        return revert_error(call, answer)
+    output = bytes.fromhex(str(answer)[2:])
+    try:
+        return call.decode(output)
+    except Exception as error:
+        if output:
+            raise
+        absent = ContractAbsentError(call.contract, call.function, call.to)
+        absent.__cause__ = error
+        return absent
+
+
+def revert_error(call: Call[Any], error: RpcResponseError) -> ContractRevertError:
+    """Explain a node's refusal of a call or gas estimate by the contract's own errors."""
+    reason = error.rpc_message
+    if error.data and error.data != "0x":
+        reason = ContractAbi.load(call.contract).decode_error(error.data)
+    return ContractRevertError(call.contract, call.function, reason)

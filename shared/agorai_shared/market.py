@@ -1,0 +1,145 @@
+"""The market as a participant sees it: actors and resources from the chain, documents from the stores.
+
+What the chain says is believed; what a store says is verified against the digest on the chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
+
+import aiohttp
+
+from agorai_shared import cid as cids
+from agorai_shared.abi.codec import ArgValue
+from agorai_shared.bindings.invocation import Invocation
+from agorai_shared.bindings.market_token import MarketToken
+from agorai_shared.bindings.registry import Actor, Registry, Resource
+from agorai_shared.chain import Chain, ContractRevertError
+from agorai_shared.content import ContentNotFoundError, ContentStore
+from agorai_shared.contract import EventAbi
+from agorai_shared.deployment import Deployment
+from agorai_shared.documents import Metadata
+from agorai_shared.errors import NotFoundError
+from agorai_shared.types import Address, Digest, Hash, ResourceId
+
+
+class ResourceNotFoundError(NotFoundError):
+    """There is no resource of this id."""
+
+    def __init__(self, resource: int) -> None:
+        super().__init__(
+            f"There is no resource {resource} in this marketplace.",
+            remedy="Look for its id with `agorai events` or ask its owner.",
+        )
+
+
+class EventAbsentError(NotFoundError):
+    """A transaction did not emit what it should have."""
+
+    def __init__(self, transaction: Hash, event: str) -> None:
+        super().__init__(f"The transaction {transaction} is not mined, or emitted no {event}.")
+
+
+class Event(Protocol):
+    """An event of the bindings."""
+
+    ABI: ClassVar[EventAbi]
+
+    @classmethod
+    def from_args(cls, args: Mapping[str, ArgValue]) -> Self:
+        """Read decoded arguments."""
+
+
+EventT = TypeVar("EventT", bound=Event)
+
+
+class NotAMemberError(NotFoundError):
+    """The account has not joined the registry, or has left it."""
+
+    def __init__(self, account: Address) -> None:
+        super().__init__(
+            f"The account {account} is not a member of this marketplace.",
+            remedy="It has to join first: `agorai account join`, or start its node.",
+        )
+
+
+class Market:
+    """Reads actors, resources and documents."""
+
+    def __init__(
+        self, chain: Chain, deployment: Deployment, store: ContentStore, session: aiohttp.ClientSession
+    ) -> None:
+        self.chain = chain
+        self.deployment = deployment
+        self.store = store
+        self.registry = Registry(deployment.registry)
+        self.invocation = Invocation(deployment.invocation)
+        self.token = MarketToken(deployment.token)
+        self._session = session
+
+    async def resource(self, resource: int) -> Resource:
+        """Read a resource at a final block.
+
+        Raises
+        ------
+        ResourceNotFoundError
+            If there is none of this id.
+        """
+        try:
+            (found,) = await self.chain.read(self.registry.resource(ResourceId(resource)))
+        except ContractRevertError as error:
+            raise ResourceNotFoundError(resource) from error
+        return cast("Resource", found)
+
+    async def actor(self, account: Address) -> Actor:
+        """Read a member at a final block.
+
+        Raises
+        ------
+        NotAMemberError
+            If the account is none.
+        """
+        (found,) = await self.chain.read(self.registry.actor(account))
+        if not found.roles:
+            raise NotAMemberError(account)
+        return cast("Actor", found)
+
+    async def document(self, digest: bytes, gateway: str) -> bytes:
+        """Fetch a document from this node's own store, else from where its author serves it."""
+        name = cids.of_digest(Digest(digest))
+        try:
+            return await self.store.get_document(name)
+        except ContentNotFoundError:
+            return await self.served_by(gateway).get_document(name)
+
+    async def metadata(self, resource: Resource) -> Metadata:
+        """Fetch a resource's metadata document.
+
+        Raises
+        ------
+        DocumentMalformedError
+            If its author wrote something else.
+        """
+        owner = await self.actor(resource.owner)
+        return Metadata.from_bytes(await self.document(resource.metadata, owner.gateway))
+
+    async def emitted(self, transaction: Hash, event: type[EventT]) -> EventT:
+        """Give the first event of a type that a mined transaction emitted.
+
+        Raises
+        ------
+        EventAbsentError
+            If it is not mined, or emitted none.
+        """
+        receipt = cast(
+            "dict[str, Any] | None", await self.chain.rpc.request("eth_getTransactionReceipt", transaction)
+        )
+        for entry in (receipt or {}).get("logs", []):
+            if entry["topics"] and entry["topics"][0] == event.ABI.topic0:
+                return event.from_args(event.ABI.decode(entry["topics"], entry["data"]))
+        raise EventAbsentError(transaction, event.ABI.name)
+
+    def served_by(self, gateway: str) -> ContentStore:
+        """Give the content store at a participant's gateway, to read from."""
+        return ContentStore(gateway, None, self._session)

@@ -1,0 +1,273 @@
+"""A service is a FastStream router, its HTTP routes, its background work and its readiness checks.
+
+`serve` runs one service alone or several in one process; the parts are the same. Every process answers
+`/health/live`, `/health/ready`, `/metrics` (Prometheus) and `/asyncapi.json`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
+from dataclasses import dataclass, field
+
+import uvicorn
+import uvloop
+from faststream.nats import NatsBroker, NatsRouter
+from faststream.nats.prometheus import NatsPrometheusMiddleware
+from faststream.security import SASLPlaintext
+from faststream.specification import AsyncAPI
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from agorai_shared import command, logging
+from agorai_shared.bus import BusUnreachableError
+from agorai_shared.errors import AgoraiError, RefusedError, UnavailableError
+from agorai_shared.metrics import REGISTRY
+from agorai_shared.settings import NodeSettings
+
+log = logging.get(__name__)
+
+Check = Callable[[], Awaitable[None]]
+
+_PROMETHEUS = NatsPrometheusMiddleware(registry=REGISTRY, metrics_prefix="agorai_bus")
+
+
+def _no_background() -> AbstractAsyncContextManager[None]:
+    return nullcontext()
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service, ready to be run alone or with others.
+
+    `prepare` runs once the bus is connected and before any subscription is made; `background` is entered
+    after. A check raises an `AgoraiError` while the service is not ready.
+    """
+
+    name: str
+    router: NatsRouter | None = None
+    routes: Sequence[BaseRoute] = ()
+    prepare: Callable[[], Awaitable[None]] | None = None
+    background: Callable[[], AbstractAsyncContextManager[None]] = _no_background
+    checks: dict[str, Check] = field(default_factory=dict)
+
+
+class TokenRefusedError(RefusedError):
+    """A request lacks the node's token."""
+
+    http_status = 401
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This path is for the node's own services and owner only.",
+            remedy="Send `Authorization: Bearer <node token>`.",
+        )
+
+
+def require_token(request: Request, token: str) -> None:
+    """Let a request pass only with the node's token.
+
+    Raises
+    ------
+    TokenRefusedError
+        If the bearer token is absent or another.
+    """
+    given = request.headers.get("authorization", "").encode()
+    if not hmac.compare_digest(given, f"Bearer {token}".encode()):
+        raise TokenRefusedError
+
+
+def problem_response(_request: Request, error: Exception) -> Response:
+    """Answer an `AgoraiError` with its RFC 9457 problem document."""
+    assert isinstance(error, AgoraiError)  # noqa: S101 - the only type it is registered for
+    return JSONResponse(
+        error.to_problem(), status_code=error.http_status, media_type="application/problem+json"
+    )
+
+
+async def _log_bus_error(error: Exception) -> None:
+    log.warning("bus.error", error=str(error) or type(error).__name__)
+
+
+def make_broker(settings: NodeSettings, name: str) -> NatsBroker:
+    """Make the bus connection of one process; it reconnects for ever."""
+    return NatsBroker(
+        settings.bus_url,
+        name=name,
+        security=SASLPlaintext(settings.bus_user, settings.bus_password.get_secret_value())
+        if settings.bus_user and settings.bus_password
+        else None,
+        inbox_prefix=inbox_prefix(settings.bus_user),
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=1,
+        middlewares=[_PROMETHEUS, command.problems()],
+        error_cb=_log_bus_error,
+        logger=None,
+        graceful_timeout=5,
+    )
+
+
+def inbox_prefix(user: str | None) -> str:
+    """Give the inbox subjects of one bus user, so that none can read another's replies."""
+    return f"_INBOX_{user}" if user else "_INBOX"
+
+
+class PortTakenError(UnavailableError):
+    """Something else listens on the port."""
+
+    def __init__(self, host: str, port: int, why: str) -> None:
+        super().__init__(
+            f"Cannot listen on {host}:{port} ({why}).",
+            remedy="Name a free port with AGORAI_PORT; 0 takes any.",
+        )
+
+
+class _Server(uvicorn.Server):
+    """An HTTP server that leaves the process's signals to the process."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take an HTTP port; 0 takes a free one.
+
+    Raises
+    ------
+    PortTakenError
+        If something else listens there.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise PortTakenError(host, port, error.strerror or str(error)) from error
+    return listener
+
+
+async def _stop_http(server: uvicorn.Server, http: asyncio.Task[None], listener: socket.socket) -> None:
+    server.should_exit = True
+    await http
+    listener.close()
+
+
+class Host:
+    """Runs services in this process over one bus connection and one HTTP port."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        services: Sequence[Service],
+        broker: NatsBroker,
+        listener: socket.socket | None = None,
+    ) -> None:
+        self.settings = settings
+        self.services = services
+        self.broker = broker
+        self._listener = listener or listen(settings.host, settings.port)
+        self.port: int = self._listener.getsockname()[1]
+        for service in services:
+            if service.router is not None:
+                broker.include_router(service.router)
+
+    @property
+    def url(self) -> str:
+        """Base URL of the HTTP port."""
+        return f"http://{self.settings.host}:{self.port}"
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Connect the bus, serve HTTP, prepare, subscribe, and start background work, in this order."""
+        app = Starlette(
+            routes=[*self._common_routes(), *(r for s in self.services for r in s.routes)],
+            exception_handlers={AgoraiError: problem_response},
+        )
+        config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=2)
+        server = _Server(config)
+        async with AsyncExitStack() as stack:
+            try:
+                await asyncio.wait_for(self.broker.connect(), 10)
+            except Exception as error:
+                raise BusUnreachableError(self.settings.bus_url, str(error)) from error
+            stack.push_async_callback(self.broker.stop)
+            http = asyncio.create_task(server.serve(sockets=[self._listener]), name="http")
+            stack.push_async_callback(_stop_http, server, http, self._listener)
+            for service in self.services:
+                if service.prepare is not None:
+                    await service.prepare()
+            await self.broker.start()
+            for service in self.services:
+                await stack.enter_async_context(service.background())
+            log.info("services.started", services=[s.name for s in self.services], url=self.url)
+            yield
+
+    async def readiness(self) -> dict[str, str]:
+        """Run all checks; give each failing one's message."""
+        failing: dict[str, str] = {}
+        for service in self.services:
+            for name, check in service.checks.items():
+                try:
+                    await check()
+                except AgoraiError as error:
+                    failing[f"{service.name}.{name}"] = str(error)
+        return failing
+
+    def _common_routes(self) -> list[BaseRoute]:
+        async def live(_request: Request) -> Response:
+            return JSONResponse({"status": "live"})
+
+        async def ready(_request: Request) -> Response:
+            failing = await self.readiness()
+            body = {"status": "not ready" if failing else "ready", "failing": failing}
+            return JSONResponse(body, status_code=503 if failing else 200)
+
+        async def metrics(_request: Request) -> Response:
+            return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+        async def asyncapi(_request: Request) -> Response:
+            document = AsyncAPI(self.broker, title="Agorai", schema_version="3.0.0").to_specification()
+            return Response(document.to_json(), media_type="application/json")
+
+        return [
+            Route("/health/live", live),
+            Route("/health/ready", ready),
+            Route("/metrics", metrics),
+            Route("/asyncapi.json", asyncapi),
+        ]
+
+
+async def until_signalled() -> None:
+    """Wait for SIGINT or SIGTERM."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+def run(settings: NodeSettings, build: Callable[[NatsBroker], AbstractAsyncContextManager[Service]]) -> None:
+    """Run one service alone until it is told to stop; `build` makes it for a bus connection."""
+
+    async def main() -> None:
+        broker = make_broker(settings, "agorai")
+        async with build(broker) as service, Host(settings, [service], broker).running():
+            await until_signalled()
+
+    logging.configure(settings.log_level, settings.log_format)
+    uvloop.run(main())

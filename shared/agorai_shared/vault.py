@@ -1,0 +1,236 @@
+"""The vault as the node's other services meet it: what it is asked, what it answers, and a client.
+
+Commands go over the bus (`node.<address>.vault.<verb>`); plaintext goes over HTTP, with the node's token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+from enum import StrEnum
+from typing import Any
+
+import aiohttp
+from pydantic import BaseModel, ConfigDict, Field
+
+from agorai_shared.command import Commander
+from agorai_shared.contract import Call
+from agorai_shared.errors import NotFoundError, RefusedError, RemoteError, UnavailableError
+from agorai_shared.types import Address, Cid, Hash
+
+
+class TransactionState(StrEnum):
+    """How far an intended transaction has come."""
+
+    SENT = "sent"
+    MINED = "mined"
+    FINAL = "final"
+    REVERTED = "reverted"
+
+
+class TransactionRevertedError(RefusedError):
+    """A transaction was mined and reverted: the contract's state had changed since it was sent."""
+
+    def __init__(self, label: str, transaction: Hash | None, reason: str) -> None:
+        super().__init__(
+            f"The transaction {transaction} ({label}) reverted: {reason}.",
+            remedy="Look at the item's state; nothing but the fee was spent.",
+        )
+
+
+class PlaintextCutOffError(UnavailableError):
+    """The vault broke off in the middle of an object."""
+
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(
+            f"The vault at {url} broke off: {why}.",
+            remedy="Its log says why; the sealed object may be damaged.",
+        )
+
+
+class PlaintextTooLargeError(RefusedError):
+    """An object is larger than what may be taken into memory."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The content has more than {limit >> 20} MiB.", remedy="Raise AGORAI_TRAINER_MAX_CONTENT_MIB."
+        )
+
+
+class IntentNotFoundError(NotFoundError):
+    """Nothing was sent under this idempotency key."""
+
+    def __init__(self, once: str) -> None:
+        super().__init__(f"Nothing was sent under the key {once!r}.", remedy="Send it first.")
+
+
+class Message(BaseModel):
+    """A command or its answer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Send(Message):
+    """Send one call of a marketplace contract, once."""
+
+    once: str = Field(min_length=1, max_length=200)
+    """Idempotency key: the same key is the same intended transaction, however often it is asked for."""
+    to: Address
+    data: str = Field(pattern=r"^0x([0-9a-f]{2}){4,}$")
+    contract: str
+    function: str
+
+
+class Watch(Message):
+    """Tell what became of an intended transaction, waiting a while for it to come to `until`."""
+
+    once: str
+    until: TransactionState = TransactionState.FINAL
+    timeout_s: float = Field(20.0, ge=0, le=25)
+
+
+class Outcome(Message):
+    """What became of an intended transaction."""
+
+    once: str
+    state: TransactionState
+    transaction: Hash | None
+    block: int | None
+    reason: str | None
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.state in (TransactionState.FINAL, TransactionState.REVERTED)
+
+
+class Permit(Message):
+    """Sign an allowance of the market's token for the `Invocation` contract (EIP-2612)."""
+
+    value: int = Field(ge=0)
+    deadline: int = Field(gt=0)
+
+
+class PermitSignature(Message):
+    """The signed allowance."""
+
+    v: int
+    r: str
+    s: str
+
+
+class Ask(Message):
+    """Ask for the vault's own state."""
+
+
+class VaultStatus(Message):
+    """The vault's own state."""
+
+    address: Address
+    encryption_key: Cid
+    pending_transactions: int
+
+
+class GrantOf(Message):
+    """Ask for the grant of one invocation."""
+
+    invocation: int
+
+
+class GrantStatus(Message):
+    """Whether this vault holds the grant of one invocation, or why it refused it."""
+
+    held: bool
+    refusal: str | None
+
+
+class SealedObject(Message):
+    """A sealed object put into the store."""
+
+    cid: Cid
+    commitment: str
+    """What a resource that sells it carries: SHA-256 of salt and CID, as 64 hex digits."""
+    size: int
+    """Bytes of the plaintext."""
+
+
+class Vault:
+    """Asks one node's vault."""
+
+    def __init__(self, commander: Commander, url: str, token: str, session: aiohttp.ClientSession) -> None:
+        self._commander = commander
+        self._url = url
+        self._session = session
+        self._headers = {"Authorization": f"Bearer {token}"}
+
+    async def send(self, once: str, call: Call[Any]) -> Outcome:
+        """Have a call sent once; gives as soon as the chain's node has it.
+
+        Raises
+        ------
+        RemoteError
+            If it would revert, the fee cannot be paid, or the chain does not answer.
+        """
+        send = Send(
+            once=once,
+            to=call.to,
+            data="0x" + call.data.hex(),
+            contract=call.contract,
+            function=call.function,
+        )
+        return await self._commander.ask("vault", "send", send, Outcome)
+
+    async def settled(
+        self, once: str, until: TransactionState = TransactionState.FINAL, timeout_s: float = 20
+    ) -> Outcome:
+        """Wait up to 25 s for a transaction to come to a state; gives where it is by then."""
+        watch = Watch(once=once, until=until, timeout_s=timeout_s)
+        return await self._commander.ask("vault", "outcome", watch, Outcome, timeout_s + 5)
+
+    async def permit(self, value: int, deadline: int) -> PermitSignature:
+        """Have an allowance for the `Invocation` contract signed."""
+        return await self._commander.ask(
+            "vault", "permit", Permit(value=value, deadline=deadline), PermitSignature
+        )
+
+    async def grant(self, invocation: int) -> GrantStatus:
+        """Ask whether a grant is held."""
+        return await self._commander.ask("vault", "grant", GrantOf(invocation=invocation), GrantStatus)
+
+    async def status(self) -> VaultStatus:
+        """Ask for the vault's own state."""
+        return await self._commander.ask("vault", "status", Ask(), VaultStatus, 5)
+
+    async def put(self, plain: bytes | AsyncIterable[bytes]) -> SealedObject:
+        """Have bytes sealed into the store."""
+        try:
+            async with self._session.post(
+                f"{self._url}/vault/objects", data=plain, headers=self._headers
+            ) as answer:
+                body = await answer.json(content_type=None)
+                if answer.status != 201:
+                    raise RemoteError(body)
+                return SealedObject.model_validate(body)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise PlaintextCutOffError(self._url, f"{type(error).__name__}: {error}") from error
+
+    async def own(self, cid: Cid, limit: int) -> bytes:
+        """Open an object of this node's own, of at most `limit` bytes."""
+        return await self._open(f"/vault/objects/{cid}", {}, limit)
+
+    async def bought(self, invocation: int, job: str, limit: int) -> bytes:
+        """Open, for one job, what an invocation gives a right to, of at most `limit` bytes."""
+        return await self._open(f"/vault/invocations/{invocation}/content", {"job": job}, limit)
+
+    async def _open(self, path: str, query: dict[str, str], limit: int) -> bytes:
+        try:
+            async with self._session.get(self._url + path, params=query, headers=self._headers) as answer:
+                if answer.status != 200:
+                    raise RemoteError(await answer.json(content_type=None))
+                plain = bytearray()
+                async for piece in answer.content.iter_any():
+                    plain += piece
+                    if len(plain) > limit:
+                        raise PlaintextTooLargeError(limit)
+                return bytes(plain)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise PlaintextCutOffError(self._url, f"{type(error).__name__}: {error}") from error
