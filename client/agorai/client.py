@@ -391,13 +391,14 @@ class Client:
             config=ConsumerConfig(deliver_policy=DeliverPolicy.ALL),
         )
         try:
-            left = (await subscription.consumer_info()).num_pending or 0
-            while follow or left:
+            info = await subscription.consumer_info()
+            left = (info.num_pending or 0) + (info.delivered.consumer_seq if info.delivered else 0)
+            while follow or left > 0:
                 try:
                     message = await subscription.next_msg(timeout=5)
                 except TimeoutError:
                     continue
-                left = message.metadata.num_pending
+                left -= 1
                 yield ChainEvent.from_json(message.data)
         finally:
             await subscription.unsubscribe()

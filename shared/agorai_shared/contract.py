@@ -32,19 +32,20 @@ from agorai_shared.abi.revert import Revert
 from agorai_shared.types import Address
 
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[R]):
+class Call(Generic[R_co]):
     """One function of one contract with its arguments, ready for eth_call or a transaction."""
 
     to: Address
     data: bytes
     contract: str
     function: str
-    read: Callable[[bytes], R] = field(repr=False, compare=False)
+    read: Callable[[bytes], R_co] = field(repr=False, compare=False)
 
-    def decode(self, output: bytes) -> R:
+    def decode(self, output: bytes) -> R_co:
         """Give what the function answered; raises `UndecodableError`."""
         return self.read(output)
 

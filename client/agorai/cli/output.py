@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import sys
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 
 import orjson
 import typer
+import uvloop
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -87,7 +87,7 @@ def run(work: Callable[[], Awaitable[T]], as_json: bool, *, log_level: str = "ER
         return await work()
 
     try:
-        return asyncio.run(main())
+        return uvloop.run(main())
     except AgoraiError as error:
         fail(error, as_json)
         raise AssertionError("fail ends the command") from error

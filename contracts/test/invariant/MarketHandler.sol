@@ -65,6 +65,15 @@ contract MarketHandler is Test {
         skip(bound(time, 1, 2 hours));
     }
 
+    /// @dev To the very second at which something ends, or one after it: chance alone would hardly ever meet it.
+    function passTo(uint64 id, uint256 seed) external {
+        if (INVOCATION.itemCount() == 0) return;
+        IInvocation.Item memory item = INVOCATION.item(uint64(bound(id, 1, INVOCATION.itemCount())));
+        uint256 end = item.state == IInvocation.State.Paid ? item.deadline : item.expiresAt;
+        end += seed % 2;
+        if (end > vm.getBlockTimestamp()) vm.warp(end);
+    }
+
     function issue(uint256 seed, uint256 amount) external {
         uint256 left = TOKEN.maximumSupply() - TOKEN.totalSupply();
         amount = bound(amount, 0, 10e18);

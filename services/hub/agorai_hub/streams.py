@@ -186,7 +186,7 @@ class Streams:
         return events
 
     def fitting(self, event: ChainEvent) -> bytes:
-        """Write an event; too large for the bus, it goes without its arguments rather than stop the others."""
+        """Write an event; too large for the bus, it goes without its arguments rather than stop all."""
         payload = event.to_json()
         if len(payload) + _ROOM_FOR_HEADERS > self.client.max_payload:
             return event.without_args().to_json()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from pathlib import Path
 
 from agorai_shared import bus
@@ -12,19 +13,23 @@ from .world import CHAIN_ID, Proxy, Reader, World, kill, until_ready, until_unre
 
 
 async def test_a_lagging_node_is_waited_for_and_nothing_is_retracted(world: World) -> None:
-    async with Proxy(world.node.url).serving() as proxy:
-        async with world.hub(confirmations=3, rpc_url=proxy.url, poll_s=0.01) as hub:
-            for _ in range(6):
-                await world.node.beep(2)
-            await world.caught_up(3)
-            said = len(world.head.facts)
-            proxy.lag = 5
-            await until_unready(hub, "fell back")
-            for _ in range(3):
-                await world.node.beep(1)
-            proxy.lag = 0
-            await world.caught_up(3)
-            await until_ready(hub)
+    async with (
+        Proxy(world.node.url).serving() as proxy,
+        world.hub(confirmations=3, rpc_url=proxy.url, poll_s=0.01) as hub,
+    ):
+        for _ in range(6):
+            await world.node.beep(2)
+        await world.caught_up(3)
+        said = len(world.head.facts)
+        proxy.lag = 2
+        await until_unready(hub, "fell back")
+        proxy.lag = 5
+        await until_unready(hub, "below the final block")
+        for _ in range(3):
+            await world.node.beep(1)
+        proxy.lag = 0
+        await world.caught_up(3)
+        await until_ready(hub)
     assert all(fact.phase == "head" for fact in world.head.facts[said:])
 
 
@@ -40,17 +45,19 @@ async def test_a_node_that_is_behind_at_start_loses_nothing(world: World) -> Non
 
 
 async def test_a_node_that_goes_away_and_comes_back(world: World) -> None:
-    async with Proxy(world.node.url).serving() as proxy:
-        async with world.hub(confirmations=1, rpc_url=proxy.url, poll_s=0.01) as hub:
-            await world.node.beep(2)
-            await world.caught_up(1)
-            proxy.down = True
-            await until_unready(hub, "does not answer")
-            await world.node.beep(3)
-            await world.node.mine(2)
-            proxy.down = False
-            await world.caught_up(1)
-            await until_ready(hub)
+    async with (
+        Proxy(world.node.url).serving() as proxy,
+        world.hub(confirmations=1, rpc_url=proxy.url, poll_s=0.01) as hub,
+    ):
+        await world.node.beep(2)
+        await world.caught_up(1)
+        proxy.down = True
+        await until_unready(hub, "does not answer")
+        await world.node.beep(3)
+        await world.node.mine(2)
+        proxy.down = False
+        await world.caught_up(1)
+        await until_ready(hub)
 
 
 async def test_a_bus_that_goes_away_and_comes_back(world: World) -> None:
@@ -88,8 +95,9 @@ async def test_a_hub_without_a_bus_at_start_begins_when_there_is_one(world: Worl
 
 
 async def test_of_two_hubs_one_writes_and_the_other_takes_over(world: World, tmp_path: Path) -> None:
-    first = await world.spawn_hub(tmp_path, confirmations=2)
-    try:
+    with ExitStack() as stack:
+        first = world.spawn_hub(tmp_path, confirmations=2)
+        stack.callback(kill, first)
         await world.node.beep(1)
         await world.node.mine(2)
         await world.caught_up(2)
@@ -98,13 +106,11 @@ async def test_of_two_hubs_one_writes_and_the_other_takes_over(world: World, tmp
             for _ in range(20):
                 await world.node.beep(3)
             await world.caught_up(2)
-            await kill(first)
+            stack.close()
             for _ in range(5):
                 await world.node.beep(2)
             await world.caught_up(2)
             await until_ready(second)
-    finally:
-        await kill(first)
 
 
 async def test_three_hubs_started_at_once_write_everything_once(world: World) -> None:

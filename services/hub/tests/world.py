@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
-import sys
+import multiprocessing
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,13 +25,23 @@ from agorai_shared.chain import Chain, Finality
 from agorai_shared.contract import EventAbi
 from agorai_shared.errors import AgoraiError
 from agorai_shared.events import BlockTick, ChainEvent, MalformedEventError, Phase
-from agorai_shared.processes import Running, die_with_parent
+from agorai_shared.processes import Running
 from agorai_shared.rpc import Json, Rpc
 from agorai_shared.service import Service
 from agorai_shared.settings import NodeSettings
 from agorai_shared.types import Address
 
 CHAIN_ID = 31337
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["agorai_hub.app"])
+_HUB = """
+import ctypes, os, signal
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+os.environ.update({environment})
+from agorai_hub.app import main
+main()
+"""
 BEEP = {
     "type": "event",
     "name": "Beep",
@@ -146,8 +155,12 @@ class Reader:
         """Read on until there is enough."""
         async with asyncio.timeout(timeout_s):
             while not enough(self):
-                self._arrived.clear()
-                await self._arrived.wait()
+                await self.next()
+
+    async def next(self) -> None:
+        """Wait for one more fact."""
+        self._arrived.clear()
+        await self._arrived.wait()
 
     async def until_block(self, number: int, timeout_s: float = 60) -> None:
         """Read on until the newest tick is of that height."""
@@ -214,6 +227,7 @@ def check_history(head: Reader, final: Reader) -> None:
     assert not undone
     finals = final.ids
     assert len(finals) == len(set(finals)), "an event was final twice"
+    retracted -= set(_ids(branch))  # the chain went back to that branch
     assert not retracted & set(finals), "an event was retracted and final"
     last = final.last_number
     assert set(_ids([held for held in branch if held[0].number <= last])) <= set(finals)
@@ -270,9 +284,9 @@ class Proxy:
         if call["method"] == "eth_getBlockByNumber" and call["params"][0] == "latest":
             call["params"][0] = hex(newest)
         answer = await self._ask(call)
-        if call["method"].startswith("eth_getBlockBy") and answer.get("result"):
-            if int(answer["result"]["number"], 16) > newest:
-                answer["result"] = None
+        block = answer.get("result") if call["method"].startswith("eth_getBlockBy") else None
+        if block and int(block["number"], 16) > newest:
+            answer["result"] = None
         if call["method"] == "eth_getLogs":
             known = [raw for raw in answer["result"] if int(raw["blockNumber"], 16) <= newest]
             answer["result"] = known  # as some nodes do: no error, just less
@@ -310,31 +324,41 @@ class World:
         async with service.background():
             yield service
 
-    async def spawn_hub(self, folder: Path, confirmations: int = 2, **own: Any) -> asyncio.subprocess.Process:
-        """Run a hub in a process of its own, to be killed."""
+    def spawn_hub(self, folder: Path, confirmations: int = 2, **own: int) -> BaseProcess:
+        """Run a hub in a process of its own, to be killed; it is forked, so that it is there at once."""
         deployment = folder / "deployment.json"
         deployment.write_text(
             json.dumps({"chain_id": CHAIN_ID, "genesis_hash": "0x", "start_block": 0, "contracts": {}})
         )
         environment = {
-            **os.environ,
             "AGORAI_BUS_URL": self.nats.url,
             "AGORAI_RPC_URL": self.node.url,
             "AGORAI_CONFIRMATIONS": str(confirmations),
             "AGORAI_DEPLOYMENT": str(deployment),
             "AGORAI_NODE_TOKEN": "token",
+            "AGORAI_LOG_LEVEL": "INFO",
             "AGORAI_HUB_CONTRACTS": json.dumps([self.followed.model_dump()]),
             "AGORAI_HUB_TAKEOVER_S": "0.4",
             **{f"AGORAI_HUB_{name.upper()}": str(value) for name, value in own.items()},
         }
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            "from agorai_hub.app import main; main()",
-            env=environment,
-            stderr=asyncio.subprocess.DEVNULL,
-            preexec_fn=die_with_parent(),
-        )
+        process = _FORKS.Process(target=exec, args=(_HUB.format(environment=environment),), daemon=True)
+        process.start()
+        return process
+
+    @property
+    def fact_count(self) -> int:
+        return len(self.final.facts) + len(self.head.facts)
+
+    async def until_facts(self, count: int) -> None:
+        """Wait until both streams together have said so much."""
+        readers = (self.head, self.final)
+        while self.fact_count < count:
+            waits = [asyncio.create_task(reader.next()) for reader in readers]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
 
     async def caught_up(self, confirmations: int = 2, timeout_s: float = 60) -> None:
         """Wait until everything on the chain now has been said, and check that it was said rightly."""
@@ -342,7 +366,7 @@ class World:
         final = max(0, number - confirmations)
         await self.final.until(lambda reader: reader.last_number >= final, timeout_s)
         if confirmations:
-            await self.head.until(lambda reader: reader.last_number >= number or final == 0, timeout_s)
+            await self.head.until(lambda reader: reader.last_number >= number, timeout_s)
         check_history(self.head, self.final)
         assert self.final.ids == await self.node.ids(self.final.last_number)
 
@@ -371,8 +395,8 @@ async def _until(service: Service, enough: Callable[[AgoraiError | None], bool])
             await asyncio.sleep(0.01)  # readiness is asked for, it does not announce itself
 
 
-async def kill(process: asyncio.subprocess.Process) -> None:
+def kill(process: BaseProcess) -> None:
     """End a process as a power cut would."""
-    if process.returncode is None:
-        process.send_signal(signal.SIGKILL)
-    await process.wait()
+    process.kill()
+    process.join()
+    process.close()

@@ -29,6 +29,9 @@ from agorai_trainer.tasks import ModelSchema, TrainedModel
 log = logging.get(__name__)
 
 
+_KINDS = {"data": "data set", "model": "model"}
+
+
 class JobRefusedError(RefusedError):
     """A job cannot be done any more."""
 
@@ -50,7 +53,7 @@ class NotThisKindError(InputError):
 
     def __init__(self, resource: int, kind: str, wanted: str) -> None:
         super().__init__(
-            f"Resource {resource} is a {kind}, not a {wanted}.",
+            f"Resource {resource} is a {_KINDS[kind]}, not a {_KINDS[wanted]}.",
             remedy="Train on data sets; predict with models.",
         )
 

@@ -9,7 +9,6 @@ InputError
 
 from __future__ import annotations
 
-import importlib
 import time
 import warnings
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from agorai_trainer import formats, tables
 from agorai_trainer.estimators import Estimator, Format, Target, build, spec
 from agorai_trainer.table_refusals import ExtraFeatureError
 from agorai_trainer.tasks import Metrics, ModelSchema, Predictions, TrainedModel, TrainingTask
+from agorai_trainer.threads import threads_only
 
 _MOST_WARNINGS = 10
 
@@ -99,7 +99,8 @@ def train(task: TrainingTask, data: bytes) -> TrainedModel:
             raise OneClassError(task.target, str(classes[0]))
     schema = ModelSchema(features=features, target=task.target, classes=classes)
     said = _fit(task, estimator, parts, classes)
-    predicted = _decoded(estimator.predict(parts.test_features), task, classes)
+    with threads_only():
+        predicted = _decoded(estimator.predict(parts.test_features), task, classes)
     accuracy, zeros = score(predicted, parts.test_target)
     model = formats.store(estimator, task.stored_as, task.estimator, schema)
     metrics = Metrics(
@@ -167,7 +168,7 @@ def predict(model: bytes, fmt: Format, schema: ModelSchema, data: bytes) -> Pred
     matrix = table.matrix(schema.features)
     predictor = formats.load(model, fmt, schema)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), threads_only():
             warnings.simplefilter("ignore")
             values = np.asarray(predictor.predict(matrix))
     except (ValueError, TypeError, AttributeError, IndexError, KeyError, RuntimeError) as error:
@@ -202,12 +203,10 @@ def _fit(
     task: TrainingTask, estimator: Estimator, parts: Parts, classes: tuple[int | str, ...] | None
 ) -> tuple[str, ...]:
     """Fit, and give the warnings the library spoke meanwhile."""
-    parallel = importlib.import_module("joblib").parallel_config(backend="threading")
-
     target = parts.train_target
     if classes is not None and _takes_codes(task):
         target = np.unique(target, return_inverse=True)[1]
-    with warnings.catch_warnings(record=True) as spoken, parallel:
+    with warnings.catch_warnings(record=True) as spoken, threads_only():
         warnings.simplefilter("always")
         try:
             estimator.fit(parts.train_features, target)

@@ -49,6 +49,8 @@ def main(arguments: list[str]) -> None:
         importlib.import_module(module)
     with importlib.import_module("threadpoolctl").threadpool_limits(limits=1):
         rehearse()
+    # kept by joblib from now on, for it asks another program, which no child may start
+    importlib.import_module("joblib").cpu_count(only_physical_cores=True)
     sys.addaudithook(_no_unpickling)
     gc.collect()
     gc.freeze()  # so that a child's collector does not touch, and so copy, the shared pages

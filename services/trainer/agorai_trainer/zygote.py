@@ -233,7 +233,7 @@ class Zygote:
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "LANG": "C.UTF-8",
         }
-        environment |= {"CUDA_VISIBLE_DEVICES": "-1", "JOBLIB_MULTIPROCESSING": "0"}
+        environment |= {"CUDA_VISIBLE_DEVICES": "-1"}
         if self._path:
             environment["PYTHONPATH"] = os.pathsep.join(map(str, self._path))
         blas = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")

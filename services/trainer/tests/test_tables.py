@@ -101,7 +101,12 @@ def _quantities(data: bytes) -> object:
     ("read", "data", "kind", "says"),
     [
         (_matrix, b"a,c\n1,2\n", MissingColumnError, "no feature column 'b'; it has 'a', 'c'"),
-        (_matrix, b"a,b\n1,2\n\n3,4\n5,oops\n", NotNumericError, "'b' must hold numbers, and line 5 holds 'oops'"),
+        (
+            _matrix,
+            b"a,b\n1,2\n\n3,4\n5,oops\n",
+            NotNumericError,
+            "'b' must hold numbers, and line 5 holds 'oops'",
+        ),
         (_matrix, b"a,b\n1,2\n3,\n", NotFiniteError, "'b' has a missing value in line 3"),
         (_matrix, b"a,b\n1,2\n3,NA\n", NotFiniteError, "'b' has a missing value in line 3"),
         (_matrix, b"a,b\n1,nan\n3,4\n", NotFiniteError, r"'b' has no number \(NaN\) in line 2"),
@@ -110,7 +115,12 @@ def _quantities(data: bytes) -> object:
         (_matrix, parquet(a=[1, 2], b=["0.5", "x"]), NotNumericError, "row 2 holds 'x'"),
         (_labels, b"a,z\n1,x\n", MissingColumnError, "no target column 'y'"),
         (_labels, b"a,y\n1,x\n2, \n", NotFiniteError, "missing value in line 3"),
-        (_labels, b"a,y\n1,0.5\n2,1\n", TargetKindError, "must hold classes, and line 2 holds the number 0.5"),
+        (
+            _labels,
+            b"a,y\n1,0.5\n2,1\n",
+            TargetKindError,
+            "must hold classes, and line 2 holds the number 0.5",
+        ),
         (_quantities, b"a,y\n1,0.5\n2,cat\n", TargetKindError, "must hold numbers, and line 3 holds 'cat'"),
         (_quantities, b"a,y\n1,0.5\n2,\n", NotFiniteError, "missing value in line 3"),
     ],

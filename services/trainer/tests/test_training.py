@@ -20,7 +20,12 @@ from agorai_trainer import formats, training
 from agorai_trainer.estimators import Estimator, Format, HyperparameterError, UnknownEstimatorError
 from agorai_trainer.table_refusals import ExtraFeatureError, MissingColumnError, NotNumericError
 from agorai_trainer.tasks import ModelSchema, Split, TrainingTask
-from agorai_trainer.training import OneClassError, PredictionRefusedError, TooFewRowsError, TrainingRefusedError
+from agorai_trainer.training import (
+    OneClassError,
+    PredictionRefusedError,
+    TooFewRowsError,
+    TrainingRefusedError,
+)
 
 ORDINARY: list[tuple[str, dict[str, object], Estimator, Format]] = [
     ("sklearn.LogisticRegression", {"C": 0.5}, LogisticRegression(C=0.5, random_state=7), Format.safetensors),
@@ -35,7 +40,7 @@ ORDINARY: list[tuple[str, dict[str, object], Estimator, Format]] = [
 
 
 def dealt(data: bytes, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    frame = pd.read_csv(io.BytesIO(data), float_precision="round_trip")
+    frame = pd.read_csv(io.BytesIO(data))
     target = frame["y"].to_numpy()
     target = target.astype(np.str_) if target.dtype.kind not in "if" else target
     parts = train_test_split(frame.drop(columns="y").to_numpy(), target, test_size=0.3, random_state=seed)
@@ -139,13 +144,18 @@ def test_a_task_that_does_not_fit_is_refused(
 
 
 def test_an_estimator_off_the_list_is_refused_with_a_near_one() -> None:
-    with pytest.raises(UnknownEstimatorError, match="sklearn.LogisticRegression"):
+    with pytest.raises(UnknownEstimatorError, match=r"sklearn\.LogisticRegression"):
         TrainingTask(estimator="sklearn.LogisticRegresion", target="y")
 
 
 @pytest.mark.parametrize(
     "fields",
-    [{"hyperparameters": {"C": float("inf")}}, {"split": {"test_share": 1}}, {"seed": -1}, {"code": "import os"}],
+    [
+        {"hyperparameters": {"C": float("inf")}},
+        {"split": {"test_share": 1}},
+        {"seed": -1},
+        {"code": "import os"},
+    ],
 )
 def test_a_malformed_task_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

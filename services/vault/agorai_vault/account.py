@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from agorai_shared.chain import Chain, revert_error
 from agorai_shared.contract import Call, ContractAbi
-from agorai_shared.errors import RefusedError
+from agorai_shared.errors import InputError, RefusedError
 from agorai_shared.rpc import Json, RpcResponseError
 from agorai_shared.types import Address, Hash
 
@@ -22,17 +22,38 @@ class FundsError(RefusedError):
         )
 
 
+class OtherChainError(InputError):
+    """The node serves another chain than the marketplace is on."""
+
+    def __init__(self, found: int, wanted: int) -> None:
+        super().__init__(
+            f"The chain node serves chain {found}; this marketplace is on chain {wanted}.",
+            remedy="Set AGORAI_RPC_URL to a node of that chain, or name another deployment file.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Fees:
+    """What the chain asks for a unit of gas, in wei."""
+
+    base_fee: int
+    """In the newest block."""
+    tip: int
+    """As the node suggests."""
+    head: int
+    """Number of the newest block."""
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """What the chain says of a call that is about to be sent."""
 
     gas: int
-    base_fee: int
-    """Wei for a unit of gas, in the newest block."""
-    tip: int
-    """Wei for a unit of gas, as the node suggests."""
+    fees: Fees
     nonce: int
     """Transactions of the account that the node knows, mined or not."""
+    balance: int
+    """Wei."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +68,22 @@ class Receipt:
 class AccountOnChain:
     """Asks the chain on behalf of one account."""
 
-    def __init__(self, chain: Chain, address: Address) -> None:
+    def __init__(self, chain: Chain, address: Address, chain_id: int) -> None:
         self._chain = chain
         self.address = address
+        self.chain_id = chain_id
 
-    async def chain_id(self) -> int:
-        """Give the EIP-155 chain id."""
-        return await self._chain.chain_id()
+    async def check_chain(self) -> None:
+        """See that the node serves the chain that is meant.
+
+        Raises
+        ------
+        OtherChainError
+            If it serves another.
+        """
+        found = await self._chain.chain_id()
+        if found != self.chain_id:
+            raise OtherChainError(found, self.chain_id)
 
     async def final_number(self) -> int:
         """Give the number of the newest final block."""
@@ -68,7 +98,10 @@ class AccountOnChain:
             If it would revert.
         FundsError
             If the account could not pay for it.
+        OtherChainError
+            If the node serves another chain.
         """
+        await self.check_chain()
         request: dict[str, Json] = {"from": self.address, "to": call.to, "data": "0x" + call.data.hex()}
         try:
             answers = await self._chain.rpc.batch(
@@ -77,14 +110,23 @@ class AccountOnChain:
                     ("eth_getBlockByNumber", ["latest", False]),
                     ("eth_maxPriorityFeePerGas", []),
                     ("eth_getTransactionCount", [self.address, "pending"]),
+                    ("eth_getBalance", [self.address, "latest"]),
                 ]
             )
         except RpcResponseError as error:
             if "insufficient funds" in error.rpc_message.lower():
                 raise FundsError(self.address, f"{call.contract}.{call.function}") from error
             raise revert_error(call, error) from error
-        gas, latest, tip, nonce = cast("tuple[str, dict[str, str], str, str]", answers)
-        return Estimate(int(gas, 16), int(latest["baseFeePerGas"], 16), int(tip, 16), int(nonce, 16))
+        gas, latest, tip, nonce, balance = cast("tuple[str, dict[str, str], str, str, str]", answers)
+        return Estimate(int(gas, 16), _fees(latest, tip), int(nonce, 16), int(balance, 16))
+
+    async def fees(self) -> Fees:
+        """Give what the chain asks now."""
+        answers = await self._chain.rpc.batch(
+            [("eth_getBlockByNumber", ["latest", False]), ("eth_maxPriorityFeePerGas", [])]
+        )
+        latest, tip = cast("tuple[dict[str, str], str]", answers)
+        return _fees(latest, tip)
 
     async def nonce(self, at: int | None = None) -> int:
         """Count the account's transactions up to a block, or all that the node knows, mined or not."""
@@ -119,3 +161,7 @@ class AccountOnChain:
         except RpcResponseError as error:
             return ContractAbi.load(contract).decode_error(error.data or "0x")
         return "the state changed within its block"
+
+
+def _fees(latest: dict[str, str], tip: str) -> Fees:
+    return Fees(int(latest["baseFeePerGas"], 16), int(tip, 16), int(latest["number"], 16))

@@ -9,16 +9,17 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from agorai_shared.errors import IntegrityError, UnavailableError
+from agorai_shared.errors import InputError, IntegrityError, UnavailableError
 from agorai_shared.types import Cid, InvocationId
 
 SCHEMA = """
+CREATE TABLE IF NOT EXISTS belongs (id INTEGER PRIMARY KEY CHECK (id = 1), owner TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS content (
     cid TEXT PRIMARY KEY, commitment BLOB NOT NULL UNIQUE, salt BLOB NOT NULL, sealed_key BLOB NOT NULL
 ) STRICT;
@@ -35,7 +36,7 @@ CREATE TABLE IF NOT EXISTS intent (
 CREATE INDEX IF NOT EXISTS intent_by_nonce ON intent (nonce);
 CREATE TABLE IF NOT EXISTS attempt (
     hash TEXT PRIMARY KEY, once TEXT NOT NULL REFERENCES intent, raw BLOB NOT NULL, max_fee INTEGER NOT NULL,
-    max_tip INTEGER NOT NULL, gas INTEGER NOT NULL, sent_at REAL NOT NULL
+    max_tip INTEGER NOT NULL, gas INTEGER NOT NULL, sent_at REAL NOT NULL, head INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS attempt_by_intent ON attempt (once);
 """
@@ -60,17 +61,47 @@ class VaultLockedError(UnavailableError):
         )
 
 
-def connect(folder: Path) -> sqlite3.Connection:
+class VaultDamagedError(IntegrityError):
+    """The database's file is no database any more."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(
+            f"The vault's database {path} cannot be read: {why}.",
+            remedy="Restore the vault's folder from its backup.",
+        )
+
+
+class VaultForeignError(InputError):
+    """The vault's database was made for another account or marketplace: its nonces and grants mean others."""
+
+    def __init__(self, folder: Path, found: str, wanted: str) -> None:
+        super().__init__(
+            f"The vault in {folder} was made for {found}, not for {wanted}.",
+            remedy="Use one home for each account and marketplace.",
+        )
+
+
+def connect(folder: Path, owner: str) -> sqlite3.Connection:
     """Open the database, for this process alone.
+
+    Parameters
+    ----------
+    owner
+        Names the account and the marketplace, whose nonces and invocations are kept; bound at the first opening.
 
     Raises
     ------
     VaultLockedError
         If another process has it open: two would hand out the same nonce.
+    VaultForeignError
+        If it was made for another owner.
+    VaultDamagedError
+        If it is no database any more.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / "vault.sqlite"
     path.touch(mode=0o600)
+    path.chmod(0o600)  # its journal takes the same bits
     connection = sqlite3.connect(path, isolation_level=None, timeout=0.2)
     try:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -78,11 +109,16 @@ def connect(folder: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.executescript(SCHEMA)
-    except sqlite3.OperationalError as error:
+        connection.execute("INSERT OR IGNORE INTO belongs VALUES (1, ?)", (owner,))
+        (found,) = connection.execute("SELECT owner FROM belongs").fetchone()
+    except sqlite3.DatabaseError as error:
         connection.close()
         if "locked" in str(error):
             raise VaultLockedError(folder) from error
-        raise
+        raise VaultDamagedError(path, str(error)) from error
+    if found != owner:
+        connection.close()
+        raise VaultForeignError(folder, found, owner)
     return connection
 
 
@@ -103,13 +139,18 @@ class ContentKey:
     """What opens one sealed object, and what commits to it."""
 
     cid: Cid
-    key: bytes
-    salt: bytes
+    key: bytes = field(repr=False)
+    salt: bytes = field(repr=False)
     commitment: bytes
+
+    @property
+    def name(self) -> str:
+        """All that the key belongs to: with it bound in, no entry can be passed off as another."""
+        return f"content {self.cid} {self.salt.hex()} {self.commitment.hex()}"
 
 
 class Box:
-    """Content keys, each encrypted on its own with the object's name bound in."""
+    """Content keys, each encrypted on its own with what it belongs to bound in."""
 
     def __init__(self, database: sqlite3.Connection, key: bytes) -> None:
         self._database = database
@@ -119,7 +160,7 @@ class Box:
         """Keep the key of an object of this node's own."""
         self._database.execute(
             "INSERT OR IGNORE INTO content VALUES (?, ?, ?, ?)",
-            (content.cid, content.commitment, content.salt, self._seal(content.key, content.cid)),
+            (content.cid, content.commitment, content.salt, self._seal(content.key, content.name)),
         )
 
     def content_by_commitment(self, commitment: bytes) -> ContentKey | None:
@@ -135,13 +176,16 @@ class Box:
             f"SELECT cid, sealed_key, salt, commitment FROM content WHERE {column} = ?",  # noqa: S608
             (value,),
         ).fetchone()
-        return ContentKey(Cid(row[0]), self._open(row[1], row[0]), row[2], row[3]) if row else None
+        if row is None:
+            return None
+        kept = ContentKey(Cid(row[0]), b"", row[2], row[3])
+        return replace(kept, key=self._open(row[1], kept.name))
 
     def keep_grant(self, invocation: InvocationId, cid: Cid, key: bytes) -> None:
         """Keep the content key that a grant brought."""
         self._database.execute(
             "INSERT OR IGNORE INTO held_grant (invocation, cid, sealed_key) VALUES (?, ?, ?)",
-            (invocation, cid, self._seal(key, f"grant {invocation}")),
+            (invocation, cid, self._seal(key, f"grant {invocation} {cid}")),
         )
 
     def refuse_grant(self, invocation: InvocationId, refusal: str) -> None:
@@ -165,7 +209,7 @@ class Box:
         """Give the object and the key that a taken grant opens."""
         query = "SELECT cid, sealed_key FROM held_grant WHERE invocation = ? AND cid IS NOT NULL"
         row = self._database.execute(query, (invocation,)).fetchone()
-        return (Cid(row[0]), self._open(row[1], f"grant {invocation}")) if row else None
+        return (Cid(row[0]), self._open(row[1], f"grant {invocation} {row[0]}")) if row else None
 
     def count_opening(self, invocation: InvocationId, job: str, allowed: int) -> bool:
         """Count the opening for one job, which may open again, unless `allowed` others were; give whether."""

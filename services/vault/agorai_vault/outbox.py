@@ -26,7 +26,7 @@ from agorai_shared.errors import AgoraiError, RefusedError
 from agorai_shared.types import Address, Hash
 from agorai_shared.vault import Outcome
 from agorai_shared.vault import TransactionState as State
-from agorai_vault.account import AccountOnChain, Receipt
+from agorai_vault.account import AccountOnChain, FundsError, Receipt
 from agorai_vault.database import transaction
 
 log = logging.get(__name__)
@@ -111,6 +111,8 @@ class Outbox:
         self._lock = asyncio.Lock()
         self._new_block = asyncio.Event()
         self._moved = asyncio.Condition()
+        self._at_limit: set[str] = set()
+        """Intents whose fee is as high as it may be."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -151,6 +153,8 @@ class Outbox:
             If the fee cannot or shall not be paid; nothing was sent.
         RpcUnreachableError
             If the chain does not answer. Asking again under the same key goes on where this stopped.
+        OtherChainError
+            If the node serves another chain; nothing was sent.
         """
         async with self._lock:
             known = self.find(once)
@@ -165,12 +169,12 @@ class Outbox:
         return sent
 
     async def wait(self, once: str, until: State, timeout_s: float) -> Intent | None:
-        """Wait until an intent is settled or has come to `until`; gives where it is by then."""
+        """Wait until an intent is settled or has come to `until`; gives where it is by then, if there is one."""
         wanted = {until, State.REVERTED, State.FINAL}
 
         def reached() -> bool:
             intent = self.find(once)
-            return intent is not None and intent.state in wanted
+            return intent is None or intent.state in wanted
 
         async with self._moved:
             try:
@@ -182,27 +186,29 @@ class Outbox:
     async def _prepare(self, once: str, call: Call[Any]) -> None:
         """Choose nonce, gas and fee, sign, and keep it all."""
         estimate = await self._chain.estimate(call)
-        wanted = estimate.base_fee + estimate.tip
-        if wanted > self._most_fee:
-            raise FeeLimitError(wanted, self._most_fee)
+        fees, label = estimate.fees, f"{call.contract}.{call.function}"
+        if fees.base_fee + fees.tip > self._most_fee:
+            raise FeeLimitError(fees.base_fee + fees.tip, self._most_fee)
         # Twice the base fee stays enough for five full blocks, each of which raises it by an eighth (EIP-1559).
-        fee = _Fee(min(2 * estimate.base_fee + estimate.tip, self._most_fee), estimate.tip)
+        fee = _Fee(min(2 * fees.base_fee + fees.tip, self._most_fee), fees.tip)
+        gas = estimate.gas * 6 // 5  # another's transaction may change what ours touches first
+        if estimate.balance < gas * fee.max_fee:  # no node would take it, and its nonce would block all others
+            raise FundsError(self._chain.address, label)
         (mine,) = self._database.execute("SELECT coalesce(max(nonce) + 1, 0) FROM intent").fetchone()
         nonce = max(estimate.nonce, mine)
-        gas = estimate.gas * 6 // 5  # another's transaction may change what ours touches first
-        attempt = await self._sign(call.to, call.data, nonce, gas, fee)
+        attempt = self._sign(call.to, call.data, nonce, gas, fee)
         with transaction(self._database):
             self._database.execute(
                 "INSERT INTO intent (once, target, data, label, nonce, state) VALUES (?, ?, ?, ?, ?, ?)",
-                (once, call.to, call.data, f"{call.contract}.{call.function}", nonce, State.SENT),
+                (once, call.to, call.data, label, nonce, State.SENT),
             )
-            self._keep_attempt(once, attempt, fee, gas)
+            self._keep_attempt(once, attempt, fee, gas, fees.head)
 
-    async def _sign(self, target: str, data: bytes, nonce: int, gas: int, fee: _Fee) -> tuple[Hash, bytes]:
+    def _sign(self, target: str, data: bytes, nonce: int, gas: int, fee: _Fee) -> tuple[Hash, bytes]:
         signed = self._signer.sign_transaction(
             {
                 "type": 2,
-                "chainId": await self._chain.chain_id(),
+                "chainId": self._chain.chain_id,
                 "nonce": nonce,
                 "to": HexStr(target),
                 "value": 0,
@@ -214,10 +220,13 @@ class Outbox:
         )
         return Hash("0x" + bytes(signed.hash).hex()), bytes(signed.raw_transaction)
 
-    def _keep_attempt(self, once: str, attempt: tuple[Hash, bytes], fee: _Fee, gas: int) -> None:
+    def _keep_attempt(
+        self, once: str, attempt: tuple[Hash, bytes], fee: _Fee, gas: int, head: int
+    ) -> None:
         self._database.execute(
-            "INSERT INTO attempt (hash, once, raw, max_fee, max_tip, gas, sent_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (attempt[0], once, attempt[1], fee.max_fee, fee.max_tip, gas, time.time()),
+            "INSERT INTO attempt (hash, once, raw, max_fee, max_tip, gas, sent_at, head)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (attempt[0], once, attempt[1], fee.max_fee, fee.max_tip, gas, time.time(), head),
         )
 
     async def _broadcast(self, once: str) -> None:
@@ -238,6 +247,8 @@ class Outbox:
                 await self._replace_stuck()
             except AgoraiError as error:
                 log.warning("outbox.chain_unreachable", error=str(error))
+            except Exception as error:  # noqa: BLE001 - whatever a node answers, what was sent stays watched
+                log.error("outbox.watch_failed", error=f"{type(error).__name__}: {error}", exc_info=error)
             self._new_block.clear()
             try:
                 await asyncio.wait_for(self._new_block.wait(), 1.0)
@@ -307,7 +318,7 @@ class Outbox:
     def _settle(self, once: str, state: State, reason: str | None, receipt: Receipt | None) -> None:
         changed = self._database.execute(
             "UPDATE intent SET state = ?1, reason = ?2, mined_hash = ?3, mined_block = ?4"
-            " WHERE once = ?5 AND (state <> ?1 OR mined_hash IS NOT ?3)",
+            " WHERE once = ?5 AND (state <> ?1 OR mined_hash IS NOT ?3 OR mined_block IS NOT ?4)",
             (
                 state,
                 reason,
@@ -322,19 +333,26 @@ class Outbox:
 
     async def _replace_stuck(self) -> None:
         """Offer a higher fee, under the same nonce, for what has been unmined for long."""
+        # Each row is its intent's last attempt: the one whose fee is the highest.
         rows = self._database.execute(
-            "SELECT i.once, i.target, i.data, i.nonce, max(a.max_fee), a.max_tip, a.gas"
-            " FROM intent i JOIN attempt a USING (once) WHERE i.state = 'sent'"
-            " GROUP BY i.once HAVING max(a.sent_at) < ? ORDER BY i.nonce",
-            (time.time() - self._stuck_after_s,),
+            "SELECT once, target, data, nonce, max(max_fee), max_tip, gas, sent_at, head"
+            " FROM intent JOIN attempt USING (once) WHERE state = 'sent' GROUP BY once ORDER BY nonce"
         ).fetchall()
-        for once, target, data, nonce, max_fee, max_tip, gas in rows:
-            fee = _Fee(max_fee * REPLACEMENT_PERCENT // 100 + 1, max_tip * REPLACEMENT_PERCENT // 100 + 1)
-            if fee.max_fee > self._most_fee:
+        before = time.time() - self._stuck_after_s
+        rows = [row for row in rows if row[7] < before and row[0] not in self._at_limit]
+        fees = await self._chain.fees() if rows else None
+        for once, target, data, nonce, max_fee, max_tip, gas, _, head in rows:
+            if fees is None or fees.head == head:
+                continue  # the chain itself stands still: outbidding ourselves would only cost
+            least = _Fee(max_fee * REPLACEMENT_PERCENT // 100 + 1, max_tip * REPLACEMENT_PERCENT // 100 + 1)
+            if least.max_fee > self._most_fee:
                 log.warning("outbox.fee_limit_reached", once=once, most_gwei=self._most_fee / 1e9)
+                self._at_limit.add(once)
                 continue
-            attempt = await self._sign(target, data, nonce, gas, fee)
+            wanted = min(2 * fees.base_fee + least.max_tip, self._most_fee)
+            fee = _Fee(max(least.max_fee, wanted), least.max_tip)
+            attempt = self._sign(target, data, nonce, gas, fee)
             with transaction(self._database):
-                self._keep_attempt(once, attempt, fee, gas)
+                self._keep_attempt(once, attempt, fee, gas, fees.head)
             log.info("outbox.replaced", once=once, nonce=nonce, max_fee_gwei=fee.max_fee / 1e9)
             await self._broadcast(once)

@@ -1,15 +1,16 @@
-"""ONNX: stored by skl2onnx in double precision, run by onnxruntime from bytes."""
+"""ONNX: stored by skl2onnx, run by onnxruntime from bytes."""
 
 from __future__ import annotations
 
 import importlib
+import warnings
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
 from agorai_trainer.estimators import Estimator, Format
-from agorai_trainer.formats.fitted import last_step
+from agorai_trainer.formats.fitted import last_step, steps
 from agorai_trainer.formats.refusals import BrokenModelError, FormatUnsuitableError, OutsideReferenceError
 from agorai_trainer.tasks import ModelSchema
 
@@ -42,23 +43,46 @@ class _Graph:
 def store(estimator: Estimator, schema: ModelSchema) -> bytes:
     """Give the ONNX graph, its first output the labels or numbers.
 
+    It computes in double precision where ONNX's operators can (then labels are equal, numbers to 1e-15), else
+    in single precision, as scikit-learn's trees do with their inputs (numbers to 1e-6). skl2onnx counts some
+    names up while a process lives; in the sandbox every job is a process of its own.
+
     Raises
     ------
     FormatUnsuitableError
-        If skl2onnx has no converter for this estimator and these hyperparameters.
+        If skl2onnx has no converter for this estimator and these hyperparameters, or single precision would
+        blur what a scaler gives to it.
     """
+    precisions = (
+        ("DoubleTensorType", "FloatTensorType") if len(steps(estimator)) == 1 else ("DoubleTensorType",)
+    )
+    why = ""
+    for precision in precisions:
+        try:
+            data = _converted(estimator, schema, precision)
+            _Graph(data, schema)
+        except Exception as error:  # noqa: BLE001 - converter and runtime raise what comes to hand
+            why = str(error)
+        else:
+            return data
+    after = "" if len(precisions) == 2 else " after a scaler"
+    what = f"this {type(last_step(estimator)).__name__}{after} ({why.strip()[-120:]})"
+    raise FormatUnsuitableError(Format.onnx, what, (Format.skops,))
+
+
+def _converted(estimator: Estimator, schema: ModelSchema, precision: str) -> bytes:
     skl2onnx = importlib.import_module("skl2onnx")
-    types = importlib.import_module("skl2onnx.common.data_types")
-    inputs = [(_INPUT, types.DoubleTensorType([None, len(schema.features)]))]
-    # ZipMap would turn the probabilities into Python dictionaries
-    options = {} if schema.classes is None else {id(estimator): {"zipmap": False}}
-    try:
+    kind = getattr(importlib.import_module("skl2onnx.common.data_types"), precision)
+    inputs = [(_INPUT, kind([None, len(schema.features)]))]
+    # ZipMap would turn the probabilities into Python dictionaries; LinearSVC has none
+    plain = schema.classes is not None and type(last_step(estimator)).__name__ != "LinearSVC"
+    options = {id(estimator): {"zipmap": False}} if plain else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         graph = skl2onnx.to_onnx(estimator, initial_types=inputs, options=options, name="agorai")
-    except (RuntimeError, NameError, NotImplementedError, KeyError, TypeError, ValueError) as error:
-        name = type(last_step(estimator)).__name__
-        raise FormatUnsuitableError(
-            Format.onnx, f"this {name} ({str(error)[:120]})", (Format.skops,)
-        ) from error
+    imports = sorted(graph.opset_import, key=lambda entry: str(entry.domain))  # a set's order till here
+    del graph.opset_import[:]
+    graph.opset_import.extend(imports)
     data: bytes = graph.SerializeToString(deterministic=True)
     return data
 

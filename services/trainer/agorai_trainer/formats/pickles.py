@@ -6,6 +6,7 @@ import io
 import pickletools
 import zipfile
 
+from agorai_trainer.formats import recognition
 from agorai_trainer.formats.refusals import PickleRefusedError
 
 _COMPRESSED = {
@@ -30,6 +31,8 @@ def refuse(data: bytes) -> None:
     PickleRefusedError
         If they are. The pickle is scanned, never executed.
     """
+    if recognition.is_safetensors(data):
+        return  # its first bytes are a length, which can look like a pickle's
     if is_pickle(data):
         raise PickleRefusedError("a pickle")
     for magic, name in _COMPRESSED.items():

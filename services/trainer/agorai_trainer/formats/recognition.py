@@ -28,7 +28,7 @@ def recognise(data: bytes) -> Format:
         return Format.hdf5
     if data.startswith(b"PK\x03\x04") and (inside := _in_zip(data)):
         return inside
-    if _is_safetensors(data):
+    if is_safetensors(data):
         return Format.safetensors
     if data.lstrip()[:1] == b"{":
         return Format.json
@@ -50,7 +50,8 @@ def _in_zip(data: bytes) -> Format | None:
     return Format.checkpoint if "checkpoint.index" in names else None
 
 
-def _is_safetensors(data: bytes) -> bool:
+def is_safetensors(data: bytes) -> bool:
+    """Tell whether the bytes begin with safetensors' length and JSON header."""
     if len(data) < 10:
         return False
     (length,) = struct.unpack_from("<Q", data)

@@ -1,7 +1,8 @@
 """skops: scikit-learn estimators as JSON and arrays in a zip, types from our own list only.
 
 skops writes the addresses objects had in memory, random file names and the time into its zip. `store`
-numbers the objects in order instead and fixes the dates, so that the same estimator gives the same bytes.
+numbers the objects in order instead and fixes the dates, so that the same estimator gives the same bytes. It
+also blanks the padding in arrays of records (trees' nodes), which holds whatever was in memory before.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import zipfile
 from typing import cast
 
+import numpy as np
 from skops.io import dumps, get_untrusted_types, loads
 
 from agorai_trainer.estimators import ESTIMATORS, Estimator
@@ -67,10 +69,24 @@ def canonical(data: bytes) -> bytes:
         blob = io.BytesIO()
         with zipfile.ZipFile(blob, "w", zipfile.ZIP_STORED) as ordered:
             for old, new in numbering.members.items():
-                ordered.writestr(zipfile.ZipInfo(new, _EPOCH), archive.read(old))
+                ordered.writestr(zipfile.ZipInfo(new, _EPOCH), _without_padding(archive.read(old)))
             text = json.dumps(schema, separators=(",", ":"))
             ordered.writestr(zipfile.ZipInfo(_SCHEMA, _EPOCH), text)
     return blob.getvalue()
+
+
+def _without_padding(member: bytes) -> bytes:
+    if not member.startswith(np.lib.format.MAGIC_PREFIX):
+        return member
+    array = np.load(io.BytesIO(member), allow_pickle=False)
+    if array.dtype.names is None:
+        return member
+    blank = np.zeros(array.shape, array.dtype)  # zeros_like would leave the padding as it comes
+    for name in array.dtype.names:
+        blank[name] = array[name]
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, np.lib.format.header_data_from_array_1_0(blank))
+    return buffer.getvalue() + blank.tobytes()
 
 
 class _Numbering:

@@ -1,0 +1,229 @@
+"""The `agorai` command as a person uses it: two nodes of one machine, each its own process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sklearn.datasets import load_iris
+
+AGORAI = str(Path(sys.executable).parent / "agorai")
+PASSPHRASE = "a long enough passphrase"
+TASK = """
+estimator = "sklearn.LogisticRegression"
+target = "species"
+seed = 1
+[hyperparameters]
+C = 2.0
+"""
+
+
+@dataclass
+class Node:
+    home: Path
+    process: subprocess.Popen[str]
+
+    def agorai(self, *arguments: object, status: int = 0) -> Any:
+        found = agorai(self.home, *arguments, "--json")
+        assert found.returncode == status, found.stderr + found.stdout
+        lines = found.stdout.splitlines()
+        return json.loads(lines[-1]) if lines else None
+
+
+def agorai(
+    home: Path, *arguments: object, passphrase: str = PASSPHRASE
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "AGORAI_HOME": str(home), "AGORAI_VAULT_PASSPHRASE": passphrase}
+    return subprocess.run(
+        [AGORAI, *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def up(home: Path, *arguments: object) -> Node:
+    process = subprocess.Popen(
+        [AGORAI, "up", "--json", *map(str, arguments)],
+        env={**os.environ, "AGORAI_HOME": str(home), "AGORAI_VAULT_PASSPHRASE": PASSPHRASE},
+        stdout=subprocess.PIPE,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    assert "address" in said, said
+    return Node(home, process)
+
+
+def stop(node: Node) -> int:
+    node.process.send_signal(signal.SIGINT)
+    try:
+        return node.process.wait(20)
+    finally:
+        node.process.kill()
+        node.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Node, Node]]:
+    folder = tmp_path_factory.mktemp("homes")
+    seller = up(folder / "seller", "--name", "seller")
+    try:
+        buyer = up(folder / "buyer", "--name", "buyer", "--join", folder / "seller")
+        try:
+            yield seller, buyer
+        finally:
+            assert stop(buyer) == 0
+    finally:
+        assert stop(seller) == 0
+
+
+@pytest.fixture(scope="module")
+def flowers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    bunch = load_iris(as_frame=True)
+    table = bunch.data.assign(species=[str(bunch.target_names[code]) for code in bunch.target])
+    path = tmp_path_factory.mktemp("tables") / "flowers.csv"
+    table.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(nodes: tuple[Node, Node], flowers: Path) -> int:
+    """The buyer trained it on the seller's data."""
+    seller, buyer = nodes
+    data = seller.agorai("publish", "data", flowers, "--target", "species", "--price", 5)
+    task = flowers.with_name("task.toml")
+    task.write_text(TASK)
+    trained = buyer.agorai(
+        "train", data["resource"], "--task", task, "--name", "flowers", "--price", 10
+    )
+    assert trained["accuracy"] > 0.9
+    return int(trained["resource"])
+
+
+def test_a_model_is_bought_and_predicts_on_a_file_of_ones_own(
+    nodes: tuple[Node, Node], flowers: Path, model: int, tmp_path: Path
+) -> None:
+    seller, _ = nodes
+    table = tmp_path / "mine.csv"
+    lines = flowers.read_text().splitlines()
+    table.write_text("\n".join(line.rsplit(",", 1)[0] for line in (lines[0], lines[1], lines[-1])))
+    found = seller.agorai("invoke", model, table)
+    assert found["predictions"] == ["setosa", "virginica"]
+    written = tmp_path / "out.csv"
+    seller.agorai("invoke", model, table, "--invocation", found["invocation"], "--output", written)
+    assert written.read_text().split() == ["species", "setosa", "virginica"]
+
+
+def test_versions_show_accuracy_price_and_predecessor(nodes: tuple[Node, Node], model: int) -> None:
+    (version,) = nodes[0].agorai("versions", model)
+    assert (version["name"], version["price"], version["previous"]) == ("flowers", 10, None)
+
+
+def test_what_was_earned_can_be_taken(nodes: tuple[Node, Node], model: int) -> None:
+    seller, _ = nodes
+    assert seller.agorai("account", "withdraw")["withdrawn"] == 5
+    assert seller.agorai("account", "show")["credit"] == 0
+
+
+def test_tokens_are_sent(nodes: tuple[Node, Node]) -> None:
+    seller, buyer = nodes
+    before = buyer.agorai("account", "show")["balance"]
+    seller.agorai("account", "send", buyer.agorai("account", "show")["address"], 2.5)
+    assert buyer.agorai("account", "show")["balance"] == before + 2.5
+    refused = seller.agorai("account", "send", "0x12", 1, status=1)
+    assert "no account" in refused["error"]["detail"]
+
+
+def test_status_says_that_all_is_well(nodes: tuple[Node, Node]) -> None:
+    status = nodes[1].agorai("status")
+    assert status["ready"] is True
+    assert status["failing"] == {}
+
+
+def test_events_are_one_json_object_a_line(nodes: tuple[Node, Node], model: int) -> None:
+    found = agorai(nodes[0].home, "events", "--contract", "Registry", "--event", "Registered", "--json")
+    events = [json.loads(line) for line in found.stdout.splitlines()]
+    assert [event["specversion"] for event in events] == ["1.0"] * len(events)
+    assert str(model) in {event["data"]["key"] for event in events}
+
+
+def test_an_offer_withdrawn_is_not_sold(nodes: tuple[Node, Node], flowers: Path) -> None:
+    seller, buyer = nodes
+    data = seller.agorai("publish", "data", flowers)["resource"]
+    seller.agorai("withdraw-offer", data)
+    refused = buyer.agorai("buy", data, status=1)
+    assert "Withdrawn" in refused["error"]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("buy", 999), "no resource 999"),
+        (("publish", "data", __file__), "CSV"),
+        (("versions", 999), "no resource 999"),
+    ],
+    ids=["no such resource", "not a table", "no such version"],
+)
+def test_an_error_says_what_is_wrong_and_ends_with_status_one(
+    nodes: tuple[Node, Node], arguments: tuple[object, ...], said: str
+) -> None:
+    found = agorai(nodes[0].home, *arguments)
+    assert found.returncode == 1
+    assert said in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_an_estimator_that_is_not_on_the_list_is_refused_before_anything_is_paid(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    task = tmp_path / "task.toml"
+    task.write_text('estimator = "os.system"\ntarget = "species"\n')
+    refused = nodes[1].agorai("train", 1, "--task", task, "--name", "x", status=1)
+    assert "os.system" in refused["error"]["detail"]
+
+
+def test_a_wrong_passphrase_is_said_to_be_one(nodes: tuple[Node, Node], tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert agorai(home, "account", "create").returncode == 0
+    found = agorai(home, "up", "--join", nodes[0].home, passphrase="another passphrase")
+    assert found.returncode == 1
+    assert "does not open" in found.stderr
+
+
+def test_without_a_passphrase_or_a_terminal_the_way_out_is_told(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if "PASSPHRASE" not in name}
+    found = subprocess.run(
+        [AGORAI, "up", "--home", str(tmp_path)],
+        env=environment, capture_output=True, text=True, timeout=60, check=False,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert found.returncode == 1
+    assert "AGORAI_VAULT_PASSPHRASE" in found.stderr
+
+
+def test_a_command_without_a_node_says_how_to_start_one(tmp_path: Path) -> None:
+    found = agorai(tmp_path, "status")
+    assert found.returncode == 1
+    assert "agorai up" in found.stderr
+
+
+def test_a_chain_that_does_not_answer_is_said_not_to(tmp_path: Path) -> None:
+    deployment = tmp_path / "deployment.json"
+    deployment.write_text('{"chain_id": 1, "start_block": 0, "contracts": {}}')
+    arguments = ("up", "--rpc", "http://127.0.0.1:9", "--deployment", deployment)
+    found = agorai(tmp_path / "home", *arguments)
+    assert found.returncode == 1
+    assert "chain node at http://127.0.0.1:9 does not answer" in found.stderr
