@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -14,6 +15,9 @@ from typing import Any
 
 import pytest
 from sklearn.datasets import load_iris
+
+from agorai_shared.rpc import Rpc
+from agorai_shared.testing import running_anvil
 
 AGORAI = str(Path(sys.executable).parent / "agorai")
 PASSPHRASE = "a long enough passphrase"
@@ -38,9 +42,7 @@ class Node:
         return json.loads(lines[-1]) if lines else None
 
 
-def agorai(
-    home: Path, *arguments: object, passphrase: str = PASSPHRASE
-) -> subprocess.CompletedProcess[str]:
+def agorai(home: Path, *arguments: object, passphrase: str = PASSPHRASE) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "AGORAI_HOME": str(home), "AGORAI_VAULT_PASSPHRASE": passphrase}
     return subprocess.run(
         [AGORAI, *map(str, arguments)],
@@ -106,9 +108,7 @@ def model(nodes: tuple[Node, Node], flowers: Path) -> int:
     data = seller.agorai("publish", "data", flowers, "--target", "species", "--price", 5)
     task = flowers.with_name("task.toml")
     task.write_text(TASK)
-    trained = buyer.agorai(
-        "train", data["resource"], "--task", task, "--name", "flowers", "--price", 10
-    )
+    trained = buyer.agorai("train", data["resource"], "--task", task, "--name", "flowers", "--price", 10)
     assert trained["accuracy"] > 0.9
     return int(trained["resource"])
 
@@ -227,3 +227,22 @@ def test_a_chain_that_does_not_answer_is_said_not_to(tmp_path: Path) -> None:
     found = agorai(tmp_path / "home", *arguments)
     assert found.returncode == 1
     assert "chain node at http://127.0.0.1:9 does not answer" in found.stderr
+
+
+async def test_a_marketplace_is_founded_on_a_chain_of_ones_own(tmp_path: Path) -> None:
+    home, deployment = tmp_path / "home", tmp_path / "deployment.json"
+    async with running_anvil(block_time_s=0.2, slots_in_an_epoch=1) as chain, Rpc(chain.url) as rpc:
+        address = json.loads(agorai(home, "account", "create", "--json").stdout)["address"]
+        poor = await asyncio.to_thread(agorai, home, "found", "--rpc", chain.url, "--output", deployment)
+        assert poor.returncode == 1
+        assert "enough of the chain's own coin" in poor.stderr
+        await rpc.request("anvil_setBalance", address, hex(10**18))
+        made = await asyncio.to_thread(agorai, home, "found", "--rpc", chain.url, "--output", deployment)
+        assert made.returncode == 0, made.stderr
+        node = await asyncio.to_thread(up, home, "--rpc", chain.url, "--deployment", deployment)
+        try:
+            await asyncio.to_thread(node.agorai, "issue", address, 50)
+            shown = await asyncio.to_thread(node.agorai, "account", "show")
+            assert shown["balance"] == 50
+        finally:
+            assert await asyncio.to_thread(stop, node) == 0

@@ -30,9 +30,7 @@ from agorai_trainer.tasks import TrainingTask
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CASE = Case("diabetes", "diabetes", boosting("Regressor", 10))
-LOGISTIC = TrainingTask(
-    estimator="sklearn.LogisticRegression", scaler="standard", target="target", seed=3
-)
+LOGISTIC = TrainingTask(estimator="sklearn.LogisticRegression", scaler="standard", target="target", seed=3)
 TABLE = b"a,b,target\n" + b"".join(b"%d,%d,%d\n" % (i, i % 5, i % 2) for i in range(40))
 
 
@@ -134,9 +132,7 @@ async def test_another_persons_right_opens_nothing(town: Town) -> None:
     ],
     ids=["no rows", "ragged", "missing target", "text in a number"],
 )
-async def test_training_on_a_bad_table_says_where_it_is_bad(
-    town: Town, data: bytes, message: str
-) -> None:
+async def test_training_on_a_bad_table_says_where_it_is_bad(town: Town, data: bytes, message: str) -> None:
     resource = await sell(town, data, Offer(name="bad", price=0))
     bought = await town.clients["linhao"].buy(resource)
     with pytest.raises(JobFailedError, match=message):
@@ -231,9 +227,7 @@ async def test_a_false_grant_is_refused(town: Town) -> None:
 
 def replace_commitment(resource: object) -> ResourceParams:
     values = {
-        name: getattr(resource, name)
-        for name in ResourceParams.__dataclass_fields__
-        if name != "commitment"
+        name: getattr(resource, name) for name in ResourceParams.__dataclass_fields__ if name != "commitment"
     }
     params = ResourceParams(**values, commitment=b"\x22" * 32)
     return replace(params, previous=0)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agorai.home import HomeFile
-from agorai_shared.service import inbox_prefix
+from agorai_shared.bus import inbox_of
 from agorai_shared.types import Address
 
 HUB = "hub"
@@ -45,7 +45,7 @@ class BusUsers:
     def add_node(self, address: Address) -> str:
         """Add a node, if it is not there, and give its password."""
         user, name = node_user(address), address.lower()
-        inbox = f"{inbox_prefix(user)}.>"
+        inbox = f"{inbox_of(user)}.>"
         publish = [
             f"node.{name}.>",
             "peer.>",

@@ -37,7 +37,6 @@ from agorai_shared.errors import InputError, RefusedError, UnavailableError
 from agorai_shared.events import ChainEvent, Phase, subject
 from agorai_shared.market import Event, Market
 from agorai_shared.rpc import Rpc
-from agorai_shared.service import inbox_prefix
 from agorai_shared.types import Address, Hash, InvocationId, ResourceId, Wei
 from agorai_shared.vault import TransactionRevertedError, TransactionState, Vault
 from agorai_trainer.messages import (
@@ -188,7 +187,6 @@ class Client:
                 user=info.bus_user,
                 password=info.bus_password,
                 name="agorai-client",
-                inbox_prefix=inbox_prefix(info.bus_user),
             )
             stack.push_async_callback(connection.close)
             rpc = await stack.enter_async_context(Rpc(info.rpc_url))
@@ -420,9 +418,11 @@ class Client:
         AddressMalformedError
             If `to` is no address.
         """
-        if not is_address(to):
-            raise AddressMalformedError(to)
-        return await self.transact(self.market.token.transfer(Address(to_checksum_address(to)), amount))
+        return await self.transact(self.market.token.transfer(_address(to), amount))
+
+    async def issue_tokens(self, to: str, amount: Wei) -> Hash:
+        """Issue new tokens, in the smallest unit; the founder's account only."""
+        return await self.transact(self.market.token.issue(_address(to), amount))
 
     async def transact(self, call: Call[Any], *, once: str | None = None) -> Hash:
         """Send a call of a marketplace contract once and wait until it is final.
@@ -442,6 +442,12 @@ class Client:
             label = f"{call.contract}.{call.function}"
             raise TransactionRevertedError(label, outcome.transaction, outcome.reason or "")
         return outcome.transaction
+
+
+def _address(given: str) -> Address:
+    if not is_address(given):
+        raise AddressMalformedError(given)
+    return Address(to_checksum_address(given))
 
 
 def _silent(_stage: str) -> None:

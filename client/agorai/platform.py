@@ -27,7 +27,7 @@ from agorai_shared.errors import InputError
 from agorai_shared.events import BlockTick
 from agorai_shared.processes import start_anvil, start_nats
 from agorai_shared.rpc import Rpc
-from agorai_shared.service import Host, inbox_prefix, make_broker
+from agorai_shared.service import Host, make_broker
 from agorai_shared.settings import NodeSettings
 from agorai_shared.types import Address
 
@@ -136,9 +136,7 @@ async def _ensure_streams(url: str, password: str, chain: Chain, *, rebuild: boo
     written anew from what it has. On any other chain the hub stops and says so.
     """
     chain_id = await chain.chain_id()
-    client: Bus = await bus.connect(
-        url, user=HUB, password=password, name="platform", inbox_prefix=inbox_prefix(HUB)
-    )
+    client: Bus = await bus.connect(url, user=HUB, password=password, name="platform")
     try:
         js = client.jetstream()
         final, head = bus.final_stream(chain_id), bus.head_stream(chain_id)

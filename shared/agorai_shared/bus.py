@@ -83,13 +83,17 @@ class OutMessage:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+def inbox_of(user: str | None) -> str:
+    """Give the inbox subjects of one bus user, so that none can read another's replies."""
+    return f"_INBOX_{user}" if user else "_INBOX"
+
+
 async def connect(
     url: str,
     *,
     user: str | None = None,
     password: str | None = None,
     name: str = "agorai",
-    inbox_prefix: str = "_INBOX",
     timeout_s: float = 2,
 ) -> Client:
     """Open a connection that comes back by itself for ever.
@@ -128,7 +132,7 @@ async def connect(
             user=user,
             password=password,
             name=name,
-            inbox_prefix=inbox_prefix,
+            inbox_prefix=inbox_of(user),
             connect_timeout=timeout_s,  # type: ignore[arg-type]  # seconds; fractions are accepted
             reconnect_time_wait=0.2,  # type: ignore[arg-type]
             max_reconnect_attempts=-1,

@@ -6,24 +6,21 @@ The answer is the reply's JSON, or `{"problem": ...}` with the RFC 9457 document
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import orjson
-from fast_depends.exceptions import ValidationError as ArgumentError
-from faststream import ExceptionMiddleware
-from faststream.nats import NatsBroker
-from nats.errors import NoRespondersError
-from nats.errors import TimeoutError as NatsTimeoutError
+from nats.errors import Error as NatsError
+from nats.errors import MaxPayloadError
 from pydantic import BaseModel
 
-from agorai_shared import logging
-from agorai_shared.errors import AgoraiError, InputError, RemoteError, UnavailableError
+from agorai_shared.errors import InputError, IntegrityError, RemoteError, UnavailableError
 from agorai_shared.types import Address
 
-log = logging.get(__name__)
+if TYPE_CHECKING:
+    from faststream.nats import NatsBroker
+
 Reply = TypeVar("Reply", bound=BaseModel)
-Problem = dict[str, dict[str, str | int | bool]]
 
 
 class ServiceUnreachableError(UnavailableError):
@@ -36,11 +33,21 @@ class ServiceUnreachableError(UnavailableError):
         )
 
 
-class CommandError(InputError):
-    """A command's arguments are not of its form."""
+class CommandTooLargeError(InputError):
+    """A command is larger than one message of the bus."""
 
-    def __init__(self, why: str) -> None:
-        super().__init__(f"The command's arguments do not fit: {why}.", remedy="See the service's AsyncAPI.")
+    def __init__(self, service: str, verb: str) -> None:
+        super().__init__(f"The arguments of {service}'s `{verb}` are larger than one message of the bus.")
+
+
+class AnswerError(IntegrityError):
+    """A service answers a command with something that is no answer to it."""
+
+    def __init__(self, service: str, verb: str) -> None:
+        super().__init__(
+            f"The {service} service's answer to `{verb}` cannot be read.",
+            remedy="Run the same version of Agorai everywhere in a node.",
+        )
 
 
 class Requester(Protocol):
@@ -73,37 +80,26 @@ class Commander:
             If no service listens, or none answers within `timeout_s` seconds.
         RemoteError
             If the service answered with a problem.
+        CommandTooLargeError
+            If the command is larger than the bus takes.
+        AnswerError
+            If the answer is of another form.
         """
         name = subject(self.address, service, verb)
         try:
             message = await self._connection().request(name, body.model_dump_json().encode(), timeout_s)
-        except (TimeoutError, NoRespondersError, NatsTimeoutError) as error:
+        except MaxPayloadError as error:
+            raise CommandTooLargeError(service, verb) from error
+        except (TimeoutError, OSError, NatsError) as error:
             raise ServiceUnreachableError(service, verb) from error
-        answer = orjson.loads(message.data)
-        if isinstance(answer, dict) and "problem" in answer:
-            raise RemoteError(answer["problem"])
-        return reply.model_validate(answer)
-
-
-def problems() -> ExceptionMiddleware:
-    """Give the FastStream middleware that turns a command's error into its answer."""
-
-    def of_error(error: AgoraiError) -> Problem:
-        return {"problem": error.to_problem()}
-
-    def of_arguments(error: ArgumentError) -> Problem:
-        return {"problem": CommandError(str(error).replace("\n", "; ")).to_problem()}
-
-    def of_fault(error: Exception) -> Problem:
-        log.error("command.failed", exc_info=error)
-        return {"problem": AgoraiError(f"The service failed: {type(error).__name__}.").to_problem()}
-
-    handlers: dict[type[Exception], Callable[..., Problem | Awaitable[Problem]]] = {
-        AgoraiError: of_error,
-        ArgumentError: of_arguments,
-        Exception: of_fault,
-    }
-    return ExceptionMiddleware(publish_handlers=handlers)
+        try:
+            answer = orjson.loads(message.data)
+            problem = answer.get("problem") if isinstance(answer, dict) else None
+            if not isinstance(problem, dict):
+                return reply.model_validate(answer)
+        except ValueError as error:
+            raise AnswerError(service, verb) from error
+        raise RemoteError(problem)
 
 
 def bus_of(broker: NatsBroker) -> Callable[[], Requester]:

@@ -16,12 +16,15 @@ from agorai_shared.bindings.invocation import Invocation
 from agorai_shared.bindings.market_token import MarketToken
 from agorai_shared.bindings.registry import Actor, Registry, Resource
 from agorai_shared.chain import Chain, ContractRevertError
-from agorai_shared.content import ContentNotFoundError, ContentStore
+from agorai_shared.content import ContentNotFoundError, ContentStore, Patience
 from agorai_shared.contract import EventAbi
 from agorai_shared.deployment import Deployment
 from agorai_shared.documents import Metadata
 from agorai_shared.errors import NotFoundError
 from agorai_shared.types import Address, Digest, Hash, ResourceId
+
+STRANGERS = Patience(attempts=2, silence_s=10, block_s=20)
+"""For documents from others' gateways: one that answers slowly by intent must not hold up much."""
 
 
 class ResourceNotFoundError(NotFoundError):
@@ -111,7 +114,8 @@ class Market:
         try:
             return await self.store.get_document(name)
         except ContentNotFoundError:
-            return await self.served_by(gateway).get_document(name)
+            theirs = ContentStore(gateway, None, self._session, patience=STRANGERS)
+            return await theirs.get_document(name)
 
     async def metadata(self, resource: Resource) -> Metadata:
         """Fetch a resource's metadata document.

@@ -13,7 +13,7 @@ import hashlib
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -21,7 +21,7 @@ from faststream.nats import NatsBroker
 from structlog.contextvars import bound_contextvars
 
 from agorai_shared import logging, metrics
-from agorai_shared.errors import AgoraiError
+from agorai_shared.errors import AgoraiError, UnavailableError
 
 log = logging.get(__name__)
 
@@ -32,6 +32,13 @@ DEAD = metrics.counter("agorai_reconciler_dead_letters", "Items given up on", "p
 
 StateT = TypeVar("StateT")
 StepT = TypeVar("StepT")
+
+
+class ReconcilerClosedError(UnavailableError):
+    """The service ended before an item was looked at."""
+
+    def __init__(self, protocol: str, key: int) -> None:
+        super().__init__(f"The service is ending and does not look at {protocol} {key} any more.")
 
 
 class Protocol_(Protocol[StateT, StepT]):  # noqa: N801 - `Protocol` is typing's
@@ -90,7 +97,37 @@ class Retry:
 
     def delay(self, attempt: int) -> float:
         """Give the pause after the attempt of this number, in seconds, with full jitter."""
-        return min(self.most_s, self.first_s * 2.0**attempt) * random.uniform(0.5, 1.0)  # noqa: S311
+        return min(self.most_s, self.first_s * 2.0 ** min(attempt, 30)) * random.uniform(0.5, 1.0)  # noqa: S311
+
+
+class _Item:
+    """One item that wants a look, is being looked at, or waits for another try."""
+
+    def __init__(self) -> None:
+        self.woken = asyncio.Event()
+        self.looked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done once the next look to begin has ended, well or not."""
+        self.failed = 0
+        """Looks that failed since the last that did not, and how many of them will not pass by themselves."""
+        self.in_vain = 0
+        self.step = "look"
+        """What was being done when the last of them failed."""
+
+    def begin(self) -> asyncio.Future[None]:
+        """Begin a look: a wake from now on asks for another. Gives what is to be done with it."""
+        self.woken.clear()
+        current, self.looked = self.looked, asyncio.get_running_loop().create_future()
+        return current
+
+    def at_rest(self) -> None:
+        """Forget the failures."""
+        self.failed = self.in_vain = 0
+
+    async def paused(self, pause_s: float) -> None:
+        """Wait, but no longer than until a wake."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self.woken.wait()
 
 
 def idempotency_key(*parts: object) -> str:
@@ -111,6 +148,11 @@ class Reconciler(Generic[StateT, StepT]):
         Called with what was given up on; a retryable error is never given up on.
     look_again_s
         After a step that should bring an event: when to look again though none came.
+    rescan_s
+        How often to look for open items though nothing told of them: what was given up on gets another
+        chance, and an event that was lost is made good.
+    concurrency
+        Looks at once; a pause before a retry is no look.
     """
 
     def __init__(
@@ -121,6 +163,7 @@ class Reconciler(Generic[StateT, StepT]):
         *,
         retry: Retry | None = None,
         look_again_s: float = 15.0,
+        rescan_s: float = 600.0,
         concurrency: int = 64,
     ) -> None:
         self._protocol = protocol
@@ -128,23 +171,34 @@ class Reconciler(Generic[StateT, StepT]):
         self._on_dead = on_dead
         self._retry = retry or Retry()
         self._look_again_s = look_again_s
+        self._rescan_s = rescan_s
         self._slots = asyncio.Semaphore(concurrency)
-        self._running: dict[int, asyncio.Task[None]] = {}
-        self._again: set[int] = set()
+        self._items: dict[int, _Item] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._due: dict[int, float] = {}
         self._chain_time = 0
+        self._closed = False
 
-    def wake(self, key: int) -> asyncio.Task[None]:
-        """Look at an item; a look that is under way is followed by another. Gives what ends with it."""
+    def wake(self, key: int) -> asyncio.Future[None]:
+        """Look at an item: now, after the look that is under way, or cutting short the pause before a retry.
+
+        Gives what is done once that look has ended, well or not; it fails with `ReconcilerClosedError` if the
+        service ends first.
+        """
         self._due.pop(key, None)
-        task = self._running.get(key)
-        if task is not None:
-            self._again.add(key)
-            return task
-        task = asyncio.create_task(self._settle(key), name=f"{self._protocol.name}-{key}")
-        self._running[key] = task
-        ITEMS.labels(self._protocol.name).set(len(self._running))
-        return task
+        item = self._items.get(key)
+        if item is None:
+            item = _Item()
+            if self._closed:
+                self._leave(key, item.looked)
+                return item.looked
+            self._items[key] = item
+            task = asyncio.create_task(self._attend(key, item), name=f"{self._protocol.name}-{key}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            ITEMS.labels(self._protocol.name).set(len(self._items))
+        item.woken.set()
+        return item.looked
 
     def tick(self, chain_time: int) -> None:
         """Tell the time of a final block, in seconds since 1970; wakes the items that have become due."""
@@ -156,11 +210,14 @@ class Reconciler(Generic[StateT, StepT]):
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Look at every open item, then keep the deadlines; end all looks on leaving."""
-        clock = asyncio.create_task(self._keep_time(), name=f"{self._protocol.name}-clock")
+        name = self._protocol.name
+        clock = asyncio.create_task(self._keep_time(), name=f"{name}-clock")
+        scan = asyncio.create_task(self._find_open(), name=f"{name}-scan")
         try:
             yield
         finally:
-            tasks = [clock, *self._running.values()]
+            self._closed = True
+            tasks = [clock, scan, *self._tasks]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -170,71 +227,81 @@ class Reconciler(Generic[StateT, StepT]):
         return max(self._chain_time, int(time.time()))
 
     async def _keep_time(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            self.tick(0)
+
+    async def _find_open(self) -> None:
         attempt = 0
         while True:
             try:
                 for key in await self._protocol.open_items():
                     self.wake(key)
-                break
-            except AgoraiError as error:
-                log.warning("reconciler.open_items_unread", protocol=self._protocol.name, error=str(error))
-                await asyncio.sleep(self._retry.delay(attempt))
+                attempt, pause = 0, self._rescan_s
+            except Exception as error:  # noqa: BLE001 - whatever it was, the open items are still to be found
+                pause = self._retry.delay(attempt)
                 attempt += 1
-        while True:
-            await asyncio.sleep(1)
-            self.tick(0)
+                log.warning("reconciler.open_items_unread", protocol=self._protocol.name, error=str(error))
+            await asyncio.sleep(pause)
 
-    async def _settle(self, key: int) -> None:
+    async def _attend(self, key: int, item: _Item) -> None:
+        """Look at an item until it is at rest; one task does so at a time."""
         name = self._protocol.name
+        current = item.looked
         try:
-            async with self._slots:
-                with bound_contextvars(protocol=name, item=key):
-                    while True:
-                        self._again.discard(key)
-                        await self._look_with_retries(key)
-                        if key not in self._again:
-                            break
+            with bound_contextvars(protocol=name, item=key):
+                while item.woken.is_set():
+                    async with self._slots:
+                        current = item.begin()
+                        pause = await self._look_until_still(key, item)
+                    current.set_result(None)
+                    if pause is not None:
+                        await item.paused(pause)
+                        item.woken.set()
         finally:
-            self._running.pop(key, None)
-            ITEMS.labels(name).set(len(self._running))
+            del self._items[key]
+            ITEMS.labels(name).set(len(self._items))
+            self._leave(key, current, item.looked)
 
-    async def _look_with_retries(self, key: int) -> None:
-        given_up_after = 0
-        attempt = 0
-        while True:
-            try:
+    def _leave(self, key: int, *unlooked: asyncio.Future[None]) -> None:
+        for future in unlooked:
+            if not future.done():
+                future.set_exception(ReconcilerClosedError(self._protocol.name, key))
+                future.exception()  # nobody need be waiting
+
+    async def _look_until_still(self, key: int, item: _Item) -> float | None:
+        """Look until nothing is to be done at once; give the pause before another try, when it failed."""
+        try:
+            look_again = True
+            while look_again:
+                item.step = "look"
                 with LOOKS.labels(self._protocol.name).time():
-                    look_again = await self._look(key)
-                if not look_again:
-                    return
-                attempt = given_up_after = 0
-            except AgoraiError as error:
-                if not error.retryable:
-                    given_up_after += 1
-                await self._pause_or_bury(key, error, attempt, given_up_after)
-            except Exception as error:  # noqa: BLE001 - a fault in one item must not end the others
-                given_up_after += 1
-                await self._pause_or_bury(key, error, attempt, given_up_after)
-            else:
-                continue
-            if given_up_after >= self._retry.attempts:
-                return
-            attempt += 1
+                    look_again = await self._look(key, item)
+                item.at_rest()
+        except Exception as error:  # noqa: BLE001 - a fault in one item must not end the others
+            return await self._failed(key, item, error)
+        return None
 
-    async def _pause_or_bury(self, key: int, error: Exception, attempt: int, given_up_after: int) -> None:
+    async def _failed(self, key: int, item: _Item, error: Exception) -> float | None:
+        item.failed += 1
+        if not (isinstance(error, AgoraiError) and error.retryable):
+            item.in_vain += 1
+        if item.in_vain < self._retry.attempts:
+            pause = self._retry.delay(item.failed - 1)
+            log.warning("item.retry", attempt=item.failed, pause_s=round(pause, 2), error=str(error))
+            return pause
         name = self._protocol.name
-        if given_up_after >= self._retry.attempts:
-            DEAD.labels(name).inc()
-            log.error("item.given_up", attempts=attempt + 1, error=str(error), exc_info=error)
-            await self._on_dead(
-                DeadLetter(name, key, "look", f"{type(error).__name__}: {error}", attempt + 1)
-            )
-            return
-        pause = self._retry.delay(attempt)
-        log.warning("item.retry", attempt=attempt + 1, pause_s=round(pause, 2), error=str(error))
-        await asyncio.sleep(pause)
+        DEAD.labels(name).inc()
+        log.error("item.given_up", step=item.step, attempts=item.failed, error=str(error), exc_info=error)
+        letter = DeadLetter(name, key, item.step, f"{type(error).__name__}: {error}", item.failed)
+        item.at_rest()
+        try:
+            await self._on_dead(letter)
+        except Exception:
+            log.exception("dead_letter.unpublished")  # the item is looked at again all the same
+        return None
 
-    async def _look(self, key: int) -> bool:
+    async def _look(self, key: int, item: _Item) -> bool:
         state = await self._protocol.read(key)
         now = self._now()
         step = self._protocol.next_step(state, now)
@@ -243,7 +310,7 @@ class Reconciler(Generic[StateT, StepT]):
             if due is not None:
                 self._due[key] = due
             return False
-        name = type(step).__name__
+        item.step = name = type(step).__name__
         once = idempotency_key(*self._scope, key, name, state)
         try:
             look_again = await self._protocol.perform(key, step, once)

@@ -26,14 +26,15 @@ from faststream.nats import NatsBroker, NatsRouter
 from faststream.nats.prometheus import NatsPrometheusMiddleware
 from faststream.security import SASLPlaintext
 from faststream.specification import AsyncAPI
+from nats.errors import Error as NatsError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from agorai_shared import command, logging
-from agorai_shared.bus import BusUnreachableError
+from agorai_shared import bus, logging
+from agorai_shared.answering import problems
 from agorai_shared.errors import AgoraiError, RefusedError, UnavailableError
 from agorai_shared.metrics import REGISTRY
 from agorai_shared.settings import NodeSettings
@@ -41,6 +42,9 @@ from agorai_shared.settings import NodeSettings
 log = logging.get(__name__)
 
 Check = Callable[[], Awaitable[None]]
+
+CHECK_S = 5.0
+"""How long one readiness check may take."""
 
 _PROMETHEUS = NatsPrometheusMiddleware(registry=REGISTRY, metrics_prefix="agorai_bus")
 
@@ -105,24 +109,19 @@ async def _log_bus_error(error: Exception) -> None:
 def make_broker(settings: NodeSettings, name: str) -> NatsBroker:
     """Make the bus connection of one process; it reconnects for ever."""
     return NatsBroker(
-        settings.bus_url,
+        [server.strip() for server in settings.bus_url.split(",")],
         name=name,
         security=SASLPlaintext(settings.bus_user, settings.bus_password.get_secret_value())
         if settings.bus_user and settings.bus_password
         else None,
-        inbox_prefix=inbox_prefix(settings.bus_user),
+        inbox_prefix=bus.inbox_of(settings.bus_user),
         max_reconnect_attempts=-1,
         reconnect_time_wait=1,
-        middlewares=[_PROMETHEUS, command.problems()],
+        middlewares=[_PROMETHEUS, problems()],
         error_cb=_log_bus_error,
         logger=None,
         graceful_timeout=5,
     )
-
-
-def inbox_prefix(user: str | None) -> str:
-    """Give the inbox subjects of one bus user, so that none can read another's replies."""
-    return f"_INBOX_{user}" if user else "_INBOX"
 
 
 class PortTakenError(UnavailableError):
@@ -157,16 +156,45 @@ def listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(128)  # now: until then another can bind the same port, and who comes early is refused
     except OSError as error:
         listener.close()
         raise PortTakenError(host, port, error.strerror or str(error)) from error
     return listener
 
 
-async def _stop_http(server: uvicorn.Server, http: asyncio.Task[None], listener: socket.socket) -> None:
+async def _stop_http(server: uvicorn.Server, http: asyncio.Task[None]) -> None:
     server.should_exit = True
     await http
-    listener.close()
+
+
+class BusLostError(UnavailableError):
+    """The connection to the bus is lost for now."""
+
+    def __init__(self) -> None:
+        super().__init__("The connection to the bus is lost.", remedy="It comes back by itself with the bus.")
+
+
+class NotStartedError(UnavailableError):
+    """The services are not all started yet."""
+
+    def __init__(self) -> None:
+        super().__init__("The services are still starting.", remedy="Their log says what they wait for.")
+
+
+async def _failure(check: Check) -> str | None:
+    """Run one readiness check; give why it fails, if it does."""
+    try:
+        async with asyncio.timeout(CHECK_S):
+            await check()
+    except AgoraiError as error:
+        return str(error)
+    except TimeoutError:
+        return f"No answer within {CHECK_S:g} s."
+    except Exception as error:
+        log.exception("check.failed")
+        return type(error).__name__
+    return None
 
 
 class Host:
@@ -184,6 +212,7 @@ class Host:
         self.broker = broker
         self._listener = listener or listen(settings.host, settings.port)
         self.port: int = self._listener.getsockname()[1]
+        self._started = False
         for service in services:
             if service.router is not None:
                 broker.include_router(service.router)
@@ -203,32 +232,52 @@ class Host:
         config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=2)
         server = _Server(config)
         async with AsyncExitStack() as stack:
-            try:
-                await asyncio.wait_for(self.broker.connect(), 10)
-            except Exception as error:
-                raise BusUnreachableError(self.settings.bus_url, str(error)) from error
-            stack.push_async_callback(self.broker.stop)
+            stack.callback(self._listener.close)
+            await self._connect()
+            stack.push_async_callback(self._disconnect)
             http = asyncio.create_task(server.serve(sockets=[self._listener]), name="http")
-            stack.push_async_callback(_stop_http, server, http, self._listener)
+            stack.push_async_callback(_stop_http, server, http)
             for service in self.services:
                 if service.prepare is not None:
                     await service.prepare()
             await self.broker.start()
             for service in self.services:
                 await stack.enter_async_context(service.background())
+            self._started = True
             log.info("services.started", services=[s.name for s in self.services], url=self.url)
             yield
 
     async def readiness(self) -> dict[str, str]:
         """Run all checks; give each failing one's message."""
-        failing: dict[str, str] = {}
+        checks: dict[str, Check] = {"node.started": self._has_started, "node.bus": self._bus_answers}
         for service in self.services:
-            for name, check in service.checks.items():
-                try:
-                    await check()
-                except AgoraiError as error:
-                    failing[f"{service.name}.{name}"] = str(error)
-        return failing
+            checks |= {f"{service.name}.{name}": check for name, check in service.checks.items()}
+        failures = await asyncio.gather(*map(_failure, checks.values()))
+        return {name: why for name, why in zip(checks, failures, strict=True) if why is not None}
+
+    async def _connect(self) -> None:
+        """Connect the bus; a server that is absent or refuses us is told of at once, a later loss is mended."""
+        settings = self.settings
+        password = settings.bus_password.get_secret_value() if settings.bus_password else None
+        trial = await bus.connect(settings.bus_url, user=settings.bus_user, password=password)
+        await trial.close()
+        await self.broker.connect()
+
+    async def _disconnect(self) -> None:
+        connection = await self.broker.connect()
+        try:
+            await self.broker.stop()
+        except NatsError as error:  # it cannot take leave of a bus that is away
+            log.warning("bus.not_drained", error=str(error))
+            await connection.close()
+
+    async def _has_started(self) -> None:
+        if not self._started:
+            raise NotStartedError
+
+    async def _bus_answers(self) -> None:
+        if not await self.broker.ping(CHECK_S / 5):
+            raise BusLostError
 
     def _common_routes(self) -> list[BaseRoute]:
         async def live(_request: Request) -> Response:

@@ -83,7 +83,7 @@ class Send(Message):
 class Watch(Message):
     """Tell what became of an intended transaction, waiting a while for it to come to `until`."""
 
-    once: str
+    once: str = Field(min_length=1, max_length=200)
     until: TransactionState = TransactionState.FINAL
     timeout_s: float = Field(20.0, ge=0, le=25)
 
@@ -106,8 +106,8 @@ class Outcome(Message):
 class Permit(Message):
     """Sign an allowance of the market's token for the `Invocation` contract (EIP-2612)."""
 
-    value: int = Field(ge=0)
-    deadline: int = Field(gt=0)
+    value: int = Field(ge=0, lt=1 << 256)
+    deadline: int = Field(gt=0, lt=1 << 256)
 
 
 class PermitSignature(Message):
@@ -133,7 +133,7 @@ class VaultStatus(Message):
 class GrantOf(Message):
     """Ask for the grant of one invocation."""
 
-    invocation: int
+    invocation: int = Field(gt=0, lt=1 << 63)
 
 
 class GrantStatus(Message):

@@ -1,27 +1,34 @@
 """How a service is woken: final events of one contract, and the tick of each final block.
 
-An event is acknowledged once what it woke has come to rest; of several replicas one gets it, and another if
-that one dies meanwhile. Time left to the handler is extended for as long as it works.
+An event is acknowledged once what it woke was looked at; of several replicas one gets it, and another if that
+one dies meanwhile. Time left to the handler is extended for as long as it works. An event whose handler fails
+comes again after a pause; one that nobody can handle is set aside, so that it does not come for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from faststream import AckPolicy
-from faststream.nats import JStream, NatsMessage, NatsRouter, PullSub
+from faststream.nats import JStream, NatsBroker, NatsMessage, NatsRouter, PullSub
+from nats.errors import Error as NatsError
 from nats.js.api import ConsumerConfig, DeliverPolicy
+from nats.js.errors import NotFoundError
 
 from agorai_shared import logging
 from agorai_shared.bus import final_stream
+from agorai_shared.errors import AgoraiError
 from agorai_shared.events import BlockTick, ChainEvent, Phase, block_subject, subject
 
 log = logging.get(__name__)
 
 ACK_WAIT_S = 30
 CONCURRENCY = 64
+DELIVERIES = 6
+"""Of one event whose handler fails in a way that repeating does not mend, before it is set aside."""
+MOST_PAUSE_S = 30.0
 
 
 def on_final_events(
@@ -37,13 +44,10 @@ def on_final_events(
     What happened before is found from the chain at start, not from the stream. `consumer` names the durable
     consumer, which replicas share; `inbox` is the bus user's inbox prefix.
     """
-    name = final_stream(chain_id).name
-    if name is None:
-        raise AssertionError("the final stream has a name")
 
     @router.subscriber(
         f"chain.{Phase.final}.{chain_id}.{contract}.>",
-        stream=JStream(name, declare=False),
+        stream=JStream(_stream(chain_id), declare=False),
         durable=consumer,
         pull_sub=PullSub(batch_size=1, timeout=5),
         inbox_prefix=f"{inbox}.".encode(),
@@ -54,16 +58,20 @@ def on_final_events(
         description=f"Final events of {contract} (`{subject(Phase.final, chain_id, contract)}`).",
     )
     async def on_event(body: bytes, message: NatsMessage) -> None:
-        event = ChainEvent.from_json(body)
-        async with _in_progress(message):
-            await handle(event)
-        await message.ack()
+        try:
+            event = ChainEvent.from_json(body)
+            async with _in_progress(message):
+                await handle(event)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the event must not be lost or block others
+            await _put_back(message, error)
+        else:
+            await message.ack()
 
 
 def on_final_blocks(router: NatsRouter, chain_id: int, handle: Callable[[BlockTick], None]) -> None:
     """Have `handle` called at each final block; a tick missed while disconnected is not repeated."""
 
-    # The message carries the inbox in which the hub awaits the stream's acknowledgement: no reply may go there.
+    # The message carries the inbox in which the hub awaits the stream's answer: no reply may go there.
     @router.subscriber(
         block_subject(Phase.final, chain_id), no_reply=True, title=f"final blocks of chain {chain_id}"
     )
@@ -76,10 +84,47 @@ async def _in_progress(message: NatsMessage) -> AsyncIterator[None]:
     async def extend() -> None:
         while True:
             await asyncio.sleep(ACK_WAIT_S / 3)
-            await message.in_progress()
+            with suppress(NatsError, OSError):  # the bus is away: then another may get it
+                await message.in_progress()
 
     task = asyncio.create_task(extend())
     try:
         yield
     finally:
         task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _put_back(message: NatsMessage, error: Exception) -> None:
+    """Have an event delivered again after a pause, or set it aside when that is in vain."""
+    deliveries = message.raw_message.metadata.num_delivered
+    subject_ = message.raw_message.subject
+    if not (isinstance(error, AgoraiError) and error.retryable) and deliveries >= DELIVERIES:
+        log.error("event.set_aside", subject=subject_, deliveries=deliveries, exc_info=error)
+        await message.reject()
+        return
+    pause = min(MOST_PAUSE_S, 0.25 * 2.0 ** min(deliveries, 30))
+    log.warning("event.put_back", subject=subject_, pause_s=pause, error=f"{type(error).__name__}: {error}")
+    await message.nack(delay=pause)
+
+
+def _stream(chain_id: int) -> str:
+    name = final_stream(chain_id).name
+    if name is None:
+        raise AssertionError("the final stream has a name")
+    return name
+
+
+async def stream_made(broker: NatsBroker, chain_id: int) -> None:
+    """Wait until the hub has made the stream of a chain's final events: without it nobody can subscribe."""
+    js = (await broker.connect()).jetstream()
+    pause = 0.2
+    while True:
+        try:
+            await js.stream_info(_stream(chain_id))
+        except (NotFoundError, NatsError, TimeoutError) as error:
+            log.warning("waking.no_stream_yet", chain_id=chain_id, error=str(error) or type(error).__name__)
+        else:
+            return
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, 5.0)

@@ -12,7 +12,6 @@ from agorai.client import Client
 from agorai.devchain import TOKEN
 from agorai.home import Home
 from agorai_shared.types import Wei
-from agorai_vault import keys as key_files
 
 app = typer.Typer(help="Make, show and empty the node's account.", no_args_is_help=True)
 
@@ -20,6 +19,7 @@ app = typer.Typer(help="Make, show and empty the node's account.", no_args_is_he
 @app.command()
 def create(home: Path = HOME, as_json: bool = JSON) -> None:
     """Make the account and its encryption key, kept encrypted under a passphrase."""
+    from agorai_vault import keys as key_files  # noqa: PLC0415 - cryptography that other verbs do without
 
     async def work() -> str:
         folder = Home(home).vault
@@ -37,6 +37,8 @@ def show(home: Path = HOME, as_json: bool = JSON) -> None:
     place = Home(home)
 
     async def offline() -> str:
+        from agorai_vault import keys as key_files  # noqa: PLC0415 - as above
+
         return key_files.address_of(place.vault)
 
     if not place.node_file.exists():

@@ -7,7 +7,6 @@ import time
 import typer
 
 from agorai.cli.output import JSON, emit, out, progress, run, table
-from agorai.demo import invocation as case
 
 demo = typer.Typer(help="Run a paper's flow on this machine, with real parts; nothing stays.")
 
@@ -27,6 +26,8 @@ def invocation(
     as_json: bool = JSON,
 ) -> None:
     """Train, sell and invoke models by ISC-MTI: a data owner, linhao who trains, tommy who pays."""
+    from agorai.demo import invocation as case  # noqa: PLC0415 - scikit-learn, which other verbs do without
+
     started = time.monotonic()
 
     async def work() -> case.Report:

@@ -15,6 +15,8 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.command("up")(node.up)
+app.command("found")(node.found)
+app.command("issue")(node.issue)
 app.command("status")(node.status)
 app.command("events")(node.events)
 app.add_typer(account.app, name="account")

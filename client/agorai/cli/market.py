@@ -9,7 +9,6 @@ from typing import Any
 
 import typer
 
-from agorai import files
 from agorai.cli.output import HOME, JSON, emit, progress, table, with_client
 from agorai.client import Client
 from agorai.devchain import TOKEN
@@ -68,6 +67,8 @@ def publish_data(
 
     async def work(client: Client) -> ResourceId:
         with progress(as_json) as tell:
+            from agorai import files  # noqa: PLC0415 - pyarrow, which other verbs do without
+
             tell("checking the table")
             content, metadata = files.read_table(file, offer, target)
             tell("sealing and registering")
@@ -99,6 +100,8 @@ def publish_model(
 
     async def work(client: Client) -> ResourceId:
         with progress(as_json) as tell:
+            from agorai import files  # noqa: PLC0415 - pyarrow, which other verbs do without
+
             tell("checking the model")
             content, metadata = files.read_model(file, offer, schema)
             tell("sealing and registering")
@@ -179,6 +182,8 @@ def train(
     offer = _offer(name, price, description, licence, previous, days, uses, window, restricted)
 
     async def work(client: Client) -> dict[str, Any]:
+        from agorai import files  # noqa: PLC0415 - pyarrow, which other verbs do without
+
         declared = files.read_task(task)
         with progress(as_json) as tell:
             right = (

@@ -11,16 +11,12 @@ from pathlib import Path
 import aiohttp
 import typer
 
-from agorai import node, platform
-from agorai.cli.output import HOME, JSON, emit, err, out, run, table, with_client
+from agorai.cli.output import HOME, JSON, emit, err, out, progress, run, table, with_client
 from agorai.cli.passphrase import ask_passphrase
 from agorai.client import Client
 from agorai.devchain import TOKEN
 from agorai.home import Home, NodeFile
-from agorai.node import Place
-from agorai.platform import ChainChoice, Platform
-from agorai_shared.service import until_signalled
-from agorai_vault import keys as key_files
+from agorai_shared.types import Wei
 
 START_TOKENS = 100
 """What a new account on the embedded chain begins with, as tommy does in the paper."""
@@ -46,8 +42,13 @@ def up(
 ) -> None:
     """Run a node on this machine: bus, chain, hub, storage, vault and trainer, until Ctrl-C."""
     started = time.monotonic()
+    # The services, which other verbs do without.
+    from agorai import node, platform  # noqa: PLC0415
+    from agorai_shared.service import until_signalled  # noqa: PLC0415
+    from agorai_vault import keys as key_files  # noqa: PLC0415
+
     place = Home(home)
-    choice = ChainChoice(rpc, deployment, confirmations, block_time)
+    choice = platform.ChainChoice(rpc, deployment, confirmations, block_time)
 
     async def work() -> None:
         known = key_files.exist(place.vault)
@@ -57,12 +58,12 @@ def up(
             if join is None:
                 shared = await stack.enter_async_context(platform.running(place, choice))
             else:
-                shared = Platform(Home(join), Home(join).running_platform())
+                shared = platform.Platform(Home(join), Home(join).running_platform())
             keys = await opening
             if not known:
                 await shared.fund(keys.address, START_TOKENS * TOKEN)
             info = shared.info
-            where = Place(
+            where = node.Place(
                 info.bus_url,
                 shared.add_node(keys.address),
                 info.rpc_url,
@@ -179,3 +180,50 @@ def events(
             )
 
     with_client(home, as_json, work)
+
+
+def found(
+    rpc: str = typer.Option(..., help="RPC URL of the chain."),
+    output: Path = typer.Option(Path("deployment.json"), help="Where the addresses are written."),
+    name: str = typer.Option("Happy Token", help="The token's name."),
+    symbol: str = typer.Option("HAPY", help="The token's symbol."),
+    maximum_supply: int = typer.Option(1_000_000_000, min=1, help="Tokens there can ever be."),
+    home: Path = HOME,
+    as_json: bool = JSON,
+) -> None:
+    """Found a marketplace: put its contracts on a chain of your own, signed by this home's account."""
+    from agorai import founding  # noqa: PLC0415 - web3.py, which other verbs do without
+    from agorai_vault import keys as key_files  # noqa: PLC0415
+
+    async def work() -> dict[str, object]:
+        with progress(as_json) as tell:
+            account = key_files.load(Home(home).vault, ask_passphrase(new=False)).account
+            token = founding.TokenTerms(name, symbol, maximum_supply * TOKEN)
+            deployment = await founding.found(rpc, account, token, tell)
+        output.write_text(deployment.model_dump_json(indent=2))
+        return {"deployment": str(output), **deployment.model_dump()}
+
+    made = run(work, as_json)
+    emit(
+        made,
+        as_json,
+        lambda: (
+            f"[bold green]✓[/] The marketplace stands on chain {made['chain_id']}; give {output} to those "
+            "who are to join it."
+        ),
+    )
+
+
+def issue(
+    to: str = typer.Argument(help="The account that gets the tokens."),
+    amount: float = typer.Argument(help="How many tokens.", min=0),
+    home: Path = HOME,
+    as_json: bool = JSON,
+) -> None:
+    """Issue new tokens; the founder's account only."""
+
+    async def work(client: Client) -> str:
+        return await client.issue_tokens(to, Wei(round(amount * TOKEN)))
+
+    transaction = with_client(home, as_json, work)
+    emit({"transaction": transaction}, as_json, lambda: f"Issued {amount:g} to {to} ({transaction}).")

@@ -27,7 +27,7 @@ from agorai_shared.chain import Chain, Finality
 from agorai_shared.deployment import Deployment
 from agorai_shared.errors import UnavailableError
 from agorai_shared.rpc import Rpc, RpcResponseError
-from agorai_shared.service import Service, inbox_prefix, run
+from agorai_shared.service import Service, run
 from agorai_shared.settings import NodeSettings
 
 log = logging.get(__name__)
@@ -116,7 +116,6 @@ async def _connect(node: NodeSettings) -> Client:
         user=node.bus_user,
         password=node.bus_password.get_secret_value() if node.bus_password else None,
         name="agorai-hub",
-        inbox_prefix=inbox_prefix(node.bus_user),
     )
 
 

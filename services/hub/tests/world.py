@@ -336,7 +336,7 @@ class World:
             "AGORAI_CONFIRMATIONS": str(confirmations),
             "AGORAI_DEPLOYMENT": str(deployment),
             "AGORAI_NODE_TOKEN": "token",
-            "AGORAI_LOG_LEVEL": "INFO",
+            "AGORAI_LOG_LEVEL": "CRITICAL",
             "AGORAI_HUB_CONTRACTS": json.dumps([self.followed.model_dump()]),
             "AGORAI_HUB_TAKEOVER_S": "0.4",
             **{f"AGORAI_HUB_{name.upper()}": str(value) for name, value in own.items()},

@@ -10,6 +10,7 @@ from dataclasses import asdict
 import aiohttp
 from faststream.nats import NatsBroker, NatsRouter
 
+from agorai_shared.bus import inbox_of
 from agorai_shared.chain import Chain, Finality
 from agorai_shared.command import Commander, bus_of, subject
 from agorai_shared.content import ContentStore
@@ -18,7 +19,7 @@ from agorai_shared.events import BlockTick, ChainEvent
 from agorai_shared.market import Market
 from agorai_shared.reconciler import Reconciler, bury
 from agorai_shared.rpc import Rpc
-from agorai_shared.service import Service, inbox_prefix, run
+from agorai_shared.service import Service, run
 from agorai_shared.settings import NodeSettings
 from agorai_shared.vault import Vault
 from agorai_shared.waking import on_final_blocks, on_final_events
@@ -68,7 +69,7 @@ async def create(
             "Invocation",
             f"trainer-{settings.address}",
             on_event,
-            inbox_prefix(node.bus_user),
+            inbox_of(node.bus_user),
         )
         on_final_blocks(router, deployment.chain_id, on_block)
         _commands(router, settings, jobs, reconciler, own)

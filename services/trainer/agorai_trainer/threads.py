@@ -1,16 +1,19 @@
 """joblib's parallel loops (scikit-learn's `n_jobs`) on plain threads.
 
-joblib's own ways start processes, or make semaphores that are files in shared memory; the sandbox denies both.
+joblib's own ways start processes, or make semaphores that are files in shared memory; both are denied here.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
 
-from joblib import cpu_count, parallel_config
-from joblib.parallel import ParallelBackendBase, SequentialBackend
+from joblib.parallel import ParallelBackendBase  # type: ignore[attr-defined]  # its documented home
+
+_joblib = importlib.import_module("joblib")
+_REPLACED = ("threading", "loky", "multiprocessing")
+_THREADS_PER_PROCESSOR = 4
 
 
 class _Threads(ParallelBackendBase):
@@ -25,21 +28,27 @@ class _Threads(ParallelBackendBase):
         """Give the number of threads that `n_jobs` asks for: negative ones count back from all processors."""
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 has no meaning")
-        processors = int(cpu_count())
+        processors = int(_joblib.cpu_count())
         wanted = 1 if n_jobs is None else n_jobs if n_jobs > 0 else max(processors + 1 + n_jobs, 1)
-        return min(wanted, 4 * processors)
+        return min(wanted, _THREADS_PER_PROCESSOR * processors)
 
     def configure(
-        self, n_jobs: int | None = 1, parallel: object = None, **_settings: object
-    ) -> int:  # joblib's own signature
+        self,
+        n_jobs: int | None = 1,
+        parallel: object = None,
+        prefer: object = None,
+        require: object = None,
+        **_settings: object,
+    ) -> int:
         """Start as many threads as one loop needs."""
+        del prefer, require
         self.parallel = parallel
         threads = self.effective_n_jobs(n_jobs)
         self._pool = ThreadPoolExecutor(threads)
         return threads
 
     def submit(
-        self, func: Callable[[], object], callback: Callable[[Future[object]], None] | None = None
+        self, func: Callable[[], object], callback: Callable[[Future[object]], object] | None = None
     ) -> Future[object]:
         """Have one piece of a loop done."""
         if self._pool is None:
@@ -63,14 +72,15 @@ class _Threads(ParallelBackendBase):
         """Give up what has not begun."""
         self.terminate()
         if ensure_ready:
-            self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel)
+            self.configure(n_jobs=getattr(self.parallel, "n_jobs", 1), parallel=self.parallel)
 
-    def get_nested_backend(self) -> tuple[SequentialBackend, None]:
+    def get_nested_backend(self) -> tuple[object, None]:
         """Give what a loop inside a loop runs on."""
-        return SequentialBackend(nesting_level=(self.nesting_level or 0) + 1), None
+        sequential = importlib.import_module("joblib.parallel").SequentialBackend
+        return sequential(nesting_level=(self.nesting_level or 0) + 1), None
 
 
-def threads_only() -> AbstractContextManager[object]:
-    """Have every parallel loop within run on threads."""
-    context: AbstractContextManager[object] = parallel_config(backend=_Threads(nesting_level=0))
-    return context
+def use_threads_only() -> None:
+    """Have every parallel loop of this process run on threads, from now on."""
+    for name in _REPLACED:
+        _joblib.register_parallel_backend(name, _Threads)

@@ -21,7 +21,6 @@ from agorai_trainer import formats, tables
 from agorai_trainer.estimators import Estimator, Format, Target, build, spec
 from agorai_trainer.table_refusals import ExtraFeatureError
 from agorai_trainer.tasks import Metrics, ModelSchema, Predictions, TrainedModel, TrainingTask
-from agorai_trainer.threads import threads_only
 
 _MOST_WARNINGS = 10
 
@@ -99,8 +98,7 @@ def train(task: TrainingTask, data: bytes) -> TrainedModel:
             raise OneClassError(task.target, str(classes[0]))
     schema = ModelSchema(features=features, target=task.target, classes=classes)
     said = _fit(task, estimator, parts, classes)
-    with threads_only():
-        predicted = _decoded(estimator.predict(parts.test_features), task, classes)
+    predicted = _decoded(estimator.predict(parts.test_features), task, classes)
     accuracy, zeros = score(predicted, parts.test_target)
     model = formats.store(estimator, task.stored_as, task.estimator, schema)
     metrics = Metrics(
@@ -168,7 +166,7 @@ def predict(model: bytes, fmt: Format, schema: ModelSchema, data: bytes) -> Pred
     matrix = table.matrix(schema.features)
     predictor = formats.load(model, fmt, schema)
     try:
-        with warnings.catch_warnings(), threads_only():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             values = np.asarray(predictor.predict(matrix))
     except (ValueError, TypeError, AttributeError, IndexError, KeyError, RuntimeError) as error:
@@ -206,7 +204,7 @@ def _fit(
     target = parts.train_target
     if classes is not None and _takes_codes(task):
         target = np.unique(target, return_inverse=True)[1]
-    with warnings.catch_warnings(record=True) as spoken, threads_only():
+    with warnings.catch_warnings(record=True) as spoken:
         warnings.simplefilter("always")
         try:
             estimator.fit(parts.train_features, target)

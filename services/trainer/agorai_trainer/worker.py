@@ -30,6 +30,7 @@ from agorai_trainer import frames, isolation
 from agorai_trainer.frames import Frame, Json
 from agorai_trainer.jobs import Job, Reply
 from agorai_trainer.rehearsal import rehearse
+from agorai_trainer.threads import use_threads_only
 
 ORDER = struct.Struct("!cI")  # b"F"ork or b"K"ill, token
 REPORT = struct.Struct(
@@ -47,6 +48,7 @@ def main(arguments: list[str]) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     for module in arguments[1:]:
         importlib.import_module(module)
+    use_threads_only()
     with importlib.import_module("threadpoolctl").threadpool_limits(limits=1):
         rehearse()
     # kept by joblib from now on, for it asks another program, which no child may start

@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Route
 from agorai_shared import cid as cids
 from agorai_shared import vault as messages
 from agorai_shared.bindings.invocation import Delivered, Paid
+from agorai_shared.bus import inbox_of
 from agorai_shared.chain import Chain, Finality
 from agorai_shared.command import subject
 from agorai_shared.content import ContentStore
@@ -23,10 +24,10 @@ from agorai_shared.events import BlockTick, ChainEvent
 from agorai_shared.market import Market
 from agorai_shared.reconciler import Reconciler, bury
 from agorai_shared.rpc import Rpc
-from agorai_shared.service import Service, inbox_prefix, require_token, run
+from agorai_shared.service import Service, require_token, run
 from agorai_shared.settings import NodeSettings
 from agorai_shared.types import Cid, InvocationId
-from agorai_shared.waking import on_final_blocks, on_final_events
+from agorai_shared.waking import on_final_blocks, on_final_events, stream_made
 from agorai_vault import database, decide
 from agorai_vault import keys as key_files
 from agorai_vault.account import AccountOnChain
@@ -49,12 +50,14 @@ async def create(
         session = await stack.enter_async_context(aiohttp.ClientSession())
         chain = Chain(rpc, Finality(node.confirmations))
         market = Market(chain, deployment, ContentStore(settings.store_url, token, session), session)
-        connection = database.connect(settings.path)
+        owner = f"{keys.address} in eip155:{deployment.chain_id}:{deployment.invocation}"
+        connection = database.connect(settings.path, owner)
         stack.callback(connection.close)
+        account = AccountOnChain(chain, keys.address, deployment.chain_id)
         outbox = Outbox(
             connection,
             keys.account,
-            AccountOnChain(chain, keys.address),
+            account,
             stuck_after_s=settings.stuck_after_s,
             most_fee=int(settings.max_fee_gwei * 10**9),
         )
@@ -63,7 +66,7 @@ async def create(
             protocol, (deployment.chain_id, deployment.invocation), bury(broker, "vault")
         )
         router = NatsRouter()
-        _wake(router, deployment.chain_id, protocol, reconciler, inbox_prefix(node.bus_user))
+        _wake(router, deployment.chain_id, protocol, reconciler, inbox_of(node.bus_user))
         _commands(router, protocol)
 
         @asynccontextmanager
@@ -73,12 +76,13 @@ async def create(
 
         async def chain_answers() -> None:
             await chain.head()
+            await account.check_chain()
 
         yield Service(
             "vault",
             router,
             _routes(SealedContent(protocol), token),
-            None,
+            lambda: stream_made(broker, deployment.chain_id),
             background,
             {"chain": chain_answers},
         )
@@ -111,7 +115,7 @@ def _commands(router: NatsRouter, protocol: InvocationProtocol) -> None:
     @router.subscriber(subject(address, "vault", "send"), max_workers=16)
     async def send(command: messages.Send) -> messages.Outcome:
         """Send one call of a marketplace contract, once."""
-        policy(protocol.market, command.to)
+        policy(protocol.market, command.to, command.contract)
         data = bytes.fromhex(command.data.removeprefix("0x"))
         call = Call(command.to, data, command.contract, command.function, lambda _: None)
         return (await outbox.send(command.once, call)).outcome()
@@ -172,7 +176,7 @@ def _routes(content: SealedContent, token: str) -> list[BaseRoute]:
 
 
 async def _stream(plain: AsyncIterator[bytes]) -> Response:
-    """Answer with plaintext; a fault in its first segment is still a clear answer, a later one cuts it off."""
+    """Answer with plaintext; a fault in its first segment is a clear answer, a later one cuts it off."""
     first = await anext(plain, b"")
 
     async def pieces() -> AsyncIterator[bytes]:

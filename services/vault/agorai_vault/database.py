@@ -87,7 +87,7 @@ def connect(folder: Path, owner: str) -> sqlite3.Connection:
     Parameters
     ----------
     owner
-        Names the account and the marketplace, whose nonces and invocations are kept; bound at the first opening.
+        Names the account and marketplace whose nonces and invocations are kept; bound at the first opening.
 
     Raises
     ------

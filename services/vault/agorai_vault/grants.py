@@ -11,22 +11,26 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import orjson
 from eth_account import Account
 from eth_account.messages import SignableMessage, encode_typed_data
 from joserfc import jwe
-from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agorai_shared import cid as cids
 from agorai_shared.errors import AgoraiError, IntegrityError
 from agorai_shared.types import Address, Cid
-from agorai_vault.keys import RSA_BITS, Keys
+from agorai_vault.keys import Keys
 
-TYPE = "agorai/grant/1"
+TYPE: Literal["agorai/grant/1"] = "agorai/grant/1"
 ALGORITHMS = ["RSA-OAEP-256", "A256GCM"]
+LEAST_RSA_BITS, MOST_RSA_BITS = 2048, 8192
+MOST_GRANT, MOST_KEY = 1 << 16, 1 << 14
+"""Bytes of the two documents; real ones have a few hundred."""
 FIELDS = [
     {"name": "invocation", "type": "uint256"},
     {"name": "resource", "type": "uint256"},
@@ -80,8 +84,21 @@ class Content:
     """What a grant brings: an object, the key that opens it, and the salt of its commitment."""
 
     cid: Cid
-    key: bytes
-    salt: bytes
+    key: bytes = field(repr=False)
+    salt: bytes = field(repr=False)
+
+
+class _Document(BaseModel):
+    """What a grant holds once opened; written by a stranger."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    type: Literal["agorai/grant/1"] = TYPE
+    cid: str
+    key: str
+    salt: str
+    expiresAt: int  # noqa: N815 - as it is written
+    signature: str
 
 
 def commit(cid: Cid, salt: bytes) -> bytes:
@@ -103,17 +120,17 @@ def make(terms: Terms, content: Content, keys: Keys, recipient_key: bytes) -> by
         If the recipient's document is no RSA key of at least 2048 bits.
     """
     signature = keys.account.sign_message(_typed(terms, content)).signature
-    document = {
-        "type": TYPE,
-        "cid": content.cid,
-        "key": _encode(content.key),
-        "salt": _encode(content.salt),
-        "expiresAt": terms.expires_at,
-        "signature": _encode(bytes(signature)),
-    }
+    document = _Document(
+        cid=content.cid,
+        key=_encode(content.key),
+        salt=_encode(content.salt),
+        expiresAt=terms.expires_at,
+        signature=_encode(bytes(signature)),
+    )
     header = {"alg": "RSA-OAEP-256", "enc": "A256GCM", "typ": "JOSE", "cty": TYPE}
     key = public_key(recipient_key, terms.recipient)
-    return jwe.encrypt_compact(header, orjson.dumps(document), key, algorithms=ALGORITHMS).encode()
+    plain = document.model_dump_json().encode()
+    return jwe.encrypt_compact(header, plain, key, algorithms=ALGORITHMS).encode()
 
 
 def take(grant: bytes, terms: Terms, keys: Keys, now: int) -> Content:
@@ -125,25 +142,22 @@ def take(grant: bytes, terms: Terms, keys: Keys, now: int) -> Content:
         If it is for another account, invocation or resource, altered, signed by another, expired, or
         brings what the resource does not commit to.
     """
+    if len(grant) > MOST_GRANT:
+        raise GrantRefusedError(f"it has more than {MOST_GRANT} bytes")
     try:
         opened = jwe.decrypt_compact(grant, keys.jwk, algorithms=ALGORITHMS)
-    except (JoseError, ValueError) as error:
+    except Exception as error:
         raise GrantRefusedError("it does not open with this account's key, or was altered") from error
     try:
-        document = orjson.loads(opened.plaintext or b"")
-        if document["type"] != TYPE:
-            raise GrantRefusedError(f"its type is {document['type']!r}")
-        content = Content(Cid(document["cid"]), _decode(document["key"]), _decode(document["salt"]))
-        signature = _decode(document["signature"])
-        expires_at = int(document["expiresAt"])
+        document = _Document.model_validate_json(opened.plaintext or b"")
+        content = Content(Cid(document.cid), _decode(document.key), _decode(document.salt))
+        signature = _decode(document.signature)
         committed = commit(content.cid, content.salt)
-    except (KeyError, TypeError, ValueError, AgoraiError) as error:
-        if isinstance(error, GrantRefusedError):
-            raise
+    except (ValidationError, ValueError, AgoraiError) as error:
         raise GrantRefusedError("its document is malformed") from error
     if len(content.key) != 32 or len(content.salt) != 32:
         raise GrantRefusedError("its key or salt is not 32 bytes")
-    if expires_at != terms.expires_at:
+    if document.expiresAt != terms.expires_at:
         raise GrantRefusedError("it ends at another time than the chain says")
     if terms.expires_at and now > terms.expires_at:
         raise GrantRefusedError("it has expired")
@@ -166,14 +180,17 @@ def public_key(document: bytes, owner: Address) -> RSAKey:
     EncryptionKeyError
         If it is no public RSA JWK of at least 2048 bits.
     """
+    if len(document) > MOST_KEY:
+        raise EncryptionKeyError(owner, f"it has more than {MOST_KEY} bytes")
     try:
-        key = RSAKey.import_key(orjson.loads(document))
-    except (JoseError, ValueError, TypeError, KeyError) as error:
+        members = orjson.loads(document)
+        key = RSAKey.import_key({name: members[name] for name in ("kty", "n", "e", "d") if name in members})
+    except Exception as error:
         raise EncryptionKeyError(owner, "it is no public RSA JWK") from error
     if key.is_private:
         raise EncryptionKeyError(owner, "it is a private key, now known to all")
     bits = key.raw_value.key_size
-    if not 2048 <= bits <= 2 * RSA_BITS + 2048:
+    if not LEAST_RSA_BITS <= bits <= MOST_RSA_BITS:
         raise EncryptionKeyError(owner, f"it has {bits} bits")
     return key
 

@@ -1,10 +1,10 @@
-"""The shell of the vault: the invocation protocol's reading and performing, commands, and sealed bytes in and out."""
+"""The shell of the vault: the invocation protocol's reading and performing, and sealed bytes in and out."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -26,9 +26,14 @@ from agorai_vault.outbox import Outbox
 
 log = logging.get(__name__)
 
+TRIES = 5
+"""Transactions for one step of an item; each but the last reverted though the step was still to be taken."""
+
 
 class InvocationNotFoundError(NotFoundError):
     """There is no invocation of this id."""
+
+    retryable = True
 
     def __init__(self, invocation: int) -> None:
         super().__init__(
@@ -38,7 +43,7 @@ class InvocationNotFoundError(NotFoundError):
 
 
 class ContentNotOwnedError(NotFoundError):
-    """This vault has no key for a content."""
+    """The vault has no key for a content."""
 
     def __init__(self, what: str) -> None:
         super().__init__(
@@ -81,6 +86,8 @@ class InvocationProtocol:
         InvocationNotFoundError
             If there is none of this id.
         """
+        if not 0 < invocation < 1 << 63:
+            raise InvocationNotFoundError(invocation)
         try:
             (item,) = await self.market.chain.read(self.market.invocation.item(InvocationId(invocation)))
         except ContractRevertError as error:
@@ -100,11 +107,14 @@ class InvocationProtocol:
         invocation = InvocationId(key)
         match step:
             case decide.Deliver():
-                grant = await self._make_grant(invocation)
-                digest = cids.digest_of(await self.market.store.put_document(grant))
-                await self._send(once, self.market.invocation.deliver(invocation, digest))
+                await self._send(once, lambda: self._delivery(invocation))
             case decide.Refund():
-                await self._send(once, self.market.invocation.refund(invocation))
+                try:
+                    await self._send(once, lambda: self._refund(invocation))
+                except ContractRevertError as error:
+                    if not error.reason.startswith("Invocation_DeadlineNotPassed"):
+                        raise
+                    log.info("refund.early", invocation=invocation)  # the chain's clock is behind ours
             case decide.TakeGrant():
                 await self.take_grant(invocation)
         return False
@@ -120,7 +130,15 @@ class InvocationProtocol:
             *await chain.logs(contract, [topic, None, account], start, final),
             *await chain.logs(contract, [topic, None, None, account], start, final),
         ]
-        return sorted({int(entry["topics"][1], 16) for entry in logs})
+        ids = sorted({int(entry["topics"][1], 16) for entry in logs})
+        calls = [self.market.invocation.item(InvocationId(id_)) for id_ in ids]
+        items = cast("tuple[Item, ...]", await chain.read(*calls, at=final) if calls else ())
+        return [id_ for id_, item in zip(ids, items, strict=True) if self._is_open(id_, item)]
+
+    def _is_open(self, invocation: int, item: Item) -> bool:
+        if item.state == ItemState.DELIVERED:
+            return item.payer == self.keys.address and not self.box.grant_settled(InvocationId(invocation))
+        return item.state == ItemState.PAID
 
     def concerns(self, event: Paid | Delivered) -> bool:
         """Say whether this account is a party; that much of an event never changes."""
@@ -134,13 +152,25 @@ class InvocationProtocol:
         owner = await self.market.actor(item.owner)
         document = await self.market.document(item.grant, owner.gateway)
         try:
-            content = grants.take(document, await self._terms(invocation, item), self.keys, int(time.time()))
+            content = grants.take(document, await self._terms(invocation, item), self.keys, await self.now())
         except grants.GrantRefusedError as error:
             log.warning("grant.refused", invocation=invocation, owner=item.owner, reason=str(error))
             self.box.refuse_grant(invocation, str(error))
             return
         self.box.keep_grant(invocation, content.cid, content.key)
         log.info("grant.taken", invocation=invocation)
+
+    async def now(self) -> int:
+        """Give the later of the chain's time and this machine's, in seconds since 1970."""
+        return max((await self.market.chain.final()).timestamp, int(time.time()))
+
+    async def _delivery(self, invocation: InvocationId) -> Call[None]:
+        grant = await self._make_grant(invocation)
+        digest = cids.digest_of(await self.market.store.put_document(grant))
+        return self.market.invocation.deliver(invocation, digest)
+
+    async def _refund(self, invocation: InvocationId) -> Call[None]:
+        return self.market.invocation.refund(invocation)
 
     async def _make_grant(self, invocation: InvocationId) -> bytes:
         item = await self.item(invocation)
@@ -167,10 +197,18 @@ class InvocationProtocol:
             expires_at=item.deadline + item.duration if item.duration else 0,
         )
 
-    async def _send(self, once: str, call: Call[Any]) -> None:
-        intent = await self.outbox.send(once, call)
-        if intent.state == TransactionState.REVERTED:
-            raise TransactionRevertedError(intent.label, intent.transaction, intent.reason or "")
+    async def _send(self, once: str, make: Callable[[], Awaitable[Call[Any]]]) -> None:
+        """Send the step's call, unless it is on its way.
+
+        A try that reverted, or lost its nonce to another wallet, is final; the item was read after that and
+        still wants the step, so another try can do it once.
+        """
+        for number in range(TRIES):
+            key = f"{once}/{number}"
+            intent = self.outbox.find(key) or await self.outbox.send(key, await make())
+            if intent.state != TransactionState.REVERTED:
+                return
+        raise TransactionRevertedError(intent.label, intent.transaction, intent.reason or "")
 
 
 @dataclass(frozen=True)
@@ -219,7 +257,7 @@ class SealedContent:
             If the owner delivered a false grant.
         """
         box, item = self.protocol.box, await self.protocol.item(invocation)
-        self._check_right(invocation, item)
+        self._check_right(invocation, item, await self.protocol.now())
         if not box.grant_settled(invocation):
             await self.protocol.take_grant(invocation)
         granted = box.granted(invocation)
@@ -232,32 +270,32 @@ class SealedContent:
         cid, key = granted
         return open_sealed(self.protocol.market.served_by(owner.gateway).get(cid), key)
 
-    def _check_right(self, invocation: InvocationId, item: Item) -> None:
+    def _check_right(self, invocation: InvocationId, item: Item, now: int) -> None:
         if item.payer != self.protocol.keys.address:
             raise NotEntitledError(invocation, f"it was paid for by {item.payer}")
         if item.state != ItemState.DELIVERED:
             raise NotEntitledError(invocation, f"it is {item.state.name.lower()}, not delivered")
-        if item.expires_at and time.time() > item.expires_at:
+        if item.expires_at and now >= item.expires_at:
             raise NotEntitledError(invocation, f"it ended at {item.expires_at} (seconds since 1970)")
 
 
-def policy(market: Market, to: Address) -> None:
-    """Let only the marketplace's own contracts be called with this account.
+def policy(market: Market, to: Address, contract: str) -> None:
+    """Let only the marketplace's own contracts be called with this account, each by its own name.
 
     Raises
     ------
     TargetRefusedError
         If the call goes elsewhere.
     """
-    if to not in market.deployment.contracts.values():
-        raise TargetRefusedError(to)
+    if market.deployment.contracts.get(contract) != to:
+        raise TargetRefusedError(contract, to)
 
 
 class TargetRefusedError(RefusedError):
     """A transaction to something else than the marketplace's contracts."""
 
-    def __init__(self, to: str) -> None:
+    def __init__(self, contract: str, to: str) -> None:
         super().__init__(
-            f"The vault sends transactions to this marketplace's contracts only, not to {to}.",
+            f"The vault calls this marketplace's contracts only, not {contract[:50]!r} at {to[:50]}.",
             remedy="Use another wallet for other contracts.",
         )

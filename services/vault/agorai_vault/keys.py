@@ -8,9 +8,13 @@ passphrase, stretched once by scrypt, guards all.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from dataclasses import dataclass
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -40,7 +44,7 @@ class PassphraseError(InputError):
     def __init__(self, path: Path) -> None:
         super().__init__(
             f"The passphrase does not open {path}.",
-            remedy="Give the one that the account was made with (AGORAI_VAULT_PASSPHRASE); there is no reset.",
+            remedy="Give the one the account was made with (AGORAI_VAULT_PASSPHRASE); there is no reset.",
         )
 
 
@@ -74,8 +78,8 @@ class AccountExistsError(InputError):
 class Keys:
     """The opened keys of one participant."""
 
-    account: LocalAccount
-    rsa: rsa.RSAPrivateKey
+    account: LocalAccount = field(repr=False)
+    rsa: rsa.RSAPrivateKey = field(repr=False)
 
     @property
     def address(self) -> Address:
@@ -120,7 +124,7 @@ def address_of(folder: Path) -> Address:
     """
     path = _keystore(folder)
     try:
-        return Address(to_checksum_address(json.loads(path.read_bytes())["address"]))
+        return Address(to_checksum_address("0x" + json.loads(path.read_bytes())["address"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise KeyFileError(path) from error
 
@@ -135,26 +139,32 @@ def create(folder: Path, passphrase: str, *, scrypt_n: int = SCRYPT_N) -> Keys:
     PassphraseTooShortError
         If the passphrase has fewer than 8 characters.
     """
-    path = _keystore(folder)
-    if path.exists():
-        raise AccountExistsError(path)
     if len(passphrase) < PASSPHRASE_LEAST:
         raise PassphraseTooShortError
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    account: LocalAccount = Account.create()
-    keys = Keys(account, rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS))
-    _write(
-        _rsa_file(folder),
-        keys.rsa.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.BestAvailableEncryption(keys.derive("rsa").hex().encode()),
-        ),
-    )
-    keystore = create_keyfile_json(bytes(account.key), passphrase.encode(), kdf="scrypt", iterations=scrypt_n)
-    keystore["address"] = account.address.removeprefix("0x").lower()
-    # Written last: an account exists only once all of it does.
-    _write(path, json.dumps(keystore).encode())
+    with _alone_in(folder):
+        path, rsa_path = _keystore(folder), _rsa_file(folder)
+        if path.exists():
+            raise AccountExistsError(path)
+        account: LocalAccount = Account.create()
+        keys = Keys(account, rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS))
+        if rsa_path.exists():
+            # Left by a creation that was killed; or its keystore was mislaid, and may be found again.
+            rsa_path.rename(rsa_path.with_suffix(f".orphan-{secrets.token_hex(4)}"))
+        _write(
+            rsa_path,
+            keys.rsa.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.BestAvailableEncryption(keys.derive("rsa").hex().encode()),
+            ),
+        )
+        keystore = create_keyfile_json(
+            bytes(account.key), passphrase.encode(), kdf="scrypt", iterations=scrypt_n
+        )
+        keystore["address"] = account.address.removeprefix("0x").lower()
+        # Written last: an account exists only once all of it does.
+        _write(path, json.dumps(keystore).encode())
     return keys
 
 
@@ -169,16 +179,16 @@ def load(folder: Path, passphrase: str) -> Keys:
         If a key file is absent or damaged.
     """
     path = _keystore(folder)
+    address = address_of(folder)
     try:
-        keystore = json.loads(path.read_bytes())
-        secret = decode_keyfile_json(keystore, passphrase.encode())
-    except ValueError as error:
+        secret = decode_keyfile_json(json.loads(path.read_bytes()), passphrase.encode())
+        account: LocalAccount = Account.from_key(secret)
+    except Exception as error:
         if "MAC mismatch" in str(error):
             raise PassphraseError(path) from error
         raise KeyFileError(path) from error
-    except (OSError, KeyError, TypeError) as error:
-        raise KeyFileError(path) from error
-    account: LocalAccount = Account.from_key(secret)
+    if Address(account.address) != address:
+        raise KeyFileError(path)
     rsa_path = _rsa_file(folder)
     try:
         key = serialization.load_pem_private_key(
@@ -204,9 +214,22 @@ def _rsa_file(folder: Path) -> Path:
     return folder / "encryption-key.pem"
 
 
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes from making an account in the folder meanwhile."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _write(path: Path, content: bytes) -> None:
     part = path.with_suffix(".part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "wb") as file:  # noqa: PTH123 - of a descriptor with its mode
         file.write(content)
         file.flush()

@@ -169,7 +169,7 @@ class Outbox:
         return sent
 
     async def wait(self, once: str, until: State, timeout_s: float) -> Intent | None:
-        """Wait until an intent is settled or has come to `until`; gives where it is by then, if there is one."""
+        """Wait until an intent is settled or has come to `until`; gives where it is by then."""
         wanted = {until, State.REVERTED, State.FINAL}
 
         def reached() -> bool:
@@ -189,10 +189,12 @@ class Outbox:
         fees, label = estimate.fees, f"{call.contract}.{call.function}"
         if fees.base_fee + fees.tip > self._most_fee:
             raise FeeLimitError(fees.base_fee + fees.tip, self._most_fee)
-        # Twice the base fee stays enough for five full blocks, each of which raises it by an eighth (EIP-1559).
+        # Twice the base fee is enough for five full blocks, each of which raises it by an eighth (EIP-1559).
         fee = _Fee(min(2 * fees.base_fee + fees.tip, self._most_fee), fees.tip)
         gas = estimate.gas * 6 // 5  # another's transaction may change what ours touches first
-        if estimate.balance < gas * fee.max_fee:  # no node would take it, and its nonce would block all others
+        if (
+            estimate.balance < gas * fee.max_fee
+        ):  # no node would take it, and its nonce would block all others
             raise FundsError(self._chain.address, label)
         (mine,) = self._database.execute("SELECT coalesce(max(nonce) + 1, 0) FROM intent").fetchone()
         nonce = max(estimate.nonce, mine)
@@ -220,9 +222,7 @@ class Outbox:
         )
         return Hash("0x" + bytes(signed.hash).hex()), bytes(signed.raw_transaction)
 
-    def _keep_attempt(
-        self, once: str, attempt: tuple[Hash, bytes], fee: _Fee, gas: int, head: int
-    ) -> None:
+    def _keep_attempt(self, once: str, attempt: tuple[Hash, bytes], fee: _Fee, gas: int, head: int) -> None:
         self._database.execute(
             "INSERT INTO attempt (hash, once, raw, max_fee, max_tip, gas, sent_at, head)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -247,8 +247,8 @@ class Outbox:
                 await self._replace_stuck()
             except AgoraiError as error:
                 log.warning("outbox.chain_unreachable", error=str(error))
-            except Exception as error:  # noqa: BLE001 - whatever a node answers, what was sent stays watched
-                log.error("outbox.watch_failed", error=f"{type(error).__name__}: {error}", exc_info=error)
+            except Exception:
+                log.exception("outbox.watch_failed")  # whatever a node answers, what was sent stays watched
             self._new_block.clear()
             try:
                 await asyncio.wait_for(self._new_block.wait(), 1.0)

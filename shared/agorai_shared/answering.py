@@ -1,0 +1,42 @@
+"""How a service's error becomes the answer to a command; `command` has the asking side."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from fast_depends.exceptions import ValidationError as ArgumentError
+from faststream import ExceptionMiddleware
+
+from agorai_shared import logging
+from agorai_shared.errors import AgoraiError, InputError
+
+log = logging.get(__name__)
+Problem = dict[str, dict[str, str | int | bool]]
+
+
+class CommandError(InputError):
+    """A command's arguments are not of its form."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The command's arguments do not fit: {why}.", remedy="See the service's AsyncAPI.")
+
+
+def problems() -> ExceptionMiddleware:
+    """Give the FastStream middleware that turns a command's error into its answer."""
+
+    def of_error(error: AgoraiError) -> Problem:
+        return {"problem": error.to_problem()}
+
+    def of_arguments(error: ArgumentError) -> Problem:
+        return {"problem": CommandError(str(error).replace("\n", "; ")).to_problem()}
+
+    def of_fault(error: Exception) -> Problem:
+        log.error("command.failed", exc_info=error)
+        return {"problem": AgoraiError(f"The service failed: {type(error).__name__}.").to_problem()}
+
+    handlers: dict[type[Exception], Callable[..., Problem | Awaitable[Problem]]] = {
+        AgoraiError: of_error,
+        ArgumentError: of_arguments,
+        Exception: of_fault,
+    }
+    return ExceptionMiddleware(publish_handlers=handlers)
