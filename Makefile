@@ -6,7 +6,8 @@ UV := $(BIN)/uv
 MEMBERS := shared services/hub services/storage services/vault services/trainer client
 EDITABLE := $(addprefix -e ,$(MEMBERS))
 PROJECTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
-SOURCES := shared services client tests benchmarks contracts/tools
+PACKAGES := shared/agorai_shared $(wildcard services/*/agorai_*) client/agorai tests benchmarks
+SUITES := $(wildcard shared/tests services/*/tests client/tests) contracts/tools
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export UV_PROJECT_ENVIRONMENT := .venv
@@ -29,7 +30,8 @@ test: setup ## Set up, and run every test
 lint: setup ## Check style, types, the arrows between packages, and the contracts' style
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy $(SOURCES)
+	@$(BIN)/mypy $(PACKAGES)
+	@for suite in $(SUITES); do $(BIN)/mypy $$suite || exit 1; done
 	@$(BIN)/lint-imports
 	@cd contracts && tools/foundry forge fmt --check && tools/foundry forge lint --deny warnings
 

@@ -5,22 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sklearn.datasets import load_iris
 
 from agorai_shared.rpc import Rpc
 from agorai_shared.testing import running_anvil
+from tests.nodes import AGORAI, Node, agorai, stop, up
 
-AGORAI = str(Path(sys.executable).parent / "agorai")
-PASSPHRASE = "a long enough passphrase"
 TASK = """
 estimator = "sklearn.LogisticRegression"
 target = "species"
@@ -28,54 +23,6 @@ seed = 1
 [hyperparameters]
 C = 2.0
 """
-
-
-@dataclass
-class Node:
-    home: Path
-    process: subprocess.Popen[str]
-
-    def agorai(self, *arguments: object, status: int = 0) -> Any:
-        found = agorai(self.home, *arguments, "--json")
-        assert found.returncode == status, found.stderr + found.stdout
-        lines = found.stdout.splitlines()
-        return json.loads(lines[-1]) if lines else None
-
-
-def agorai(home: Path, *arguments: object, passphrase: str = PASSPHRASE) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "AGORAI_HOME": str(home), "AGORAI_VAULT_PASSPHRASE": passphrase}
-    return subprocess.run(
-        [AGORAI, *map(str, arguments)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-
-
-def up(home: Path, *arguments: object) -> Node:
-    process = subprocess.Popen(
-        [AGORAI, "up", "--json", *map(str, arguments)],
-        env={**os.environ, "AGORAI_HOME": str(home), "AGORAI_VAULT_PASSPHRASE": PASSPHRASE},
-        stdout=subprocess.PIPE,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
-    assert process.stdout is not None
-    said = process.stdout.readline()
-    assert "address" in said, said
-    return Node(home, process)
-
-
-def stop(node: Node) -> int:
-    node.process.send_signal(signal.SIGINT)
-    try:
-        return node.process.wait(20)
-    finally:
-        node.process.kill()
-        node.process.communicate()
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from agorai.home import HomeFile
 from agorai_shared.bus import inbox_of
 from agorai_shared.types import Address
@@ -29,7 +31,7 @@ def node_user(address: Address) -> str:
 class Authorization(HomeFile):
     """The part of the server's configuration that lists its users; JSON is a form of its own format."""
 
-    authorization: dict[str, list[dict[str, Any]]] = {"users": []}
+    authorization: dict[str, list[dict[str, Any]]] = Field(default_factory=lambda: {"users": []})
 
 
 class BusUsers:

@@ -23,9 +23,9 @@ from agorai_hub.settings import HubSettings
 from agorai_shared import bus, logging
 from agorai_shared.chain import Chain, Finality
 from agorai_shared.deployment import Deployment
-from agorai_shared.errors import InputError
+from agorai_shared.errors import InputError, UnavailableError
 from agorai_shared.events import BlockTick
-from agorai_shared.processes import start_anvil, start_nats
+from agorai_shared.processes import Running, start_anvil, start_nats
 from agorai_shared.rpc import Rpc
 from agorai_shared.service import Host, make_broker
 from agorai_shared.settings import NodeSettings
@@ -54,12 +54,36 @@ class ChainChoice:
     block_time_s: float | None = None
 
 
+class ChainLostError(UnavailableError):
+    """The embedded chain's process has ended."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(
+            f"The embedded chain ended with status {status}.",
+            remedy="Start again with `agorai up`; it goes on from its last saved state.",
+        )
+
+
 class Platform:
     """A bus, a chain and a hub that run on this machine, by this process or by another."""
 
-    def __init__(self, home: Home, info: PlatformFile) -> None:
+    def __init__(self, home: Home, info: PlatformFile, chain: Running | None = None) -> None:
         self.info = info
         self._users = BusUsers(home.bus)
+        self._chain = chain
+
+    async def chain_lost(self) -> None:
+        """Wait until the embedded chain ends by itself; for ever, if this process has none.
+
+        Raises
+        ------
+        ChainLostError
+            Then.
+        """
+        if self._chain is None:
+            await asyncio.Event().wait()
+        else:
+            raise ChainLostError(await self._chain.process.wait())
 
     def add_node(self, address: Address) -> str:
         """Let a node use the bus, and give its password."""
@@ -82,7 +106,7 @@ async def running(home: Home, choice: ChainChoice, *, log_level: str = "INFO") -
         users = BusUsers(home.bus)
         hub_password = users.add_hub()
         starting_bus = asyncio.create_task(start_nats(home.bus / "jetstream", config=users.path))
-        rpc_url = choice.rpc_url
+        rpc_url, anvil = choice.rpc_url, None
         if rpc_url is None:
             anvil = await start_anvil(
                 block_time_s=choice.block_time_s,
@@ -92,7 +116,7 @@ async def running(home: Home, choice: ChainChoice, *, log_level: str = "INFO") -
             stack.push_async_callback(anvil.stop)
             rpc_url = anvil.url
         server = await starting_bus
-        stack.push_async_callback(server.stop)
+        await stack.enter_async_context(_kept_running(server, home, users))
         rpc = await stack.enter_async_context(Rpc(rpc_url))
         embedded = choice.rpc_url is None
         confirmations = choice.confirmations if choice.confirmations is not None or not embedded else 0
@@ -126,7 +150,31 @@ async def running(home: Home, choice: ChainChoice, *, log_level: str = "INFO") -
         await stack.enter_async_context(Host(settings, [service], make_broker(settings, "hub")).running())
         info.save(home.platform_file)
         stack.callback(home.platform_file.unlink, missing_ok=True)
-        yield Platform(home, info)
+        yield Platform(home, info, anvil)
+
+
+@asynccontextmanager
+async def _kept_running(server: Running, home: Home, users: BusUsers) -> AsyncIterator[None]:
+    """Start the bus again, on its port and with its streams, whenever it ends by itself."""
+    current = server
+
+    async def watch() -> None:
+        nonlocal current
+        while True:
+            status = await current.process.wait()
+            log.error("bus.ended", status=status)
+            current = await start_nats(home.bus / "jetstream", port=current.port, config=users.path)
+            platform = PlatformFile.load(home.platform_file)
+            if platform is not None:
+                platform.model_copy(update={"bus_pid": current.process.pid}).save(home.platform_file)
+
+    watching = asyncio.create_task(watch(), name="bus")
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await current.stop()
 
 
 async def _ensure_streams(url: str, password: str, chain: Chain, *, rebuild: bool) -> None:

@@ -1,0 +1,1 @@
+"""What every Agorai service stands on."""

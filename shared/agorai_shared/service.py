@@ -256,7 +256,7 @@ class Host:
         return {name: why for name, why in zip(checks, failures, strict=True) if why is not None}
 
     async def _connect(self) -> None:
-        """Connect the bus; a server that is absent or refuses us is told of at once, a later loss is mended."""
+        """Connect the bus; an absent or unwilling server is told of at once, a later loss is mended."""
         settings = self.settings
         password = settings.bus_password.get_secret_value() if settings.bus_password else None
         trial = await bus.connect(settings.bus_url, user=settings.bus_user, password=password)

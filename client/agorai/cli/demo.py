@@ -66,7 +66,7 @@ def invocation(
             shown.add_row(
                 str(version["resource"]),
                 version["name"],
-                str(version["previous"] or "–"),
+                str(version["previous"] or "-"),
                 f"{version['accuracy']:.2f} %",
             )
         out.print(shown)

@@ -74,7 +74,13 @@ def up(
                 node.running(place, name, keys, passphrase, where, port=port)
             )
             _announce(running.info, place, time.monotonic() - started, as_json)
-            await until_signalled()
+            signalled = asyncio.create_task(until_signalled())
+            lost = asyncio.create_task(shared.chain_lost())
+            done, pending = await asyncio.wait({signalled, lost}, return_when=asyncio.FIRST_COMPLETED)
+            for task in pending:
+                task.cancel()
+            for task in done:
+                task.result()
             if not as_json:
                 err.print("Stopping …")
 

@@ -183,16 +183,18 @@ def describe(case: Case, data: bytes) -> Metadata:
 
 async def _second_version(linhao: Client) -> list[dict[str, Any]]:
     """Train once more on the data that linhao has the right to, and walk the history."""
-    resources, invocation = [], 0
-    async for event in linhao.events(contract="Invocation", event="Paid"):
-        if event.args["payer"] == linhao.address:
-            invocation = int(event.key)
-            break
-    async for event in linhao.events(contract="Registry", event="Registered"):
-        if event.args["owner"] == linhao.address:
-            resources.append(int(event.key))
-    offer = Offer(name=f"{CASES[0].name} model", price=MODEL_PRICE * TOKEN, previous=resources[0])
-    better = await linhao.train(invocation, boosting("Classifier", 150), offer)
+    mine = [
+        int(event.key)
+        async for event in linhao.events(contract="Registry", event="Registered")
+        if event.args["owner"] == linhao.address
+    ]
+    bought = [
+        int(event.key)
+        async for event in linhao.events(contract="Invocation", event="Paid")
+        if event.args["payer"] == linhao.address
+    ]
+    offer = Offer(name=f"{CASES[0].name} model", price=MODEL_PRICE * TOKEN, previous=mine[0])
+    better = await linhao.train(bought[0], boosting("Classifier", 150), offer)
     return [
         {
             "resource": version.id,

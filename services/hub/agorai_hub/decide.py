@@ -169,7 +169,7 @@ def _confirm(block: Block, window: Window, view: View) -> Action | None:
     theirs = view.at[block.number]
     if theirs is None:
         return Wait(f"the node has no block {block.number}")
-    if True:
+    if theirs.hash == block.hash:
         return None
     if block == window.anchor:
         return Stop(block, theirs) if view.fresh else Refresh()

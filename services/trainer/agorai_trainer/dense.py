@@ -132,11 +132,11 @@ class DenseNet:
         keras, params = _keras(), self._params
         keras.utils.set_random_seed(params["random_state"])
         framework("tensorflow", "A dense net", "tensorflow").config.experimental.enable_op_determinism()
-        outputs, targets, loss = 1, np.asarray(y, dtype=np.float32), "mean_squared_error"
+        outputs, targets, loss = 1, y, "mean_squared_error"
         if self.kind == "classification":
             self.classes_, codes = np.unique(y, return_inverse=True)
             outputs = 1 if len(self.classes_) == 2 else len(self.classes_)
-            targets = codes.astype(np.float32)
+            targets = codes
             loss = "binary_crossentropy" if outputs == 1 else "sparse_categorical_crossentropy"
         declared = {**params, "kind": self.kind, "inputs": X.shape[1], "outputs": outputs}
         declared["hidden_layers"] = list(cast("tuple[int, ...]", params["hidden_layers"]))
@@ -149,7 +149,13 @@ class DenseNet:
             {"class_name": params["optimizer"], "config": {"learning_rate": params["learning_rate"]}}
         )
         self.net.compile(optimizer=optimizer, loss=loss)
-        self.net.fit(features, targets, epochs=params["epochs"], batch_size=params["batch_size"], verbose=0)
+        self.net.fit(
+            features,
+            targets.astype(np.float32),
+            epochs=params["epochs"],
+            batch_size=params["batch_size"],
+            verbose=0,
+        )
         return self
 
     def predict(self, X: npt.NDArray[np.float64]) -> npt.NDArray[np.generic]:  # noqa: N803 - scikit-learn's names

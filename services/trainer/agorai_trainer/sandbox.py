@@ -195,8 +195,7 @@ class Sandbox:
                 bounded = (limits or self.limits).within(self.limits)
                 return await _Run(zygote, child, bounded, on_progress).result(entry, body, blobs)
             finally:
-                zygote.kill(child)
-                child.connection.close()
+                zygote.release(child)
 
     async def _job(
         self,

@@ -131,8 +131,12 @@ def _child(fd: int, zygote: int, base: int) -> NoReturn:
             os.dup2(nothing, standard)
         os.closerange(_JOB_FD + 1, os.sysconf("SC_OPEN_MAX"))
         os.environ.clear()
-        in_force = isolation.enter(zygote)
-        frames.send(_JOB_FD, Frame("hello", asdict(in_force)))
+        try:
+            hello = Frame("hello", asdict(isolation.enter(zygote)))
+        except OSError as error:  # what could not be shut in runs no job
+            frames.send(_JOB_FD, Frame("error", {"what": _text(error)}))
+            os._exit(1)
+        frames.send(_JOB_FD, hello)
         frames.send(_JOB_FD, _outcome(base))
     except BaseException:  # noqa: BLE001 - no exception may leave into the zygote's code
         os._exit(1)

@@ -116,7 +116,9 @@ class Zygote:
         Raises
         ------
         SandboxLostError
-            If the zygote is gone, or the child could not shut itself in.
+            If the zygote or the child is gone.
+        SandboxStartError
+            If the child could not shut itself in.
         """
         if self.lost or self._control is None:
             raise SandboxLostError
@@ -138,11 +140,9 @@ class Zygote:
             self._abandon(token, ours)
             raise
 
-    def kill(self, child: Child) -> None:
-        """End a child at once; harmless when it has ended."""
-        if self._control is not None and child.token in self._endings:
-            with suppress(OSError):
-                self._control.send(ORDER.pack(b"K", child.token))
+    def release(self, child: Child) -> None:
+        """Be done with a child: end it at once if it has not ended."""
+        self._abandon(child.token, child.connection)
 
     async def ending(self, child: Child) -> Ending:
         """Wait for a child to end, and tell how it did.
@@ -160,8 +160,6 @@ class Zygote:
                 return await asyncio.shield(future)
         except TimeoutError as error:
             raise SandboxLostError from error
-        finally:
-            self._endings.pop(child.token, None)
 
     async def close(self) -> None:
         """End the process; its children end with it."""
@@ -244,6 +242,9 @@ class Zygote:
 
 
 def _isolation_of(hello: Frame | None) -> Isolation:
-    if hello is None or hello.kind != "hello":
-        raise SandboxLostError  # the child could not shut itself in
-    return TypeAdapter(Isolation).validate_python(hello.body)
+    match hello:
+        case Frame("hello", body):
+            return TypeAdapter(Isolation).validate_python(body)
+        case Frame("error", {"what": str(what)}):
+            raise SandboxStartError(what)
+    raise SandboxLostError

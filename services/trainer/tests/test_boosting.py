@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from agorai_shared.errors import InputError
 from agorai_trainer import formats, tables, training
-from agorai_trainer.estimators import Format, HyperparameterError
+from agorai_trainer.estimators import Format, HyperparameterError, Value
 from agorai_trainer.formats.refusals import BrokenModelError
 from agorai_trainer.sandbox import Sandbox
 from agorai_trainer.tasks import TrainingTask
@@ -22,7 +22,7 @@ xgboost = pytest.importorskip("xgboost", reason=REASON)
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.filterwarnings("ignore")]
 NAMES = ["lightgbm.LGBMClassifier", "lightgbm.LGBMRegressor", "xgboost.XGBClassifier", "xgboost.XGBRegressor"]
-SMALL = {"n_estimators": 20}
+SMALL: dict[str, Value] = {"n_estimators": 20}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

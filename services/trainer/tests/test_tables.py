@@ -6,12 +6,11 @@ import io
 from collections.abc import Callable
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from agorai_shared.errors import InputError
 from agorai_trainer import tables
+from agorai_trainer.arrow import pa, pq
 from agorai_trainer.table_refusals import (
     ColumnNamesError,
     CsvShapeError,
@@ -140,7 +139,7 @@ def test_a_truncated_parquet_file_is_refused() -> None:
 
 def test_a_parquet_column_of_dates_is_refused_by_name() -> None:
     with pytest.raises(ParquetError, match="'when' is of type"):
-        tables.parse(parquet(when=pa.array([1], pa.timestamp("s"))))  # type: ignore[arg-type]
+        tables.parse(parquet(when=pa.array([1], pa.timestamp("s"))))
 
 
 @pytest.mark.parametrize("values", [["0", "1", "1"], ["0.0", "1.0", "1.0"], ["false", "true", "true"]])

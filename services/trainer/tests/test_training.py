@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 
 import numpy as np
 import pandas as pd
 import pytest
 from pydantic import ValidationError
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import train_test_split
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
 
 from agorai_shared.errors import InputError
 from agorai_trainer import formats, training
@@ -27,13 +23,23 @@ from agorai_trainer.training import (
     TrainingRefusedError,
 )
 
+LINEAR = importlib.import_module("sklearn.linear_model")
+ENSEMBLE = importlib.import_module("sklearn.ensemble")
+PIPELINE = importlib.import_module("sklearn.pipeline")
+SCALE = importlib.import_module("sklearn.preprocessing")
+SVM = importlib.import_module("sklearn.svm")
 ORDINARY: list[tuple[str, dict[str, object], Estimator, Format]] = [
-    ("sklearn.LogisticRegression", {"C": 0.5}, LogisticRegression(C=0.5, random_state=7), Format.safetensors),
-    ("sklearn.SVC", {}, SVC(random_state=7), Format.skops),
+    (
+        "sklearn.LogisticRegression",
+        {"C": 0.5},
+        LINEAR.LogisticRegression(C=0.5, random_state=7),
+        Format.safetensors,
+    ),
+    ("sklearn.SVC", {}, SVM.SVC(random_state=7), Format.skops),
     (
         "sklearn.RandomForestClassifier",
         {"n_estimators": 20},
-        RandomForestClassifier(n_estimators=20, random_state=7),
+        ENSEMBLE.RandomForestClassifier(n_estimators=20, random_state=7),
         Format.skops,
     ),
 ]
@@ -51,7 +57,7 @@ def dealt(data: bytes, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
 def test_a_classifier_equals_an_ordinary_script_to_the_last_bit(
     iris: bytes, name: str, hyperparameters: dict[str, object], ordinary: Estimator, fmt: Format
 ) -> None:
-    task = TrainingTask(estimator=name, hyperparameters=hyperparameters, target="y", seed=7)  # type: ignore[arg-type]
+    task = TrainingTask(estimator=name, hyperparameters=hyperparameters, target="y", seed=7)
     trained = training.train(task, iris)
 
     train_x, test_x, train_y, test_y = dealt(iris, 7)
@@ -65,8 +71,8 @@ def test_a_classifier_equals_an_ordinary_script_to_the_last_bit(
 @pytest.mark.parametrize(
     ("name", "ordinary", "fmt"),
     [
-        ("sklearn.LinearRegression", LinearRegression(), Format.safetensors),
-        ("sklearn.RandomForestRegressor", RandomForestRegressor(random_state=0), Format.skops),
+        ("sklearn.LinearRegression", LINEAR.LinearRegression(), Format.safetensors),
+        ("sklearn.RandomForestRegressor", ENSEMBLE.RandomForestRegressor(random_state=0), Format.skops),
     ],
 )
 def test_a_regressor_equals_an_ordinary_script_to_the_last_bit(
@@ -85,7 +91,9 @@ def test_a_scaler_is_fitted_with_the_estimator(cancer: bytes) -> None:
     trained = training.train(task, cancer)
 
     train_x, test_x, train_y, test_y = dealt(cancer, 0)
-    ordinary = make_pipeline(StandardScaler(), LogisticRegression(random_state=0)).fit(train_x, train_y)
+    ordinary = PIPELINE.make_pipeline(SCALE.StandardScaler(), LINEAR.LogisticRegression(random_state=0)).fit(
+        train_x, train_y
+    )
     assert trained.metrics.accuracy == np.mean(ordinary.predict(test_x) == test_y)
     assert trained.model == formats.store(ordinary, Format.safetensors, task.estimator, trained.schema)
 
@@ -137,7 +145,7 @@ def test_a_task_that_does_not_fit_is_refused(
     diabetes: bytes, iris: bytes, changes: dict[str, object], kind: type[InputError], says: str
 ) -> None:
     estimator = "sklearn.Ridge" if changes.get("target") == "f0" else "sklearn.LogisticRegression"
-    task = TrainingTask(**{"estimator": estimator, "target": "y", **changes})  # type: ignore[arg-type]
+    task = TrainingTask(**{"estimator": estimator, "target": "y", **changes})
     with pytest.raises(kind, match=says) as raised:
         training.train(task, iris)
     assert raised.value.remedy

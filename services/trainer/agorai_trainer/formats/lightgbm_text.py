@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from agorai_trainer.estimators import Estimator, framework
+from agorai_trainer.estimators import Estimator, Format, framework
 from agorai_trainer.formats.fitted import labelled, last_step
+from agorai_trainer.formats.refusals import BrokenModelError
 from agorai_trainer.tasks import ModelSchema
+
+_END = "\nend of trees\n"
 
 
 class _Boosted:
@@ -34,8 +37,11 @@ def store(estimator: Estimator, schema: ModelSchema) -> bytes:
 
 
 def load(data: bytes, schema: ModelSchema) -> _Boosted:
-    """Build the booster from text."""
-    return _Boosted(data.decode("utf-8"), schema)
+    """Build the booster from text; one that is cut off would crash LightGBM."""
+    text = data.decode("utf-8")
+    if _END not in text:
+        raise BrokenModelError(Format.text, "its end is missing")
+    return _Boosted(text, schema)
 
 
 def describe(data: bytes) -> dict[str, str | int | list[str]]:

@@ -30,7 +30,7 @@ def recognise(data: bytes) -> Format:
         return inside
     if is_safetensors(data):
         return Format.safetensors
-    if data.lstrip()[:1] == b"{":
+    if data[:64].lstrip()[:1] == b"{":
         return Format.json
     if data[:1] == b"\x08" and len(data) > 8:  # ModelProto's field 1, the IR version
         return Format.onnx
