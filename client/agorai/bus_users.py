@@ -12,7 +12,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import BaseModel
 
 from agorai.home import HomeFile
 from agorai_shared.bus import inbox_of
@@ -28,10 +28,16 @@ def node_user(address: Address) -> str:
     return f"node-{address.lower()}"
 
 
+class UserList(BaseModel):
+    """Users with their passwords and permissions, as nats-server wants them."""
+
+    users: tuple[dict[str, Any], ...] = ()
+
+
 class Authorization(HomeFile):
     """The part of the server's configuration that lists its users; JSON is a form of its own format."""
 
-    authorization: dict[str, list[dict[str, Any]]] = Field(default_factory=lambda: {"users": []})
+    authorization: UserList = UserList()
 
 
 class BusUsers:
@@ -75,10 +81,10 @@ class BusUsers:
         os.kill(pid, signal.SIGHUP)
 
     def _add(self, user: str, permissions: dict[str, Any]) -> str:
-        users = (Authorization.load(self.path) or Authorization()).authorization["users"]
+        users = (Authorization.load(self.path) or Authorization()).authorization.users
         known = next((entry for entry in users if entry["user"] == user), None)
         password: str = known["password"] if known else secrets.token_urlsafe(32)
         entry = {"user": user, "password": password, "permissions": permissions}
-        others = [other for other in users if other["user"] != user]
-        Authorization(authorization={"users": [*others, entry]}).save(self.path)
+        others = (other for other in users if other["user"] != user)
+        Authorization(authorization=UserList(users=(*others, entry))).save(self.path)
         return password

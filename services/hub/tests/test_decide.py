@@ -65,7 +65,7 @@ class Hub:
 
     node: Node
     policy: do.Policy
-    window: do.Window = do.Window(GENESIS)
+    window: do.Window = field(default_factory=lambda: do.Window(GENESIS))
     pushed: deque[Block] = field(default_factory=deque)
     view: do.View | None = None
     headed: list[Hash] = field(default_factory=list)

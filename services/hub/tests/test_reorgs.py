@@ -66,23 +66,28 @@ async def test_a_chain_that_goes_back_to_its_first_branch_is_followed_there_agai
     async with running_anvil(arguments=("--dump-state", str(state))) as first, Rpc(first.url) as rpc:
         await Node.deploy(first.url, rpc)
     load = ("--load-state", str(state))
-    async with running_anvil(arguments=load) as one, running_anvil(arguments=load) as two:
-        async with Rpc(one.url) as rpc_one, Rpc(two.url) as rpc_two, Proxy(one.url).serving() as proxy:
-            branch_one = Node(one.url, rpc_one, world.node.account, world.node.address)
-            branch_two = Node(two.url, rpc_two, world.node.account, world.node.address)
-            await branch_one.beep(2)
-            await branch_two.beep(1)
-            await branch_two.mine(1)
-            async with world.hub(confirmations=5, rpc_url=proxy.url, poll_s=0.01):
-                await world.head.until(lambda reader: reader.last_number == 2)
-                proxy.target = two.url
-                await world.head.until(lambda reader: reader.last_number == 3)
-                proxy.target = one.url
-                await branch_one.mine(2)
-                await world.head.until(lambda reader: reader.last_number == 4)
-                await branch_one.mine(5)
-                world.node = branch_one
-                await world.caught_up(5)
+    async with (
+        running_anvil(arguments=load) as one,
+        running_anvil(arguments=load) as two,
+        Rpc(one.url) as rpc_one,
+        Rpc(two.url) as rpc_two,
+        Proxy(one.url).serving() as proxy,
+    ):
+        branch_one = Node(one.url, rpc_one, world.node.account, world.node.address)
+        branch_two = Node(two.url, rpc_two, world.node.account, world.node.address)
+        await branch_one.beep(2)
+        await branch_two.beep(1)
+        await branch_two.mine(1)
+        async with world.hub(confirmations=5, rpc_url=proxy.url, poll_s=0.01):
+            await world.head.until(lambda reader: reader.last_number == 2)
+            proxy.target = two.url
+            await world.head.until(lambda reader: reader.last_number == 3)
+            proxy.target = one.url
+            await branch_one.mine(2)
+            await world.head.until(lambda reader: reader.last_number == 4)
+            await branch_one.mine(5)
+            world.node = branch_one
+            await world.caught_up(5)
     assert [event.phase for event in world.head.events] == [
         *[Phase.head] * 2,
         *[Phase.retracted] * 2,

@@ -53,7 +53,7 @@ BEEP = {
 
 
 def _beeper() -> bytes:
-    """Assemble a contract that, sent a 32-byte n, emits n times `Beep(number, number)`, numbers counting on."""
+    """Assemble a contract that, sent a 32-byte n, emits n times `Beep(number, number)`, counting on."""
     topic = bytes.fromhex(EventAbi.from_abi(BEEP).topic0[2:])
     loop, end = 0x08, 0x43
     body = bytes.fromhex("6000356000546000")  # n, base = storage[0], i = 0
@@ -109,7 +109,7 @@ class Node:
         await self.rpc.request("anvil_mine", hex(blocks))
 
     async def reorg(self, depth: int, *counts: int) -> None:
-        """Replace the newest blocks; the first new one beeps as often as `counts` says, one transaction each."""
+        """Replace the newest blocks; the first new one beeps as `counts` says, a transaction each."""
         pairs: list[Json] = [[self.transaction(count), 0] for count in counts]
         await self.rpc.request("anvil_reorg", depth, pairs)
 
@@ -193,7 +193,7 @@ def _fact(message: Msg) -> ChainEvent | BlockTick:
 
 
 def check_history(head: Reader, final: Reader) -> None:
-    """See that the head stream tells of one branch, block by block, and that each event came to exactly one end.
+    """See that the head stream tells of one branch, and that each event came to exactly one end.
 
     Events still in the window of unfinalized blocks have none yet.
     """

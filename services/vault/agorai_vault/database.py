@@ -45,9 +45,9 @@ CREATE INDEX IF NOT EXISTS attempt_by_intent ON attempt (once);
 class BoxTamperedError(IntegrityError):
     """An entry of the box does not open: the database was altered or belongs to another account."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, cid: str) -> None:
         super().__init__(
-            f"The kept key of {name} does not open.", remedy="Restore the vault's folder from its backup."
+            f"The kept key of {cid} does not open.", remedy="Restore the vault's folder from its backup."
         )
 
 
@@ -179,7 +179,7 @@ class Box:
         if row is None:
             return None
         kept = ContentKey(Cid(row[0]), b"", row[2], row[3])
-        return replace(kept, key=self._open(row[1], kept.name))
+        return replace(kept, key=self._open(row[1], kept.name, kept.cid))
 
     def keep_grant(self, invocation: InvocationId, cid: Cid, key: bytes) -> None:
         """Keep the content key that a grant brought."""
@@ -209,7 +209,7 @@ class Box:
         """Give the object and the key that a taken grant opens."""
         query = "SELECT cid, sealed_key FROM held_grant WHERE invocation = ? AND cid IS NOT NULL"
         row = self._database.execute(query, (invocation,)).fetchone()
-        return (Cid(row[0]), self._open(row[1], f"grant {invocation} {row[0]}")) if row else None
+        return (Cid(row[0]), self._open(row[1], f"grant {invocation} {row[0]}", row[0])) if row else None
 
     def count_opening(self, invocation: InvocationId, job: str, allowed: int) -> bool:
         """Count the opening for one job, which may open again, unless `allowed` others were; give whether."""
@@ -225,8 +225,8 @@ class Box:
         nonce = os.urandom(12)
         return nonce + self._cipher.encrypt(nonce, secret, name.encode())
 
-    def _open(self, sealed: bytes, name: str) -> bytes:
+    def _open(self, sealed: bytes, name: str, cid: str) -> bytes:
         try:
             return self._cipher.decrypt(sealed[:12], sealed[12:], name.encode())
-        except InvalidTag as error:
-            raise BoxTamperedError(name) from error
+        except (InvalidTag, ValueError) as error:
+            raise BoxTamperedError(cid) from error

@@ -26,9 +26,7 @@ from agorai_vault.database import (
 
 OWNER = "0xA in eip155:1:0xB"
 KEY = bytes(range(32))
-CONTENTS = [
-    ContentKey(Cid(f"cid-{n}"), os.urandom(32), os.urandom(32), os.urandom(32)) for n in range(2)
-]
+CONTENTS = [ContentKey(Cid(f"cid-{n}"), os.urandom(32), os.urandom(32), os.urandom(32)) for n in range(2)]
 
 HOLDS = """
 import sys, time

@@ -74,9 +74,12 @@ def test_no_file_holds_a_key_in_the_clear_and_none_is_for_others(made: tuple[Pat
     numbers = opened.rsa.private_numbers()
     plain = opened.rsa.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     size = opened.rsa.key_size // 8
-    traces = [secret, secret.hex().encode(), plain[40:80], *(
-        number.to_bytes(size)[-48:] for number in (numbers.d, numbers.p, numbers.q)
-    )]
+    traces = [
+        secret,
+        secret.hex().encode(),
+        plain[40:80],
+        *(number.to_bytes(size)[-48:] for number in (numbers.d, numbers.p, numbers.q)),
+    ]
     files = sorted(folder.iterdir())
     assert [file.name for file in files] == ["account.json", "encryption-key.pem"]
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -199,7 +202,9 @@ def test_an_address_that_is_not_the_keys_own_is_refused(made: tuple[Path, Keys],
         keys.load(folder, PASSPHRASE)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "null", "7", '"x"', '{"address": 5}', '{"address": "zz"}', "\x80"])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", "null", "7", '"x"', '{"address": 5}', '{"address": "zz"}', "\x80"]
+)
 def test_a_malformed_keystore_is_called_damaged(tmp_path: Path, text: str) -> None:
     (tmp_path / "account.json").write_text(text, encoding="latin-1")
     for use in (keys.address_of, lambda folder: keys.load(folder, PASSPHRASE)):
