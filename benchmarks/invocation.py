@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import uvloop
 
+from agorai.client import silent
 from agorai.demo.invocation import Case, Run, boosting, compare, residents
 from agorai.demo.town import running
 from agorai_shared import logging
@@ -44,8 +45,8 @@ def _say(text: str) -> None:
 async def _measure(measured: Measured, block_time_s: float | None, repeats: int) -> list[Run]:
     async with running(residents(repeats + 1), block_time_s=block_time_s) as town:
         if measured.case is SHORT:  # the first flow through fresh nodes opens every connection
-            await compare(town, measured.case, lambda _: None)
-        return [await compare(town, measured.case, lambda _: None) for _ in range(repeats)]
+            await compare(town, measured.case, silent)
+        return [await compare(town, measured.case, silent) for _ in range(repeats)]
 
 
 def _summary(runs: list[Run], block_time_s: float | None) -> dict[str, object]:

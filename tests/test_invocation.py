@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from agorai import files
-from agorai.client import BalanceTooLowError, Client, GrantFalseError, JobFailedError, PriceTooHighError
+from agorai.client import (
+    BalanceTooLowError,
+    Client,
+    GrantFalseError,
+    JobFailedError,
+    PriceTooHighError,
+    silent,
+)
 from agorai.demo import ordinary
 from agorai.demo.invocation import Case, boosting, describe, through_market
 from agorai.demo.town import Town
@@ -54,7 +61,7 @@ async def test_a_model_is_trained_sold_and_invoked_with_exactly_the_ordinary_acc
     before = {name: await tokens(client) for name, client in town.clients.items()}
 
     resource = await sell(town, data, Offer(name="diabetes", price=5 * TOKEN))
-    predicted = await through_market(town, CASE, resource, table, lambda _: None)
+    predicted = await through_market(town, CASE, resource, table, silent)
 
     assert ordinary.percent(predicted, true, "regression") == usual.accuracy
     await town.clients["linhao"].withdraw()

@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Protocol, Self, TypeVar, cast
 
 import aiohttp
 import orjson
@@ -53,7 +53,14 @@ from agorai_trainer.tasks import TrainingTask
 
 PERMIT_S = 3600
 EventT = TypeVar("EventT", bound=Event)
-OnStage = Callable[[str], None]
+PIECE = 1 << 20
+
+
+class OnStage(Protocol):
+    """Told what is being done, and of what can be counted, the share that is done."""
+
+    def __call__(self, stage: str, share: float | None = None) -> None:
+        """Take the news."""
 
 
 class BalanceTooLowError(RefusedError):
@@ -167,7 +174,7 @@ class Client:
         self.store = ContentStore(info.url, info.token, session)
         self.market = Market(self.chain, self.deployment, self.store, session)
         self.commander = Commander(lambda: connection, info.address)
-        self.vault = Vault(self.commander, info.url, info.token, session)
+        self.vault = Vault(self.commander, info.vault_url, info.token, session)
         self._session = session
 
     @classmethod
@@ -195,9 +202,19 @@ class Client:
 
     # ------------------------------------------------------------------------------------------ publishing
 
-    async def publish(self, content: bytes, metadata: Metadata, offer: Offer) -> ResourceId:
+    async def publish(
+        self, content: bytes, metadata: Metadata, offer: Offer, *, on_stage: OnStage | None = None
+    ) -> ResourceId:
         """Seal content into this node's store and offer it on the chain; gives its id once that is final."""
-        sealed = await self.vault.put(content)
+        tell = on_stage or silent
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for start in range(0, len(content), PIECE):
+                tell("sealing", start / len(content))
+                yield content[start : start + PIECE]
+
+        sealed = await self.vault.put(pieces())
+        tell("registering")
         document = cid.digest_of(await self.store.put_document(metadata.to_bytes()))
         call = self.market.registry.register(
             ResourceParams(
@@ -239,7 +256,7 @@ class Client:
         self, resource: int, *, max_price: Wei | None = None, on_stage: OnStage | None = None
     ) -> tuple[Paid, Hash]:
         """Pay for a resource; gives once that is final. See `buy` for the errors."""
-        tell = on_stage or _silent
+        tell = on_stage or silent
         tell("reading the terms")
         await self.market.resource(resource)
         registry, token = self.market.registry, self.market.token
@@ -277,7 +294,7 @@ class Client:
         RefundedError, GrantFalseError
             If its owner did not keep the bargain.
         """
-        tell = on_stage or _silent
+        tell = on_stage or silent
         tell("waiting for the owner to deliver")
         news = asyncio.Event()
 
@@ -317,7 +334,7 @@ class Client:
             If the data do not fit the task, a limit was met, or the right has ended.
         """
         job = TrainJob(id=secrets.token_hex(16), invocation=invocation, task=task, offer=offer)
-        return await self._done(job, on_stage or _silent)
+        return await self._done(job, on_stage or silent)
 
     async def predict(
         self, invocation: int, table: bytes, *, on_stage: OnStage | None = None
@@ -331,7 +348,7 @@ class Client:
         """
         sealed = await self.vault.put(table)
         job = PredictJob(id=secrets.token_hex(16), invocation=invocation, table=sealed.cid)
-        status = await self._done(job, on_stage or _silent)
+        status = await self._done(job, on_stage or silent)
         if status.sealed is None:
             raise JobFailedError(status)
         result = orjson.loads(await self.vault.own(status.sealed, 1 << 30))
@@ -450,5 +467,6 @@ def _address(given: str) -> Address:
     return Address(to_checksum_address(given))
 
 
-def _silent(_stage: str) -> None:
-    return
+def silent(stage: str, share: float | None = None) -> None:
+    """Tell nobody."""
+    del stage, share

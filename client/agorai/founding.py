@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,6 +10,7 @@ from web3 import AsyncHTTPProvider, AsyncWeb3
 from web3.exceptions import Web3Exception
 from web3.types import TxParams
 
+from agorai.client import OnStage
 from agorai_shared.bindings.invocation import Invocation
 from agorai_shared.bindings.market_token import MarketToken
 from agorai_shared.bindings.registry import Registry
@@ -40,9 +40,7 @@ class TokenTerms:
     """In the smallest unit; only the founder's account can issue, and never more than this."""
 
 
-async def found(
-    rpc_url: str, account: LocalAccount, token: TokenTerms, tell: Callable[[str], None]
-) -> Deployment:
+async def found(rpc_url: str, account: LocalAccount, token: TokenTerms, tell: OnStage) -> Deployment:
     """Put `MarketToken`, `Registry` and `Invocation` on the chain, each signed offline.
 
     Raises

@@ -70,10 +70,11 @@ class NodeFile(HomeFile):
     address: Address
     pid: int
     url: str
+    vault_url: str
     token: str
     bus_url: str
-    bus_user: str
-    bus_password: str
+    bus_user: str | None
+    bus_password: str | None
     rpc_url: str
     confirmations: int | None
     deployment: Path

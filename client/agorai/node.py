@@ -105,6 +105,7 @@ async def running(
         address=keys.address,
         pid=os.getpid(),
         url=url,
+        vault_url=url,
         token=known.token if known else secrets.token_urlsafe(32),
         bus_url=place.bus_url,
         bus_user=node_user(keys.address),
@@ -116,7 +117,7 @@ async def running(
     settings = NodeSettings(
         bus_url=info.bus_url,
         bus_user=info.bus_user,
-        bus_password=SecretStr(info.bus_password),
+        bus_password=SecretStr(place.bus_password),
         rpc_url=info.rpc_url,
         confirmations=info.confirmations,
         deployment=info.deployment,

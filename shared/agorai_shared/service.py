@@ -10,6 +10,7 @@ import asyncio
 import hmac
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
@@ -321,4 +322,8 @@ def run(settings: NodeSettings, build: Callable[[NatsBroker], AbstractAsyncConte
             await until_signalled()
 
     logging.configure(settings.log_level, settings.log_format)
-    uvloop.run(main())
+    try:
+        uvloop.run(main())
+    except AgoraiError as error:
+        log.error("service.not_started", error=error.message, remedy=error.remedy)  # noqa: TRY400
+        sys.exit(1)

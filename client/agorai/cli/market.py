@@ -71,8 +71,7 @@ def publish_data(
 
             tell("checking the table")
             content, metadata = files.read_table(file, offer, target)
-            tell("sealing and registering")
-            return await client.publish(content, metadata, offer)
+            return await client.publish(content, metadata, offer, on_stage=tell)
 
     _published(with_client(home, as_json, work), offer, "data", as_json)
 
@@ -104,8 +103,7 @@ def publish_model(
 
             tell("checking the model")
             content, metadata = files.read_model(file, offer, schema)
-            tell("sealing and registering")
-            return await client.publish(content, metadata, offer)
+            return await client.publish(content, metadata, offer, on_stage=tell)
 
     _published(with_client(home, as_json, work), offer, "model", as_json)
 

@@ -13,10 +13,10 @@ import orjson
 import typer
 import uvloop
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from agorai.client import Client
+from agorai.client import Client, OnStage, silent
 from agorai.home import DEFAULT_HOME, Home
 from agorai_shared import logging
 from agorai_shared.errors import AgoraiError
@@ -55,18 +55,35 @@ def fail(error: AgoraiError, as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def progress(as_json: bool) -> Iterator[Callable[[str], None]]:
-    """Show what is being done, with the time it takes; gives what to call with each stage."""
+def progress(as_json: bool) -> Iterator[OnStage]:
+    """Show what is being done, how much of it, and for how long; gives what to tell of each stage."""
     if as_json:
-        yield lambda _stage: None
+        yield silent
         return
     if not err.is_terminal:
-        yield lambda stage: err.print(f"… {stage}", highlight=False)
+        yield _lines()
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task("starting", total=None)
-        yield lambda stage: bar.update(task, description=stage)
+
+        def draw(stage: str, share: float | None = None) -> None:
+            bar.update(task, description=stage, total=None if share is None else 1, completed=share or 0)
+
+        yield draw
+
+
+def _lines() -> OnStage:
+    last = ""
+
+    def say(stage: str, share: float | None = None) -> None:
+        nonlocal last
+        del share
+        if stage != last:
+            err.print(f"… {stage}", highlight=False)
+        last = stage
+
+    return say
 
 
 def with_client(home: Path, as_json: bool, work: Callable[[Client], Awaitable[T]]) -> T:

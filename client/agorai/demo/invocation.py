@@ -11,7 +11,6 @@ import asyncio
 import io
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +18,7 @@ from typing import Any, Literal
 import pandas as pd
 from sklearn import datasets
 
-from agorai.client import Client
+from agorai.client import Client, OnStage
 from agorai.demo import ordinary
 from agorai.demo.town import Resident, Town, running
 from agorai.devchain import TOKEN, TOKEN_SYMBOL
@@ -32,8 +31,6 @@ DATA_PRICE = 5
 MODEL_PRICE = 10
 TOMMYS_TOKENS = 100
 WINDOW_S = 3600
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ def residents(cases: int) -> list[Resident]:
     ]
 
 
-async def run(tell: Tell, *, block_time_s: float | None = None) -> Report:
+async def run(tell: OnStage, *, block_time_s: float | None = None) -> Report:
     """Run the whole case on a marketplace of its own."""
     tell("starting bus, chain, hub and three nodes")
     async with running(residents(len(CASES)), block_time_s=block_time_s) as town:
@@ -123,7 +120,7 @@ async def run(tell: Tell, *, block_time_s: float | None = None) -> Report:
         return Report(TOKEN_SYMBOL, balances, runs, await _transfers(town), versions)
 
 
-async def compare(town: Town, case: Case, tell: Tell) -> Run:
+async def compare(town: Town, case: Case, tell: OnStage) -> Run:
     """Train the ordinary way and by way of the market, and compare."""
     data = case.csv()
     owner = town.clients["owner"]
@@ -151,7 +148,7 @@ async def compare(town: Town, case: Case, tell: Tell) -> Run:
 
 
 async def through_market(
-    town: Town, case: Case, resource: ResourceId, table: bytes, tell: Tell
+    town: Town, case: Case, resource: ResourceId, table: bytes, tell: OnStage
 ) -> list[int | float | str]:
     """Buy the data, train, sell the model, buy it, predict with it."""
     linhao, tommy = town.clients["linhao"], town.clients["tommy"]

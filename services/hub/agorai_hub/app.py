@@ -128,3 +128,7 @@ def main() -> None:
         yield create(node)
 
     run(node, build)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from agorai_shared.chain import Chain, revert_error
-from agorai_shared.contract import Call, ContractAbi
+from agorai_shared.contract import Call, ContractAbi, NotInAbiError
 from agorai_shared.errors import InputError, RefusedError
 from agorai_shared.rpc import Json, RpcResponseError
 from agorai_shared.types import Address, Hash
@@ -159,7 +159,10 @@ class AccountOnChain:
         try:
             await self._chain.rpc.request("eth_call", cast("Any", request), hex(block - 1))
         except RpcResponseError as error:
-            return ContractAbi.load(contract).decode_error(error.data or "0x")
+            try:
+                return ContractAbi.load(contract).decode_error(error.data or "0x")
+            except NotInAbiError:
+                return error.rpc_message
         return "the state changed within its block"
 
 
