@@ -30,8 +30,8 @@ class Measured:
     repeats: dict[float | None, int]
 
 
-SHORT = Case("diabetes, 0.1 s of training", "diabetes", boosting("Regressor"))
-LONG = Case("digits, 24 s of training", "digits", boosting("Classifier", 400))
+SHORT = Case("diabetes, 0.13 s", "diabetes", boosting("Regressor", 55))
+LONG = Case("digits, 24 s", "digits", boosting("Classifier", 400))
 PLAN = (
     Measured(SHORT, {None: 9, 0.5: 5}),
     Measured(LONG, {None: 3, 0.5: 1}),

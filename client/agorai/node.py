@@ -83,19 +83,19 @@ async def running(
     keys: Keys,
     passphrase: str,
     place: Place,
+    sandbox: Sandbox,
     *,
     port: int | None = None,
-    sandbox: Sandbox | None = None,
     log_level: str = "INFO",
 ) -> AsyncIterator[Node]:
     """Run a node until left; it has joined the registry, with this name, when it is given.
 
     Parameters
     ----------
+    sandbox
+        Where jobs run; several nodes of one process may share it.
     port
         None takes the port of the last run, or a free one.
-    sandbox
-        One to share with other nodes of this process; none makes the node's own.
     """
     listener = _listener(home, port)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -132,7 +133,7 @@ class _Item:
 
 def idempotency_key(*parts: object) -> str:
     """Give the key under which a step's transaction is sent once: chain, contract, item, step and state."""
-    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()
 
 
 class Reconciler(Generic[StateT, StepT]):
@@ -221,6 +222,9 @@ class Reconciler(Generic[StateT, StepT]):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            for key, item in self._items.items():  # whose task had not begun
+                self._leave(key, item.looked)
+            self._items.clear()
 
     def _now(self) -> int:
         # A chain that mines only on arrival has no ticks, one whose clock was set ahead has early ones.

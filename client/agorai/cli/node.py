@@ -45,6 +45,7 @@ def up(
     # The services, which other verbs do without.
     from agorai import node, platform  # noqa: PLC0415
     from agorai_shared.service import until_signalled  # noqa: PLC0415
+    from agorai_trainer.app import make_sandbox  # noqa: PLC0415
     from agorai_vault import keys as key_files  # noqa: PLC0415
 
     place = Home(home)
@@ -55,6 +56,9 @@ def up(
         passphrase = ask_passphrase(new=not known)
         opening = asyncio.create_task(asyncio.to_thread(node.open_keys, place, passphrase))
         async with AsyncExitStack() as stack:
+            sandbox = make_sandbox()
+            stack.push_async_callback(sandbox.close)
+            warming = asyncio.create_task(sandbox.start())
             if join is None:
                 shared = await stack.enter_async_context(platform.running(place, choice))
             else:
@@ -71,8 +75,9 @@ def up(
                 info.deployment,
             )
             running = await stack.enter_async_context(
-                node.running(place, name, keys, passphrase, where, port=port)
+                node.running(place, name, keys, passphrase, where, sandbox, port=port)
             )
+            await warming
             _announce(running.info, place, time.monotonic() - started, as_json)
             signalled = asyncio.create_task(until_signalled())
             lost = asyncio.create_task(shared.chain_lost())

@@ -16,7 +16,7 @@ from agorai.devchain import TOKEN
 from agorai.home import Home
 from agorai.node import Place
 from agorai.platform import ChainChoice, Platform
-from agorai_trainer.sandbox import Sandbox
+from agorai_trainer.app import make_sandbox
 from agorai_vault.keys import Keys
 
 LIGHT_SCRYPT_N = 1 << 12
@@ -58,7 +58,7 @@ async def running(residents: Sequence[Resident], *, block_time_s: float | None =
             )
             for name in homes
         ]
-        sandbox = Sandbox()
+        sandbox = make_sandbox()
         warming = asyncio.create_task(sandbox.start())
         stack.push_async_callback(sandbox.close)
         shared = await stack.enter_async_context(
@@ -79,7 +79,7 @@ async def running(residents: Sequence[Resident], *, block_time_s: float | None =
                 deployment=info.deployment,
             )
             running_node = await stack.enter_async_context(
-                node.running(home, name, keys[name], passphrases[name], place, sandbox=sandbox)
+                node.running(home, name, keys[name], passphrases[name], place, sandbox)
             )
             clients[name] = await stack.enter_async_context(Client.connect(running_node.info))
         yield Town(shared, clients)

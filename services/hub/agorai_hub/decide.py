@@ -9,7 +9,8 @@
     Stop              the chain contradicts what was already called final
 
 Nothing is retracted, and the hub never stops, on the word of a pushed head alone: that may be old news by the
-time it is read. Such a view is refreshed first.
+time it is read. Nor on a view that contradicts itself, because the node changed its branch between two answers.
+Such a view is refreshed first.
 """
 
 from __future__ import annotations
@@ -217,6 +218,8 @@ def _below(window: Window, view: View) -> Action:
 
 def _leave(window: Window, view: View, found: Block) -> Action:
     """Take the tip back, which is not on the node's branch."""
-    if not view.fresh:
+    there = view.at.get(window.tip.number)
+    contradictory = there is not None and there.hash == window.tip.hash
+    if contradictory or not view.fresh:
         return Refresh()
     return Retract() if window.blocks else Stop(window.anchor, found)

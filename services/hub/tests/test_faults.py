@@ -9,7 +9,8 @@ from pathlib import Path
 from agorai_shared import bus
 from agorai_shared.testing import running_nats
 
-from .world import CHAIN_ID, Proxy, Reader, World, kill, until_ready, until_unready
+from .proxy import Proxy
+from .world import CHAIN_ID, Reader, World, kill, until_ready, until_unready
 
 
 async def test_a_lagging_node_is_waited_for_and_nothing_is_retracted(world: World) -> None:

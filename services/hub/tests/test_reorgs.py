@@ -11,7 +11,8 @@ from agorai_shared.events import ChainEvent, Phase
 from agorai_shared.rpc import Rpc
 from agorai_shared.testing import running_anvil
 
-from .world import Node, Proxy, World, until_ready, until_unready
+from .proxy import Proxy
+from .world import Node, World, until_ready, until_unready
 
 
 def retracted(world: World) -> list[ChainEvent]:

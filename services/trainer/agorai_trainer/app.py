@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 
 import aiohttp
@@ -27,14 +27,14 @@ from agorai_trainer import decide, messages
 from agorai_trainer.handlers import JobProtocol, JobRefusedError
 from agorai_trainer.job_store import JobStore
 from agorai_trainer.sandbox import Sandbox
-from agorai_trainer.settings import TrainerSettings
+from agorai_trainer.settings import SandboxSettings, TrainerSettings
 
 
 @asynccontextmanager
 async def create(
-    node: NodeSettings, settings: TrainerSettings, broker: NatsBroker, sandbox: Sandbox | None = None
+    node: NodeSettings, settings: TrainerSettings, broker: NatsBroker, sandbox: Sandbox
 ) -> AsyncIterator[Service]:
-    """Make the trainer of one participant; a sandbox that is given is shared and stays the giver's."""
+    """Make the trainer of one participant; the sandbox may be shared and stays the giver's."""
     deployment = Deployment.load(node.deployment)
     token = node.node_token.get_secret_value()
     async with AsyncExitStack() as stack:
@@ -43,12 +43,11 @@ async def create(
         store = ContentStore(settings.store_url, token, session)
         jobs = JobStore(settings.path)
         stack.callback(jobs.close)
-        own = sandbox or Sandbox(settings.limits, max_jobs=settings.max_jobs)
         protocol = JobProtocol(
             Market(Chain(rpc, Finality(node.confirmations)), deployment, store, session),
             Vault(Commander(bus_of(broker), settings.address), settings.vault_url, token, session),
             jobs,
-            own,
+            sandbox,
             settings.max_content_mib << 20,
         )
         reconciler: Reconciler[decide.JobState, decide.Step] = Reconciler(
@@ -72,14 +71,12 @@ async def create(
             inbox_of(node.bus_user),
         )
         on_final_blocks(router, deployment.chain_id, on_block)
-        _commands(router, settings, jobs, reconciler, own)
+        _commands(router, settings, jobs, reconciler, sandbox)
 
-        @asynccontextmanager
-        async def background() -> AsyncIterator[None]:
-            async with nullcontext() if sandbox else own, reconciler.running():
-                yield
+        async def shut_in() -> None:
+            await sandbox.start()
 
-        yield Service("trainer", router, (), None, background)
+        yield Service("trainer", router, (), None, reconciler.running, {"sandbox": shut_in})
 
 
 def _commands(
@@ -118,7 +115,19 @@ def _commands(
 def main() -> None:
     """Run the trainer alone."""
     node, settings = NodeSettings(), TrainerSettings()
-    run(node, lambda broker: create(node, settings, broker))
+
+    @asynccontextmanager
+    async def build(broker: NatsBroker) -> AsyncIterator[Service]:
+        async with make_sandbox() as sandbox, create(node, settings, broker, sandbox) as service:
+            yield service
+
+    run(node, build)
+
+
+def make_sandbox() -> Sandbox:
+    """Make the sandbox that the environment asks for."""
+    settings = SandboxSettings()
+    return Sandbox(settings.limits, max_jobs=settings.max_jobs)
 
 
 if __name__ == "__main__":

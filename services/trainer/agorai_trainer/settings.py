@@ -12,16 +12,23 @@ from agorai_trainer.tasks import Limits
 
 
 class TrainerSettings(BaseSettings):
-    """Where jobs are kept, what one may use, and where the node's other services are."""
+    """Where jobs are kept and where the node's other services are."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="AGORAI_TRAINER_", env_nested_delimiter="__", extra="ignore", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix="AGORAI_TRAINER_", extra="ignore", frozen=True)
 
     address: Address = Field(description="the node's account")
     path: Path = Field(Path("trainer"), description="folder of the job list; never holds content")
     store_url: str = Field("http://127.0.0.1:8080", description="this node's content store")
     vault_url: str = Field("http://127.0.0.1:8080", description="this node's vault")
+    max_content_mib: int = Field(2048, ge=1, description="largest data set or model taken into memory, MiB")
+
+
+class SandboxSettings(BaseSettings):
+    """What jobs may use; a task may ask for less."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AGORAI_TRAINER_", env_nested_delimiter="__", extra="ignore", frozen=True
+    )
+
     limits: Limits = Limits()
     max_jobs: int = Field(2, ge=1, description="jobs that work at the same time")
-    max_content_mib: int = Field(2048, ge=1, description="largest data set or model taken into memory, MiB")

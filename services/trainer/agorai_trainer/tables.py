@@ -226,8 +226,7 @@ def parse(data: bytes, fmt: TableFormat | None = None) -> Table:
     if not table.num_rows:
         raise EmptyTableError("a header and no rows")
     columns = tuple(
-        _typed_text(name, values) if fmt == "csv" else _typed_arrow(name, values)
-        for name, values in zip(table.column_names, table.columns, strict=True)
+        _typed(name, values) for name, values in zip(table.column_names, table.columns, strict=True)
     )
     return Table(fmt, table.num_rows, columns, data)
 
@@ -245,20 +244,7 @@ def _read_parquet(data: bytes) -> ArrowTable:
     return cast("ArrowTable", table)
 
 
-def _typed_text(name: str, values: ArrowColumn) -> Column:
-    trimmed = pc.utf8_trim_whitespace(values)
-    for kind, kind_type in ((ColumnKind.integer, pa.int64()), (ColumnKind.real, pa.float64())):
-        try:
-            return Column(name, kind, pc.cast(trimmed, kind_type))
-        except pa.ArrowInvalid:
-            continue
-    words = pc.utf8_lower(trimmed)
-    if pc.all(pc.is_in(words, value_set=pa.array(["true", "false"]))).as_py():
-        return Column(name, ColumnKind.boolean, pc.equal(words, "true"))
-    return Column(name, ColumnKind.text, values)
-
-
-def _typed_arrow(name: str, values: ArrowColumn) -> Column:
+def _typed(name: str, values: ArrowColumn) -> Column:
     kind_type = values.type
     if pa.types.is_dictionary(kind_type):
         values = pc.cast(values, kind_type.value_type)

@@ -15,6 +15,7 @@ import gc
 import importlib
 import os
 import pickle
+import select
 import selectors
 import signal
 import socket
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> None:
         importlib.import_module(module)
     use_threads_only()
     with importlib.import_module("threadpoolctl").threadpool_limits(limits=1):
-        rehearse()
+        rehearse(lambda: False)
     # kept by joblib from now on, for it asks another program, which no child may start
     importlib.import_module("joblib").cpu_count(only_physical_cores=True)
     sys.addaudithook(_no_unpickling)
@@ -150,7 +151,8 @@ def _outcome(base: int) -> Frame:
         isolation.limit(base, _number(body, "memory_mib"), _number(body, "cpu_s"))
 
     try:
-        rehearse()  # while it is idle: the pages it will write to become its own
+        # while it is idle: the pages it will write to become its own
+        rehearse(lambda: bool(select.select([_JOB_FD], [], [], 0)[0]))
         frame = frames.receive(_JOB_FD, apply)
         if frame is None:
             os._exit(0)  # the trainer has no use for this child any more

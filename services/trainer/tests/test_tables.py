@@ -24,7 +24,7 @@ from agorai_trainer.table_refusals import (
 )
 
 
-def parquet(**columns: list[object]) -> bytes:
+def parquet(**columns: object) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns), buffer)
     return buffer.getvalue()
@@ -108,7 +108,7 @@ def _quantities(data: bytes) -> object:
         ),
         (_matrix, b"a,b\n1,2\n3,\n", NotFiniteError, "'b' has a missing value in line 3"),
         (_matrix, b"a,b\n1,2\n3,NA\n", NotFiniteError, "'b' has a missing value in line 3"),
-        (_matrix, b"a,b\n1,nan\n3,4\n", NotFiniteError, r"'b' has no number \(NaN\) in line 2"),
+        (_matrix, b"a,b\n1,nan\n3,4\n", NotFiniteError, "'b' has a missing value in line 2"),
         (_matrix, b"a,b\n1,2\n-inf,4\n", NotFiniteError, "'a' has an infinite value in line 3"),
         (_matrix, parquet(a=[1, 2], b=[0.5, None]), NotFiniteError, "'b' has a missing value in row 2"),
         (_matrix, parquet(a=[1, 2], b=["0.5", "x"]), NotNumericError, "row 2 holds 'x'"),
@@ -130,6 +130,30 @@ def test_a_wrong_value_is_named_by_its_row_and_column(
     with pytest.raises(kind, match=says) as raised:
         read(data)
     assert raised.value.remedy
+
+
+def test_a_column_whose_kind_shows_late_is_read_by_all_of_its_values() -> None:
+    rows = 300_000  # more than one block
+    late = ("a,b,c\n" + "1,2,\n" * rows + "1.5,x,3\n").encode()
+    summary = tables.summarize(late)
+    assert summary.rows == rows + 1
+    assert [kind.value for _, kind in summary.columns] == ["real", "text", "integer"]
+    with pytest.raises(NotNumericError, match=f"line {rows + 2} holds 'x'"):
+        tables.parse(late).matrix(("a", "b"))
+    with pytest.raises(CsvShapeError, match=f"Line {rows + 3} "):
+        tables.parse(late + b"1,2\n")
+
+
+def test_parquet_not_a_number_is_told_from_a_missing_value() -> None:
+    with pytest.raises(NotFiniteError, match=r"'a' has no number \(NaN\) in row 2"):
+        tables.parse(parquet(a=np.array([1.0, np.nan]))).matrix(("a",))
+
+
+def test_dates_are_text() -> None:
+    assert tables.parse(b"when,y\n2026-01-01,1\n2026-01-02,2\n").labels("when").tolist() == [
+        "2026-01-01",
+        "2026-01-02",
+    ]
 
 
 def test_a_truncated_parquet_file_is_refused() -> None:

@@ -163,7 +163,7 @@ class AccountOnChain:
                 return ContractAbi.load(contract).decode_error(error.data or "0x")
             except NotInAbiError:
                 return error.rpc_message
-        return "the state changed within its block"
+        return "the state changed within its block, or the gas ran out"
 
 
 def _fees(latest: dict[str, str], tip: str) -> Fees:

@@ -40,6 +40,9 @@ REPLACEMENT_PERCENT = 113
 SEND_AGAIN_S = 5.0
 """How often to see whether the chain's node has forgotten something."""
 
+ROOM_FOR_SLOTS = 2 * 22_100
+"""Gas for two storage slots that become non-zero though they were not when the gas was estimated (EIP-2929)."""
+
 LAST_ATTEMPT = "SELECT hash, raw FROM attempt WHERE once = ? ORDER BY max_fee DESC LIMIT 1"
 
 
@@ -191,7 +194,8 @@ class Outbox:
             raise FeeLimitError(fees.base_fee + fees.tip, self._most_fee)
         # Twice the base fee is enough for five full blocks, each of which raises it by an eighth (EIP-1559).
         fee = _Fee(min(2 * fees.base_fee + fees.tip, self._most_fee), fees.tip)
-        gas = estimate.gas * 6 // 5  # another's transaction may change what ours touches first
+        # Another transaction may first change what this one touches, for instance empty a slot that it fills.
+        gas = estimate.gas * 6 // 5 + ROOM_FOR_SLOTS
         if (
             estimate.balance < gas * fee.max_fee
         ):  # no node would take it, and its nonce would block all others

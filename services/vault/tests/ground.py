@@ -30,7 +30,7 @@ from agorai_vault.outbox import Intent, Outbox
 CHAIN_ID = 31337
 TOKENS = 1_000_000
 PATIENCE_S = 30.0
-FRIEND = Address("0x00000000000000000000000000000000000F0E0D")
+FRIEND = Address(to_checksum_address("0x" + "f0" * 20))
 
 
 @dataclass
@@ -92,7 +92,10 @@ TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 
 async def send(rpc: Rpc, transaction: dict[str, Json]) -> dict[str, Json]:
     hash_ = await rpc.request("eth_sendTransaction", {"gas": hex(8_000_000), **transaction})
-    return cast("dict[str, Json]", await rpc.request("eth_getTransactionReceipt", hash_))
+    async with asyncio.timeout(PATIENCE_S):
+        while (receipt := await rpc.request("eth_getTransactionReceipt", hash_)) is None:
+            continue  # anvil mines right behind its answer
+    return cast("dict[str, Json]", receipt)
 
 
 class Sender:
@@ -146,6 +149,8 @@ async def settled(outbox: Outbox, once: str, state: TransactionState = Transacti
             intent = await outbox.wait(once, state, 1)
             if intent is not None and intent.state == state:
                 return intent
+            ended = intent is not None and intent.outcome().settled
+            assert not ended or state == TransactionState.MINED, intent
             await looked(outbox)
 
 
