@@ -18,4 +18,5 @@ async def main(home: Path) -> None:
         print(event["data"]["event"], event["data"]["args"])  # noqa: T201
 
 
-asyncio.run(main(Path(sys.argv[1]).expanduser()))
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]).expanduser()))

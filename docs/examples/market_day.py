@@ -56,9 +56,9 @@ async def main(seller_home: Path, trainer_home: Path) -> None:
             say(f"block {event.block_number}: {event.event}")
 
 
-def say(text: str) -> None:
-    """Tell the reader."""
-    print(text)  # noqa: T201
+def say(stage: str, share: float | None = None) -> None:
+    """Tell the reader; `share` is how much of a long stage is done."""
+    print(stage if share is None else f"{stage} {share:.0%}")  # noqa: T201
 
 
 if __name__ == "__main__":

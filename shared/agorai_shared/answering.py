@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from fast_depends.exceptions import ValidationError as ArgumentError
 from faststream import ExceptionMiddleware
+from pydantic import ValidationError
 
 from agorai_shared import logging
 from agorai_shared.errors import AgoraiError, InputError
@@ -28,7 +29,9 @@ def problems() -> ExceptionMiddleware:
         return {"problem": error.to_problem()}
 
     def of_arguments(error: ArgumentError) -> Problem:
-        return {"problem": CommandError(str(error).replace("\n", "; ")).to_problem()}
+        if any(field.field_name == "return" for field in error.error_fields):
+            return of_fault(error)
+        return {"problem": CommandError(_first_fault(error.original_error)).to_problem()}
 
     def of_fault(error: Exception) -> Problem:
         log.error("command.failed", exc_info=error)
@@ -40,3 +43,12 @@ def problems() -> ExceptionMiddleware:
         Exception: of_fault,
     }
     return ExceptionMiddleware(publish_handlers=handlers)
+
+
+def _first_fault(error: Exception) -> str:
+    """Say where the arguments are wrong first; never what they were, for that may be a secret."""
+    if not isinstance(error, ValidationError):
+        return type(error).__name__
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(map(str, first["loc"]))[:100]
+    return f"{where}: {first['msg']}"

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 
 import uvicorn
 import uvloop
+from fast_depends.pydantic import PydanticSerializer
 from faststream.nats import NatsBroker, NatsRouter
 from faststream.nats.prometheus import NatsPrometheusMiddleware
 from faststream.security import SASLPlaintext
@@ -119,6 +120,7 @@ def make_broker(settings: NodeSettings, name: str) -> NatsBroker:
         max_reconnect_attempts=-1,
         reconnect_time_wait=1,
         middlewares=[_PROMETHEUS, problems()],
+        serializer=PydanticSerializer(),  # its errors tell a command's wrong arguments from a handler's fault
         error_cb=_log_bus_error,
         logger=None,
         graceful_timeout=5,
@@ -268,7 +270,7 @@ class Host:
         connection = await self.broker.connect()
         try:
             await self.broker.stop()
-        except NatsError as error:  # it cannot take leave of a bus that is away
+        except (NatsError, ExceptionGroup) as error:  # it cannot take leave of a bus that is away
             log.warning("bus.not_drained", error=str(error))
             await connection.close()
 

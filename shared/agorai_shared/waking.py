@@ -53,6 +53,7 @@ def on_final_events(
         inbox_prefix=f"{inbox}.".encode(),
         config=ConsumerConfig(ack_wait=ACK_WAIT_S, deliver_policy=DeliverPolicy.NEW, max_ack_pending=1000),
         ack_policy=AckPolicy.MANUAL,
+        decoder=_undecoded,
         max_workers=CONCURRENCY,
         title=f"{consumer}:{contract}",
         description=f"Final events of {contract} (`{subject(Phase.final, chain_id, contract)}`).",
@@ -73,10 +74,18 @@ def on_final_blocks(router: NatsRouter, chain_id: int, handle: Callable[[BlockTi
 
     # The message carries the inbox in which the hub awaits the stream's answer: no reply may go there.
     @router.subscriber(
-        block_subject(Phase.final, chain_id), no_reply=True, title=f"final blocks of chain {chain_id}"
+        block_subject(Phase.final, chain_id),
+        no_reply=True,
+        decoder=_undecoded,
+        title=f"final blocks of chain {chain_id}",
     )
     async def on_block(body: bytes) -> None:
         handle(BlockTick.from_json(body))
+
+
+async def _undecoded(message: NatsMessage) -> bytes:
+    """Leave the body as it came, whatever its headers say of it."""
+    return message.body
 
 
 @asynccontextmanager

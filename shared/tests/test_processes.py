@@ -15,6 +15,7 @@ from agorai_shared.processes import (
     start_anvil,
     start_nats,
 )
+from agorai_shared.rpc import Rpc
 from agorai_shared.testing import running_anvil, running_nats
 
 
@@ -40,9 +41,10 @@ async def test_stopping_ends_the_process_and_may_be_repeated(tmp_path: Path) -> 
 
 async def test_a_chain_is_kept_in_its_state_file(tmp_path: Path) -> None:
     state = tmp_path / "chain.json"
-    async with running_anvil(state=state):
-        assert not state.exists()
-    assert state.exists()
+    async with running_anvil(state=state) as node, Rpc(node.url) as rpc:
+        await rpc.request("anvil_mine", "0x3")
+    async with running_anvil(state=state) as node, Rpc(node.url) as rpc:
+        assert await rpc.request("eth_blockNumber") == "0x3"
 
 
 def test_a_program_that_is_absent_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ async def served(answer: Callable[[Any], web.Response | Awaitable[web.Response]]
 
     app = web.Application()
     app.router.add_post("/{path:.*}", handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+    runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
@@ -112,12 +112,16 @@ async def test_an_answer_that_is_no_json_rpc_is_told(body: str) -> None:
 async def test_a_slow_node_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agorai_shared.rpc.RETRY_PAUSES_S", ())
 
-    async def never(_body: Any) -> web.Response:
-        return await asyncio.Future()
+    given_up = asyncio.Event()
 
-    async with served(never) as url, Rpc(url, timeout_s=0.05) as rpc:
+    async def answer(_body: Any) -> web.Response:
+        await given_up.wait()
+        return web.Response()
+
+    async with served(answer) as url, Rpc(url, timeout_s=0.05) as rpc:
         with pytest.raises(RpcUnreachableError, match="no answer within"):
             await rpc.request("eth_chainId")
+        given_up.set()
 
 
 async def test_a_subscription_pushes_and_tells_its_end(anvil: Running) -> None:

@@ -50,8 +50,10 @@ def run(data: Path, task: TrainingTask, folder: Path) -> Outcome:
 def estimator(task: TrainingTask) -> Any:
     """Make the scikit-learn estimator that a task names, seeded alike."""
     name = task.estimator.removeprefix("sklearn.")
-    module = "sklearn.linear_model" if "Regression" in name else "sklearn.ensemble"
-    kind = getattr(importlib.import_module(module), name)
+    modules = ("sklearn.ensemble", "sklearn.neural_network")
+    kind = next(
+        found for module in modules if (found := getattr(importlib.import_module(module), name, None))
+    )
     return kind(**task.hyperparameters, random_state=task.seed)
 
 

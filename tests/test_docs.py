@@ -1,0 +1,214 @@
+"""The documentation against the code: links, commands, settings, estimators and examples."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer.main
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings
+
+from agorai import files
+from agorai.cli.main import app
+from agorai.cli.output import HOME
+from agorai_trainer import tables
+from agorai_trainer.estimators import ESTIMATORS
+from agorai_trainer.messages import Offer
+from agorai_trainer.tasks import Limits, ModelSchema, Split, TrainingTask
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "docs" / "examples"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NOT_IN_SETTINGS = {
+    "AGORAI_HOME",  # an option's variable
+    "AGORAI_VAULT_PASSPHRASE_FILE",  # read by agorai.cli.passphrase
+    "AGORAI_NATS_SERVER",  # read by agorai_shared.processes
+    "AGORAI_ANVIL",
+}
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def shown_as(value: object) -> str:
+    return (
+        value.name if isinstance(value, Path) else " ".join(value) if isinstance(value, list) else str(value)
+    )
+
+
+def fences(page: Path, language: str) -> list[str]:
+    return [body for kind, body in FENCE.findall(page.read_text()) if kind == language]
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def links() -> Iterator[tuple[Path, str]]:
+    for page in PAGES:
+        for target in LINK.findall(FENCE.sub("", page.read_text())):
+            if "://" not in target:
+                yield page, target
+
+
+def command_lines(program: str) -> Iterator[tuple[Path, list[str]]]:
+    """Give the arguments of every call of a program in the pages' shell blocks."""
+    for page in PAGES:
+        for block in fences(page, "sh"):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                while words and re.match(r"[A-Z_]+=", words[0]):
+                    del words[0]
+                if words and words[0] == program:
+                    yield page, words[1:]
+
+
+@pytest.mark.parametrize(("page", "target"), list(links()), ids=shown_as)
+def test_a_relative_link_leads_somewhere(page: Path, target: str) -> None:
+    name, _, anchor = target.partition("#")
+    found = (page.parent / name).resolve() if name else page
+    assert found.exists()
+    assert not anchor or anchor in anchors(found)
+
+
+@pytest.mark.parametrize(("page", "words"), list(command_lines("agorai")), ids=shown_as)
+def test_a_command_that_is_shown_can_be_given(
+    page: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("AGORAI_HOME", raising=False)
+    (tmp_path / "flowers.skops").touch()  # the one file that the reader has and we have not
+    given = [str(tmp_path / word) if word == "flowers.skops" else word for word in words]
+    command = typer.main.get_command(app)
+    context = command.make_context("agorai", given)
+    while subcommands := getattr(command, "commands", None):
+        name, *rest = [*context._protected_args, *context.args]
+        command = subcommands[name]
+        context = command.make_context(name, rest, parent=context)
+
+
+def test_a_make_target_that_is_shown_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    shown = {words[0] for _, words in command_lines("make")}
+    assert {"demo", "test"} <= shown <= targets
+
+
+def settings_classes() -> list[type[BaseSettings]]:
+    modules = [
+        importlib.import_module(name)
+        for name in ("agorai_shared.settings", *(f"{package}.settings" for package in services()))
+    ]
+    return [
+        value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, BaseSettings) and value.__module__ == module.__name__
+    ]
+
+
+def services() -> list[str]:
+    return [path.parent.name for path in sorted((ROOT / "services").glob("*/agorai_*/settings.py"))]
+
+
+def variables() -> Iterator[tuple[str, object]]:
+    """Give every variable with its default."""
+    for settings in settings_classes():
+        prefix = settings.model_config.get("env_prefix", "")
+        delimiter = settings.model_config.get("env_nested_delimiter")
+        for name, field in settings.model_fields.items():
+            variable = f"{prefix}{name}".upper()
+            if delimiter and isinstance(field.default, BaseModel):
+                for member, value in field.default.model_dump().items():
+                    yield f"{variable}{delimiter}{member.upper()}", value
+            else:
+                yield variable, field.default
+
+
+def as_shown(default: object) -> str:
+    if default is PydanticUndefined:
+        return "required"
+    return "none" if default is None else f"`{default}`"
+
+
+def test_the_operators_guide_has_every_variable_with_its_default_and_no_other() -> None:
+    page = (ROOT / "docs" / "operator.md").read_text()
+    rows = dict(re.findall(r"^\| `(AGORAI_\w+)` \| ([^|]+?) \|", page, re.MULTILINE))
+    expected = {name: as_shown(default) for name, default in variables()}
+    expected["AGORAI_TRAINER_LIMITS__WALL_S"] = "`3600`"  # a float whose default is written as a whole number
+    assert {name: shown for name, shown in rows.items() if name not in NOT_IN_SETTINGS} == expected
+    assert set(re.findall(r"AGORAI_\w+", page)) == set(expected) | NOT_IN_SETTINGS
+    assert HOME.envvar in NOT_IN_SETTINGS
+
+
+def test_the_trainers_guide_lists_every_estimator_under_its_formats() -> None:
+    page = (ROOT / "docs" / "model-trainer.md").read_text()
+    table = page.partition("<!-- estimators -->")[2].partition("<!-- /estimators -->")[0]
+    listed: dict[str, tuple[str, ...]] = {}
+    kinds: dict[str, str] = {}
+    for row in table.strip().splitlines()[2:]:
+        formats, *columns = (re.findall(r"`([^`]+)`", cell) for cell in row.strip("|").split("|"))
+        for kind, names in zip(("classification", "regression"), columns, strict=True):
+            listed |= dict.fromkeys(names, tuple(formats))
+            kinds |= dict.fromkeys(names, kind)
+    assert listed == {name: tuple(map(str, entry.formats)) for name, entry in ESTIMATORS.items()}
+    assert kinds == {name: entry.kind for name, entry in ESTIMATORS.items()}
+
+
+def test_the_trainers_guide_lists_every_member_of_a_task() -> None:
+    page = (ROOT / "docs" / "model-trainer.md").read_text()
+    rows = set(re.findall(r"^\| `([a-z_.]+)` \| ", page.partition("## Estimators")[0], re.MULTILINE))
+    nested: dict[str, type[BaseModel]] = {"split": Split, "limits": Limits}
+    expected = set(TrainingTask.model_fields) - set(nested)
+    for name, kind in nested.items():
+        expected |= {f"{name}.{member}" for member in kind.model_fields}
+    assert rows == expected
+
+
+def test_the_tasks_that_are_shown_are_the_example_files() -> None:
+    page = ROOT / "docs" / "model-trainer.md"
+    (shown,) = fences(page, "toml")
+    assert tomllib.loads(shown) == tomllib.loads((EXAMPLES / "task.toml").read_text())
+    task, schema = map(json.loads, fences(page, "json"))
+    assert task == json.loads((EXAMPLES / "task.json").read_text())
+    assert schema == json.loads((EXAMPLES / "schema.json").read_text())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_json_that_is_shown_is_json(page: Path) -> None:
+    for block in fences(page, "json"):
+        json.loads(block)
+
+
+def test_the_example_tables_and_tasks_fit_together() -> None:
+    _, metadata = files.read_table(EXAMPLES / "flowers.csv", Offer(name="flowers", price=0), "species")
+    new = tables.parse((EXAMPLES / "new_flowers.csv").read_bytes())
+    schema = ModelSchema.model_validate_json((EXAMPLES / "schema.json").read_bytes())
+    columns = tuple(column.name for column in metadata.columns)
+    assert columns == (*schema.features, schema.target)
+    assert new.matrix(schema.features).shape == (6, 4)
+    for name in ("task.toml", "task.json"):
+        task = files.read_task(EXAMPLES / name)
+        assert task.target == schema.target
+        assert set(task.features or ()) <= set(schema.features)
+
+
+@pytest.mark.parametrize("name", ["market_day", "listen"])
+def test_an_example_program_finds_what_it_imports(name: str) -> None:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_names_a_place_on_somebodys_machine(page: Path) -> None:
+    assert not re.search(r"/(root|work|tmp)/", page.read_text())
