@@ -38,7 +38,12 @@ LONG = Case(
     "digits",
     TrainingTask(
         estimator="sklearn.MLPClassifier",
-        hyperparameters={"hidden_layer_sizes": [1024, 1024], "max_iter": 100, "tol": 0, "n_iter_no_change": 100},
+        hyperparameters={
+            "hidden_layer_sizes": [1024, 1024],
+            "max_iter": 100,
+            "tol": 0,
+            "n_iter_no_change": 100,
+        },
         target="target",
         seed=7,
     ),

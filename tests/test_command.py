@@ -110,7 +110,7 @@ def test_events_are_one_json_object_a_line(nodes: tuple[Node, Node], model: int)
 def test_an_offer_withdrawn_is_not_sold(nodes: tuple[Node, Node], flowers: Path) -> None:
     seller, buyer = nodes
     data = seller.agorai("publish", "data", flowers)["resource"]
-    seller.agorai("withdraw-offer", data)
+    seller.agorai("offer", "withdraw", data)
     refused = buyer.agorai("buy", data, status=1)
     assert "Withdrawn" in refused["error"]["detail"]
 
@@ -193,3 +193,47 @@ async def test_a_marketplace_is_founded_on_a_chain_of_ones_own(tmp_path: Path) -
             assert shown["balance"] == 50
         finally:
             assert await asyncio.to_thread(stop, node) == 0
+
+
+def test_a_second_node_is_kept_out_of_a_home_in_use(nodes: tuple[Node, Node]) -> None:
+    found = agorai(nodes[0].home, "up")
+    assert found.returncode == 1
+    assert "runs from" in found.stderr
+    assert nodes[0].agorai("status")["ready"] is True
+
+
+def test_nothing_is_paid_for_what_cannot_work(
+    nodes: tuple[Node, Node], flowers: Path, model: int, tmp_path: Path
+) -> None:
+    seller, _ = nodes
+    before = seller.agorai("account", "show")["balance"]
+    short = tmp_path / "short.csv"
+    short.write_text("sepal length (cm)\n5.1\n")
+    assert "sepal width" in seller.agorai("invoke", model, short, status=1)["error"]["detail"]
+    task = tmp_path / "task.toml"
+    task.write_text(TASK)
+    refused = seller.agorai("train", model, "--task", task, "--name", "x", status=1)
+    assert "is a model, not a data set" in refused["error"]["detail"]
+    assert seller.agorai("account", "show")["balance"] == before
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(nodes: tuple[Node, Node], flowers: Path) -> None:
+    seller, buyer = nodes
+    name = "odd [/] [bold]name[/]"
+    seller.agorai("publish", "data", flowers, "--name", name)
+    shown = agorai(buyer.home, "offer", "list")
+    assert shown.returncode == 0
+    found = {offer["name"] for offer in buyer.agorai("offer", "list")}
+    assert name in found
+
+
+def test_a_restricted_offer_is_repriced_and_opened_to_one_account(
+    nodes: tuple[Node, Node], flowers: Path
+) -> None:
+    seller, buyer = nodes
+    data = seller.agorai("publish", "data", flowers, "--restricted", "--price", 3)["resource"]
+    assert "NotAllowed" in buyer.agorai("buy", data, status=1)["error"]["detail"]
+    account = buyer.agorai("account", "show")["address"]
+    seller.agorai("offer", "allow", data, account)
+    seller.agorai("offer", "reprice", data, 1)
+    assert buyer.agorai("buy", data)["price"] == 1

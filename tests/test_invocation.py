@@ -81,7 +81,8 @@ async def test_versions_lead_back_to_the_first(town: Town) -> None:
 
     history = await linhao.versions(second.resource or 0)
 
-    assert [version.metadata.name for version in history] == ["v2", "v1"]
+    assert [version.metadata and version.metadata.name for version in history] == ["v2", "v1"]
+    assert history[0].metadata is not None
     assert history[0].metadata.derived_from == (resource,)
 
 

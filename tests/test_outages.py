@@ -20,7 +20,7 @@ from agorai.demo.invocation import Case, boosting, describe
 from agorai.demo.town import Resident, Town, running
 from agorai.home import Home
 from agorai_shared.errors import UnavailableError
-from agorai_trainer.messages import JobStatus, Offer, Submit, TrainJob, Watch
+from agorai_trainer.messages import JobStatus, Offer, Submit, TrainJob, WatchJob
 from agorai_trainer.tasks import TrainingTask
 from tests.nodes import Node, stop, up
 
@@ -109,9 +109,9 @@ async def test_a_node_killed_in_the_middle_of_a_job_ends_it_once(tmp_path: Path)
 
 
 async def ended(client: Client, job: TrainJob) -> JobStatus:
-    status = await client.commander.ask("trainer", "job", Watch(id=job.id), JobStatus)
+    status = await client.commander.ask("trainer", "job", WatchJob(id=job.id), JobStatus)
     while not status.ended:
-        watch = Watch(id=job.id, after=status.revision)
+        watch = WatchJob(id=job.id, after=status.revision)
         status = await client.commander.ask("trainer", "job", watch, JobStatus)
     assert status.stage == "done", status.failure
     return status

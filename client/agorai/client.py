@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, Self, TypeVar, cast
 
 import aiohttp
@@ -24,7 +25,7 @@ from nats.aio.client import Client as Bus
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from agorai.home import Home, NodeFile
-from agorai_shared import bus, cid
+from agorai_shared import bus, cid, logging
 from agorai_shared.bindings.invocation import Item, Paid, State
 from agorai_shared.bindings.registry import Kind, Registered, Resource, ResourceParams
 from agorai_shared.chain import Chain, Finality
@@ -33,7 +34,14 @@ from agorai_shared.content import ContentStore
 from agorai_shared.contract import Call
 from agorai_shared.deployment import Deployment
 from agorai_shared.documents import Metadata
-from agorai_shared.errors import InputError, RefusedError, UnavailableError
+from agorai_shared.errors import (
+    AgoraiError,
+    InputError,
+    IntegrityError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
 from agorai_shared.events import ChainEvent, Phase, subject
 from agorai_shared.market import Event, Market
 from agorai_shared.rpc import Rpc
@@ -47,11 +55,15 @@ from agorai_trainer.messages import (
     Submit,
     TrainerStatus,
     TrainJob,
-    Watch,
+    WatchJob,
 )
 from agorai_trainer.tasks import TrainingTask
 
+log = logging.get(__name__)
 PERMIT_S = 3600
+PATIENCE_S = 30.0
+"""How long a client bears with a node, bus or chain that is away."""
+T = TypeVar("T")
 EventT = TypeVar("EventT", bound=Event)
 PIECE = 1 << 20
 
@@ -89,7 +101,7 @@ class PriceTooHighError(RefusedError):
     def __init__(self, resource: int, price: Wei, most: Wei) -> None:
         super().__init__(
             f"Resource {resource} costs {price / 10**18:g}, more than the {most / 10**18:g} set as the most.",
-            remedy="Raise --max-price, or leave it.",
+            remedy="Raise the most (--max-price), or do without it; nothing was spent.",
         )
 
 
@@ -149,7 +161,14 @@ class Listing:
 
     id: ResourceId
     resource: Resource
-    metadata: Metadata
+    metadata: Metadata | None
+    """None when its owner's node does not answer, or wrote something else."""
+
+
+def accuracy(listing: Listing) -> float | None:
+    """Give the accuracy that a model's owner tells, as a share."""
+    evaluation = listing.metadata.evaluation if listing.metadata else None
+    return evaluation.accuracy if evaluation else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +314,7 @@ class Client:
             If its owner did not keep the bargain.
         """
         tell = on_stage or silent
-        tell("waiting for the owner to deliver")
+        told = ""
         news = asyncio.Event()
 
         async def on_event(_message: object) -> None:
@@ -306,17 +325,21 @@ class Client:
         try:
             while True:
                 (item,) = await self.chain.read(self.market.invocation.item(InvocationId(invocation)))
+                handed_over = item.state == State.DELIVERED
+                stage = "verifying the grant" if handed_over else "waiting for the owner to deliver"
+                if stage != told:
+                    tell(stage)
+                told = stage
                 if item.state == State.REFUNDED:
                     raise RefundedError(invocation)
-                if item.state == State.DELIVERED:
-                    tell("verifying the grant")
-                    grant = await self.vault.grant(invocation)
+                if handed_over:
+                    grant = await _patiently(partial(self.vault.grant, invocation))
                     if grant.refusal:
                         raise GrantFalseError(invocation, grant.refusal)
                     if grant.held:
                         return cast("Item", item)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(news.wait(), 0.05 if item.state == State.DELIVERED else 1.0)
+                    await asyncio.wait_for(news.wait(), 0.05 if handed_over else 1.0)
                 news.clear()
         finally:
             await subscription.unsubscribe()
@@ -355,11 +378,12 @@ class Client:
         return cast("list[int | float | str]", result["predictions"])
 
     async def _done(self, job: TrainJob | PredictJob, tell: OnStage) -> JobStatus:
-        status = await self.commander.ask("trainer", "submit", Submit(job=job), JobStatus)
+        ask = self.commander.ask
+        status = await _patiently(partial(ask, "trainer", "submit", Submit(job=job), JobStatus))
         while not status.ended:
             tell(status.stage)
-            watch = Watch(id=job.id, after=status.revision)
-            status = await self.commander.ask("trainer", "job", watch, JobStatus)
+            watch = WatchJob(id=job.id, after=status.revision)
+            status = await _patiently(partial(ask, "trainer", "job", watch, JobStatus))
         if status.stage == "failed":
             raise JobFailedError(status)
         return status
@@ -369,7 +393,26 @@ class Client:
     async def listing(self, resource: int) -> Listing:
         """Read a resource and its metadata."""
         found = await self.market.resource(resource)
-        return Listing(ResourceId(resource), found, await self.market.metadata(found))
+        return Listing(ResourceId(resource), found, await self._metadata(found))
+
+    async def _metadata(self, resource: Resource) -> Metadata | None:
+        try:
+            return await self.market.metadata(resource)
+        except (NotFoundError, UnavailableError, IntegrityError) as error:
+            log.info("metadata.absent", owner=resource.owner, reason=str(error))
+            return None
+
+    async def offers(self) -> list[Listing]:
+        """Read all that is on the market, oldest first."""
+        (count,) = await self.chain.read(self.market.registry.resource_count())
+        calls = [self.market.registry.resource(ResourceId(number)) for number in range(1, count + 1)]
+        found = await self.chain.read(*calls) if calls else ()
+        on_sale = [(number, one) for number, one in enumerate(found, 1) if not one.withdrawn]
+        described = await asyncio.gather(*(self._metadata(one) for _, one in on_sale))
+        return [
+            Listing(ResourceId(number), one, metadata)
+            for (number, one), metadata in zip(on_sale, described, strict=True)
+        ]
 
     async def versions(self, resource: int) -> list[Listing]:
         """Walk `previous` from a resource to its first version; newest first."""
@@ -435,11 +478,11 @@ class Client:
         AddressMalformedError
             If `to` is no address.
         """
-        return await self.transact(self.market.token.transfer(_address(to), amount))
+        return await self.transact(self.market.token.transfer(address_of(to), amount))
 
     async def issue_tokens(self, to: str, amount: Wei) -> Hash:
         """Issue new tokens, in the smallest unit; the founder's account only."""
-        return await self.transact(self.market.token.issue(_address(to), amount))
+        return await self.transact(self.market.token.issue(address_of(to), amount))
 
     async def transact(self, call: Call[Any], *, once: str | None = None) -> Hash:
         """Send a call of a marketplace contract once and wait until it is final.
@@ -452,16 +495,36 @@ class Client:
             If it was mined and reverted.
         """
         once = once or f"client/{secrets.token_hex(16)}"
-        outcome = await self.vault.send(once, call)
+        outcome = await _patiently(partial(self.vault.send, once, call))
         while not outcome.settled:
-            outcome = await self.vault.settled(once)
+            outcome = await _patiently(partial(self.vault.settled, once))
         if outcome.state == TransactionState.REVERTED or outcome.transaction is None:
             label = f"{call.contract}.{call.function}"
             raise TransactionRevertedError(label, outcome.transaction, outcome.reason or "")
         return outcome.transaction
 
 
-def _address(given: str) -> Address:
+async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask again while the node or what it needs is away for a moment; what is asked must bear repeating.
+
+    Raises
+    ------
+    AgoraiError
+        The last error, once `PATIENCE_S` seconds have passed, or one that repeating would not mend.
+    """
+    give_up = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return await ask()
+        except AgoraiError as error:
+            if not error.retryable or time.monotonic() > give_up:
+                raise
+            log.info("client.asks_again", reason=str(error))
+        await asyncio.sleep(0.5)
+
+
+def address_of(given: str) -> Address:
+    """Read an account's address; raises `AddressMalformedError`."""
     if not is_address(given):
         raise AddressMalformedError(given)
     return Address(to_checksum_address(given))

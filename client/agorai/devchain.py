@@ -56,7 +56,9 @@ class DevChain:
         return deployment
 
     async def fund(self, deployment: Deployment, account: Address, tokens: int) -> None:
-        """Give an account coin for fees, and issue tokens to it (in the smallest unit)."""
+        """Give an account coin for fees, and issue tokens to it (in the smallest unit), unless it has coin."""
+        if await self._rpc.request("eth_getBalance", account, "latest") != "0x0":
+            return
         await self._rpc.request("anvil_setBalance", account, hex(COIN))
         if tokens:
             await self._send(MarketToken(deployment.token).issue(account, tokens))

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from agorai.client import Listing
+from agorai_shared.bindings.registry import Kind
 from agorai_shared.documents import Column, Metadata
 from agorai_shared.errors import InputError
 from agorai_trainer import formats, tables
 from agorai_trainer.messages import Offer
+from agorai_trainer.table_refusals import MissingColumnError
 from agorai_trainer.tasks import ModelSchema, TrainingTask
 
 
@@ -20,6 +23,17 @@ class FileMalformedError(InputError):
 
     def __init__(self, path: Path, why: str, remedy: str) -> None:
         super().__init__(f"{path}: {why}.", remedy=remedy)
+
+
+class WrongKindError(InputError):
+    """A data set was named where a model is wanted, or the other way round."""
+
+    def __init__(self, resource: int, kind: Kind) -> None:
+        found, wanted = ("data set", "model") if kind == Kind.DATA else ("model", "data set")
+        super().__init__(
+            f"Resource {resource} is a {found}, not a {wanted}.",
+            remedy="Train on data sets, invoke models; nothing was paid.",
+        )
 
 
 def read_table(path: Path, offer: Offer, target: str | None) -> tuple[bytes, Metadata]:
@@ -95,6 +109,44 @@ def read_task(path: Path) -> TrainingTask:
         raise FileMalformedError(path, _first(error), remedy) from error
     except ValueError as error:
         raise FileMalformedError(path, str(error), "Write it as JSON, or as TOML in a .toml file.") from error
+
+
+def check_task(task: TrainingTask, listing: Listing) -> None:
+    """See before paying that a task fits what the data set's owner says of it.
+
+    Raises
+    ------
+    WrongKindError, MissingColumnError
+        If it does not.
+    """
+    _require(listing, Kind.DATA)
+    if listing.metadata is None or not listing.metadata.columns:
+        return
+    present = tuple(column.name for column in listing.metadata.columns)
+    for role, wanted in (("the target", (task.target,)), ("a feature", task.features or ())):
+        if missing := tuple(name for name in wanted if name not in present):
+            raise MissingColumnError(missing, role, present)
+
+
+def read_features(path: Path, listing: Listing) -> bytes:
+    """Read a table to predict on, and see before paying that it has the model's features.
+
+    Raises
+    ------
+    InputError
+        If the resource is no model, or the file no table with its features.
+    """
+    _require(listing, Kind.MODEL)
+    content = path.read_bytes()
+    table = tables.parse(content)
+    if listing.metadata is not None:
+        table.matrix(tuple(column.name for column in listing.metadata.columns))
+    return content
+
+
+def _require(listing: Listing, kind: Kind) -> None:
+    if listing.resource.kind != kind:
+        raise WrongKindError(listing.id, listing.resource.kind)
 
 
 def _first(error: ValidationError) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from agorai_shared.errors import InputError, NotFoundError
+from agorai_shared.errors import InputError, NotFoundError, RefusedError
 from agorai_shared.types import Address
 
 DEFAULT_HOME = Path("~/.agorai")
@@ -22,6 +25,15 @@ class NodeNotRunningError(NotFoundError):
         super().__init__(
             f"No node runs from {home}.",
             remedy="Start one with `agorai up`, or name its folder with --home or AGORAI_HOME.",
+        )
+
+
+class HomeInUseError(RefusedError):
+    """A node runs from a home folder already."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(
+            f"A node runs from {home} already.", remedy="Stop it, or name another folder with --home."
         )
 
 
@@ -78,6 +90,7 @@ class NodeFile(HomeFile):
     rpc_url: str
     confirmations: int | None
     deployment: Path
+    hub_url: str | None = None
 
 
 class PlatformFile(HomeFile):
@@ -90,6 +103,15 @@ class PlatformFile(HomeFile):
     embedded_chain: bool
     confirmations: int | None
     deployment: Path
+    hub_url: str
+
+
+class Ports(HomeFile):
+    """Ports of the last run, taken again so that whoever knows them finds the node; 0 for none yet."""
+
+    node: int = 0
+    bus: int = 0
+    chain: int = 0
 
 
 class Home:
@@ -105,7 +127,28 @@ class Home:
         self.deployment = self.path / "deployment.json"
         self.node_file = self.path / "node.json"
         self.platform_file = self.path / "platform.json"
-        self.port_file = self.path / "port"
+        self.ports_file = self.path / "ports.json"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder if need be, for its owner alone, and keep other nodes out of it.
+
+        Raises
+        ------
+        HomeInUseError
+            If a node runs from here.
+        """
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.path / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise HomeInUseError(self.path) from None
+            yield
+
+    def ports(self) -> Ports:
+        """Give the ports of the last run."""
+        return Ports.load(self.ports_file) or Ports()
 
     def running_node(self) -> NodeFile:
         """Give how to reach the node that runs from here.

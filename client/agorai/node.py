@@ -53,6 +53,7 @@ class Place:
     rpc_url: str
     confirmations: int | None
     deployment: Path
+    hub_url: str | None = None
 
 
 def open_keys(home: Home, passphrase: str, *, scrypt_n: int = key_files.SCRYPT_N) -> Keys:
@@ -85,7 +86,9 @@ async def running(
     place: Place,
     sandbox: Sandbox,
     *,
+    host: str = "127.0.0.1",
     port: int | None = None,
+    public_url: str | None = None,
     log_level: str = "INFO",
 ) -> AsyncIterator[Node]:
     """Run a node until left; it has joined the registry, with this name, when it is given.
@@ -94,11 +97,16 @@ async def running(
     ----------
     sandbox
         Where jobs run; several nodes of one process may share it.
+    host
+        Where it listens.
     port
         None takes the port of the last run, or a free one.
+    public_url
+        Where other participants reach its content; none says the address that it listens on.
     """
-    listener = _listener(home, port)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    listener = _listener(home, host, port)
+    reached = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
+    url = f"http://{f'[{reached}]' if ':' in reached else reached}:{listener.getsockname()[1]}"
     known = NodeFile.load(home.node_file)
     info = NodeFile(
         name=name,
@@ -113,6 +121,7 @@ async def running(
         rpc_url=place.rpc_url,
         confirmations=place.confirmations,
         deployment=place.deployment,
+        hub_url=place.hub_url,
     )
     settings = NodeSettings(
         bus_url=info.bus_url,
@@ -146,28 +155,27 @@ async def running(
                 )
             ),
         ]
-        host = Host(settings, services, broker, listener)
-        await stack.enter_async_context(host.running())
-        await _join(info, keys, broker)
+        node_host = Host(settings, services, broker, listener)
+        await stack.enter_async_context(node_host.running())
+        await _join(info, public_url or url, keys, broker)
         info.save(home.node_file)
         stack.callback(home.node_file.unlink, missing_ok=True)
-        yield Node(info, host)
+        yield Node(info, node_host)
 
 
-def _listener(home: Home, port: int | None) -> socket.socket:
-    kept = int(home.port_file.read_text()) if home.port_file.exists() else 0
+def _listener(home: Home, host: str, port: int | None) -> socket.socket:
+    ports = home.ports()
     try:
-        listener = listen("127.0.0.1", kept if port is None else port)
+        listener = listen(host, ports.node if port is None else port)
     except PortTakenError:
         if port is not None:
             raise
-        listener = listen("127.0.0.1", 0)
-    home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    home.port_file.write_text(str(listener.getsockname()[1]))
+        listener = listen(host, 0)
+    ports.model_copy(update={"node": listener.getsockname()[1]}).save(home.ports_file)
     return listener
 
 
-async def _join(info: NodeFile, keys: Keys, broker: NatsBroker) -> None:
+async def _join(info: NodeFile, gateway: str, keys: Keys, broker: NatsBroker) -> None:
     """Put this node's profile, encryption key and gateway on the chain, unless they are there."""
     async with Rpc(info.rpc_url) as rpc, aiohttp.ClientSession() as session:
         store = ContentStore(info.url, info.token, session)
@@ -175,11 +183,11 @@ async def _join(info: NodeFile, keys: Keys, broker: NatsBroker) -> None:
         profile = cids.digest_of(await store.put_document(Profile(name=info.name).to_bytes()))
         key = cids.digest_of(await store.put_document(keys.public_document))
         (actor,) = await market.chain.read(market.registry.actor(keys.address))
-        if (actor.profile, actor.encryption_key, actor.gateway) == (profile, key, info.url):
+        if (actor.profile, actor.encryption_key, actor.gateway) == (profile, key, gateway):
             return
         node_vault = Vault(Commander(bus_of(broker), keys.address), info.url, info.token, session)
-        call = market.registry.join(actor.roles or ALL_ROLES, profile, key, info.url)
+        call = market.registry.join(actor.roles or ALL_ROLES, profile, key, gateway)
         once = f"join/{secrets.token_hex(8)}"
         await node_vault.send(once, call)
         await node_vault.settled(once)
-        log.info("registry.joined", address=keys.address, gateway=info.url)
+        log.info("registry.joined", address=keys.address, gateway=gateway)

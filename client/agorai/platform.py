@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from agorai_shared.chain import Chain, Finality
 from agorai_shared.deployment import Deployment
 from agorai_shared.errors import InputError, UnavailableError
 from agorai_shared.events import BlockTick
-from agorai_shared.processes import Running, start_anvil, start_nats
+from agorai_shared.processes import ProgramFailedError, Running, start_anvil, start_nats
 from agorai_shared.rpc import Rpc
 from agorai_shared.service import Host, make_broker
 from agorai_shared.settings import NodeSettings
@@ -92,7 +92,7 @@ class Platform:
         return password
 
     async def fund(self, account: Address, tokens: int) -> None:
-        """On the embedded chain, give an account coin for fees and tokens, in the smallest unit."""
+        """On the embedded chain, give a new account coin for fees and tokens, in the smallest unit."""
         if self.info.embedded_chain:
             async with Rpc(self.info.rpc_url) as rpc:
                 dev = DevChain(rpc, Chain(rpc, Finality(self.info.confirmations)))
@@ -105,36 +105,37 @@ async def running(home: Home, choice: ChainChoice, *, log_level: str = "INFO") -
     async with AsyncExitStack() as stack:
         users = BusUsers(home.bus)
         hub_password = users.add_hub()
-        starting_bus = asyncio.create_task(start_nats(home.bus / "jetstream", config=users.path))
+        ports = home.ports()
+        starting_bus = asyncio.create_task(
+            _at_port(lambda port: start_nats(home.bus / "jetstream", port=port, config=users.path), ports.bus)
+        )
         rpc_url, anvil = choice.rpc_url, None
         if rpc_url is None:
-            anvil = await start_anvil(
-                block_time_s=choice.block_time_s,
-                state=home.chain_state,
-                arguments=["--state-interval", "5", "--accounts", "1"],
+            anvil = await _at_port(
+                lambda port: start_anvil(
+                    port=port,
+                    block_time_s=choice.block_time_s,
+                    state=home.chain_state,
+                    arguments=["--state-interval", "5", "--accounts", "1"],
+                ),
+                ports.chain,
             )
             stack.push_async_callback(anvil.stop)
             rpc_url = anvil.url
         server = await starting_bus
         await stack.enter_async_context(_kept_running(server, home, users))
+        ports.model_copy(update={"bus": server.port, "chain": anvil.port if anvil else ports.chain}).save(
+            home.ports_file
+        )
         rpc = await stack.enter_async_context(Rpc(rpc_url))
         embedded = choice.rpc_url is None
         confirmations = choice.confirmations if choice.confirmations is not None or not embedded else 0
         chain = Chain(rpc, Finality(confirmations))
         dev = DevChain(rpc, chain) if embedded else None
-        path = choice.deployment or home.deployment
+        path = (choice.deployment or home.deployment).absolute()
         deployment = await dev.deployment(path) if dev else Deployment.load(path)
         if (given := await chain.chain_id()) != deployment.chain_id:
             raise OtherChainError(rpc_url, given, deployment.chain_id)
-        info = PlatformFile(
-            pid=os.getpid(),
-            bus_pid=server.process.pid,
-            bus_url=server.url,
-            rpc_url=rpc_url,
-            embedded_chain=embedded,
-            confirmations=confirmations,
-            deployment=path,
-        )
         await _ensure_streams(server.url, hub_password, chain, rebuild=embedded)
         settings = NodeSettings(
             bus_url=server.url,
@@ -144,13 +145,36 @@ async def running(home: Home, choice: ChainChoice, *, log_level: str = "INFO") -
             confirmations=confirmations,
             deployment=path,
             node_token=SecretStr(hub_password),
+            host="127.0.0.1",
+            port=0,
             log_level=log_level,
         )
         service = hub.create(settings, HubSettings())
-        await stack.enter_async_context(Host(settings, [service], make_broker(settings, "hub")).running())
+        host = Host(settings, [service], make_broker(settings, "hub"))
+        await stack.enter_async_context(host.running())
+        info = PlatformFile(
+            pid=os.getpid(),
+            bus_pid=server.process.pid,
+            bus_url=server.url,
+            rpc_url=rpc_url,
+            embedded_chain=embedded,
+            confirmations=confirmations,
+            deployment=path,
+            hub_url=host.url,
+        )
         info.save(home.platform_file)
         stack.callback(home.platform_file.unlink, missing_ok=True)
         yield Platform(home, info, anvil)
+
+
+async def _at_port(start: Callable[[int | None], Awaitable[Running]], port: int) -> Running:
+    """Start at the port of the last run, or at any if that is taken."""
+    if port:
+        try:
+            return await start(port)
+        except ProgramFailedError as error:
+            log.warning("port.changed", port=port, reason=str(error))
+    return await start(None)
 
 
 @asynccontextmanager

@@ -366,4 +366,6 @@ def _stored_cid(body: bytes) -> Cid | None:
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error.strerror or "no connection"
     return str(error) or type(error).__name__

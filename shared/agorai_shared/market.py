@@ -63,7 +63,7 @@ class NotAMemberError(NotFoundError):
     def __init__(self, account: Address) -> None:
         super().__init__(
             f"The account {account} is not a member of this marketplace.",
-            remedy="It has to join first: `agorai account join`, or start its node.",
+            remedy="It has to join first, which its node does when it starts: `agorai up`.",
         )
 
 

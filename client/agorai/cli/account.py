@@ -6,12 +6,24 @@ from pathlib import Path
 
 import typer
 
-from agorai.cli.output import HOME, JSON, emit, run, table, with_client
+from agorai.cli.output import HOME, JSON, emit, run, styled, table, with_client
 from agorai.cli.passphrase import ask_passphrase
 from agorai.client import Client
 from agorai.devchain import TOKEN
 from agorai.home import Home
+from agorai_shared.errors import NotFoundError
 from agorai_shared.types import Wei
+
+
+class AccountAbsentError(NotFoundError):
+    """There is no account in a home folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"There is no account in {folder}.",
+            remedy="Make one with `agorai account create`, or start a node, which does.",
+        )
+
 
 app = typer.Typer(help="Make, show and empty the node's account.", no_args_is_help=True)
 
@@ -28,7 +40,13 @@ def create(home: Path = HOME, as_json: bool = JSON) -> None:
         return key_files.create(folder, ask_passphrase(new=True)).address
 
     address = run(work, as_json)
-    emit({"address": address}, as_json, lambda: f"Account [bold]{address}[/] made in {Home(home).vault}.")
+    emit(
+        {"address": address},
+        as_json,
+        lambda: styled(
+            "Account [bold]{address}[/] made in {folder}.", address=address, folder=Home(home).vault
+        ),
+    )
 
 
 @app.command()
@@ -39,11 +57,17 @@ def show(home: Path = HOME, as_json: bool = JSON) -> None:
     async def offline() -> str:
         from agorai_vault import keys as key_files  # noqa: PLC0415 - as above
 
+        if not key_files.exist(place.vault):
+            raise AccountAbsentError(place.vault)
         return key_files.address_of(place.vault)
 
     if not place.node_file.exists():
         address = run(offline, as_json)
-        emit({"address": address}, as_json, lambda: f"Account [bold]{address}[/]; no node runs.")
+        emit(
+            {"address": address},
+            as_json,
+            lambda: styled("Account [bold]{address}[/]; no node runs.", address=address),
+        )
         return
 
     async def work(client: Client) -> dict[str, object]:

@@ -25,7 +25,7 @@ app.command("buy")(market.buy)
 app.command("train")(market.train)
 app.command("invoke")(market.invoke)
 app.command("versions")(market.versions)
-app.command("withdraw-offer")(market.withdraw_offer)
+app.add_typer(market.offer_app, name="offer")
 app.add_typer(demo, name="demo")
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from agorai.cli.output import HOME, JSON, emit, progress, table, with_client
-from agorai.client import Client
+from agorai.cli.output import HOME, JSON, emit, progress, styled, table, with_client
+from agorai.client import Client, JobFailedError, accuracy, address_of
 from agorai.devchain import TOKEN
+from agorai_shared.bindings.registry import Kind, Registry
+from agorai_shared.contract import Call
 from agorai_shared.types import ResourceId, Wei
 from agorai_trainer.messages import Offer
 
+offer_app = typer.Typer(help="See and change what is on the market.", no_args_is_help=True)
 publish = typer.Typer(help="Seal a data set or a model and offer it on the market.", no_args_is_help=True)
 
 FILE = typer.Argument(help="The file.", exists=True, dir_okay=False, readable=True)
@@ -112,9 +117,12 @@ def _published(resource: int, offer: Offer, kind: str, as_json: bool) -> None:
     emit(
         {"resource": resource, "kind": kind, "name": offer.name, "price": offer.price / TOKEN},
         as_json,
-        lambda: (
-            f"[bold green]✓[/] Resource [bold]{resource}[/] ({kind} “{offer.name}”) is on the market at "
-            f"{offer.price / TOKEN:g}."
+        lambda: styled(
+            "[bold green]✓[/] Resource [bold]{resource}[/] ({kind} “{name}”) is on the market at {price}.",
+            resource=resource,
+            kind=kind,
+            name=offer.name,
+            price=f"{offer.price / TOKEN:g}",
         ),
     )
 
@@ -143,15 +151,27 @@ def buy(
     emit(
         found,
         as_json,
-        lambda: (
-            f"[bold green]✓[/] Invocation [bold]{found['invocation']}[/] gives the right to resource "
-            f"{resource} for {found['price']:g}."
+        lambda: styled(
+            "[bold green]✓[/] Invocation [bold]{invocation}[/] gives the right to resource {resource} for {price}.",
+            invocation=found["invocation"],
+            resource=resource,
+            price=f"{found['price']:g}",
         ),
     )
 
 
 def _wei(tokens: float | None) -> Wei | None:
     return None if tokens is None else Wei(round(tokens * TOKEN))
+
+
+@contextlib.contextmanager
+def _right_kept(invocation: int) -> Iterator[None]:
+    """Tell, with what went wrong, that what was paid for is not lost."""
+    try:
+        yield
+    except JobFailedError as error:
+        error.remedy += f" What was paid for stays yours: repeat with --invocation {invocation}."
+        raise
 
 
 INVOCATION = typer.Option(None, min=1, help="A right bought before; by default one is bought now.")
@@ -184,11 +204,13 @@ def train(
 
         declared = files.read_task(task)
         with progress(as_json) as tell:
+            files.check_task(declared, await client.listing(resource))
             right = (
                 invocation
                 or (await client.buy(resource, max_price=_wei(max_price), on_stage=tell)).invocation
             )
-            status = await client.train(right, declared, offer, on_stage=tell)
+            with _right_kept(right):
+                status = await client.train(right, declared, offer, on_stage=tell)
         metrics = status.metrics
         return {
             "resource": status.resource,
@@ -200,11 +222,14 @@ def train(
 
     found = with_client(home, as_json, work)
 
-    def human() -> str:
-        score = "undefined" if found["accuracy"] is None else f"{found['accuracy']:.2%}"
-        return (
-            f"[bold green]✓[/] Model [bold]{found['resource']}[/] “{name}”: accuracy {score} on "
-            f"{found['test_rows']} rows held back. It is sealed in your store and on the market."
+    def human() -> object:
+        return styled(
+            "[bold green]✓[/] Model [bold]{resource}[/] “{name}”: accuracy {score} on {rows} rows held back. "
+            "It is sealed in your store and on the market.",
+            resource=found["resource"],
+            name=name,
+            score="undefined" if found["accuracy"] is None else f"{found['accuracy']:.2%}",
+            rows=found["test_rows"],
         )
 
     emit(found, as_json, human)
@@ -222,17 +247,21 @@ def invoke(
     """Pay for a model, load it in memory and predict on a file of your own, which stays here."""
 
     async def work(client: Client) -> dict[str, Any]:
+        from agorai import files  # noqa: PLC0415 - pyarrow, which other verbs do without
+
         with progress(as_json) as tell:
+            listing = await client.listing(resource)
+            content = files.read_features(file, listing)
             right = (
                 invocation
                 or (await client.buy(resource, max_price=_wei(max_price), on_stage=tell)).invocation
             )
-            predictions = await client.predict(right, file.read_bytes(), on_stage=tell)
-            listing = await client.listing(resource)
+            with _right_kept(right):
+                predictions = await client.predict(right, content, on_stage=tell)
         return {
             "resource": resource,
             "invocation": right,
-            "target": listing.metadata.target,
+            "target": (listing.metadata and listing.metadata.target) or "prediction",
             "predictions": predictions,
         }
 
@@ -241,7 +270,15 @@ def invoke(
         with output.open("w", newline="") as stream:
             _write_csv(stream, found)
     if as_json or output is not None:
-        emit(found, as_json, lambda: f"[bold green]✓[/] {len(found['predictions'])} predictions in {output}.")
+        emit(
+            found,
+            as_json,
+            lambda: styled(
+                "[bold green]✓[/] {count} predictions in {output}.",
+                count=len(found["predictions"]),
+                output=output,
+            ),
+        )
     else:
         _write_csv(sys.stdout, found)
 
@@ -260,10 +297,10 @@ def versions(resource: int = RESOURCE, home: Path = HOME, as_json: bool = JSON) 
             {
                 "resource": version.id,
                 "previous": version.resource.previous or None,
-                "kind": version.metadata.kind,
-                "name": version.metadata.name,
+                "kind": "data" if version.resource.kind == Kind.DATA else "model",
+                "name": version.metadata.name if version.metadata else None,
                 "price": version.resource.price / TOKEN,
-                "accuracy": version.metadata.evaluation.accuracy if version.metadata.evaluation else None,
+                "accuracy": accuracy(version),
                 "registered_at": version.resource.registered_at,
                 "withdrawn": version.resource.withdrawn,
                 "owner": version.resource.owner,
@@ -282,7 +319,7 @@ def versions(resource: int = RESOURCE, home: Path = HOME, as_json: bool = JSON) 
             state = "withdrawn" if version["withdrawn"] else "on the market"
             shown.add_row(
                 str(version["resource"]),
-                version["name"],
+                version["name"] or "(its owner's node is away)",
                 version["kind"],
                 f"{version['price']:g}",
                 score,
@@ -293,12 +330,77 @@ def versions(resource: int = RESOURCE, home: Path = HOME, as_json: bool = JSON) 
     emit(found, as_json, human)
 
 
-def withdraw_offer(resource: int = RESOURCE, home: Path = HOME, as_json: bool = JSON) -> None:
-    """Take a resource of yours off the market, for good."""
+@offer_app.command("list")
+def list_offers(home: Path = HOME, as_json: bool = JSON) -> None:
+    """Show what is on the market; while an owner's node is away its descriptions are missing."""
 
+    async def work(client: Client) -> list[dict[str, Any]]:
+        return [
+            {
+                "resource": listing.id,
+                "kind": "data" if listing.resource.kind == Kind.DATA else "model",
+                "name": listing.metadata.name if listing.metadata else None,
+                "price": listing.resource.price / TOKEN,
+                "restricted": listing.resource.restricted,
+                "accuracy": accuracy(listing),
+                "owner": listing.resource.owner,
+            }
+            for listing in await client.offers()
+        ]
+
+    found = with_client(home, as_json, work)
+
+    def human() -> object:
+        shown = table(">Resource", "Kind", "Name", ">Price", ">Accuracy", "Owner", title="On the market")
+        for offer in found:
+            score = "" if offer["accuracy"] is None else f"{offer['accuracy']:.2%}"
+            name = offer["name"] or "(its owner's node is away)"
+            shown.add_row(
+                str(offer["resource"]), offer["kind"], name, f"{offer['price']:g}", score, offer["owner"]
+            )
+        return shown
+
+    emit(found, as_json, human)
+
+
+@offer_app.command("reprice")
+def reprice(
+    resource: int = RESOURCE,
+    price: float = typer.Argument(help="The new price, in tokens.", min=0),
+    home: Path = HOME,
+    as_json: bool = JSON,
+) -> None:
+    """Change the price of what is sold from now on."""
+    wei = Wei(round(price * TOKEN))
+    _owner_sends(home, as_json, resource, lambda registry: registry.reprice(ResourceId(resource), wei))
+
+
+@offer_app.command("allow")
+def allow(
+    resource: int = RESOURCE,
+    accounts: list[str] = typer.Argument(help="Accounts that may buy it."),
+    forbid: bool = typer.Option(False, "--forbid", help="They may buy it no more."),
+    home: Path = HOME,
+    as_json: bool = JSON,
+) -> None:
+    """Let accounts buy a restricted resource of yours."""
+
+    def call(registry: Registry) -> Call[None]:
+        return registry.allow(ResourceId(resource), [address_of(account) for account in accounts], not forbid)
+
+    _owner_sends(home, as_json, resource, call)
+
+
+@offer_app.command("withdraw")
+def withdraw(resource: int = RESOURCE, home: Path = HOME, as_json: bool = JSON) -> None:
+    """Take a resource of yours off the market, for good."""
+    _owner_sends(home, as_json, resource, lambda registry: registry.withdraw(ResourceId(resource)))
+
+
+def _owner_sends(home: Path, as_json: bool, resource: int, call: Callable[[Registry], Call[None]]) -> None:
     async def work(client: Client) -> str:
         await client.market.resource(resource)
-        return await client.transact(client.market.registry.withdraw(ResourceId(resource)))
+        return await client.transact(call(client.market.registry))
 
     transaction = with_client(home, as_json, work)
-    emit({"transaction": transaction}, as_json, lambda: f"Resource {resource} is off the market.")
+    emit({"transaction": transaction}, as_json, lambda: f"Done for resource {resource} ({transaction}).")

@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import typer
 
-from agorai.cli.output import HOME, JSON, emit, err, out, progress, run, table, with_client
+from agorai.cli.output import HOME, JSON, emit, err, out, progress, run, styled, table, with_client
 from agorai.cli.passphrase import ask_passphrase
 from agorai.client import Client
 from agorai.devchain import TOKEN
@@ -25,7 +25,11 @@ START_TOKENS = 100
 def up(
     home: Path = HOME,
     name: str = typer.Option("me", help="How the node calls itself on the market."),
+    host: str = typer.Option("127.0.0.1", help="Address to listen on."),
     port: int | None = typer.Option(None, help="HTTP port; by default the last one, or a free one."),
+    public_url: str | None = typer.Option(
+        None, help="Where other participants reach this node's content; by default where it listens."
+    ),
     join: Path | None = typer.Option(
         None, help="Home of a node on this machine whose bus and chain this one shares."
     ),
@@ -52,20 +56,19 @@ def up(
     choice = platform.ChainChoice(rpc, deployment, confirmations, block_time)
 
     async def work() -> None:
-        known = key_files.exist(place.vault)
-        passphrase = ask_passphrase(new=not known)
-        opening = asyncio.create_task(asyncio.to_thread(node.open_keys, place, passphrase))
+        passphrase = ask_passphrase(new=not key_files.exist(place.vault))
         async with AsyncExitStack() as stack:
+            stack.enter_context(place.held())
             sandbox = make_sandbox()
             stack.push_async_callback(sandbox.close)
+            opening = asyncio.create_task(asyncio.to_thread(node.open_keys, place, passphrase))
             warming = asyncio.create_task(sandbox.start())
             if join is None:
                 shared = await stack.enter_async_context(platform.running(place, choice))
             else:
                 shared = platform.Platform(Home(join), Home(join).running_platform())
             keys = await opening
-            if not known:
-                await shared.fund(keys.address, START_TOKENS * TOKEN)
+            await shared.fund(keys.address, START_TOKENS * TOKEN)
             info = shared.info
             where = node.Place(
                 info.bus_url,
@@ -73,9 +76,12 @@ def up(
                 info.rpc_url,
                 info.confirmations,
                 info.deployment,
+                info.hub_url,
             )
             running = await stack.enter_async_context(
-                node.running(place, name, keys, passphrase, where, sandbox, port=port)
+                node.running(
+                    place, name, keys, passphrase, where, sandbox, host=host, port=port, public_url=public_url
+                )
             )
             await warming
             _announce(running.info, place, time.monotonic() - started, as_json)
@@ -94,7 +100,13 @@ def up(
 
 def _announce(info: NodeFile, place: Home, seconds: float, as_json: bool) -> None:
     def human() -> None:
-        out.print(f"[bold green]●[/] Node [bold]{info.name}[/] is up after {seconds:.1f} s.")
+        out.print(
+            styled(
+                "[bold green]●[/] Node [bold]{name}[/] is up after {seconds} s.",
+                name=info.name,
+                seconds=f"{seconds:.1f}",
+            )
+        )
         shown = table("", "")
         shown.show_header = False
         for row in (
@@ -107,7 +119,7 @@ def _announce(info: NodeFile, place: Home, seconds: float, as_json: bool) -> Non
             shown.add_row(*row)
         out.print(shown)
         flag = "" if place.path == Home(Path("~/.agorai")).path else f"AGORAI_HOME={place.path} "
-        out.print(f"In another terminal: [bold]{flag}agorai status[/]. Ctrl-C stops it.")
+        out.print(styled("In another terminal: [bold]{flag}agorai status[/]. Ctrl-C stops it.", flag=flag))
 
     value = {"name": info.name, "address": info.address, "url": info.url, "seconds": round(seconds, 3)}
     emit(value, as_json, human)
@@ -117,18 +129,14 @@ def status(home: Path = HOME, as_json: bool = JSON) -> None:
     """Say whether the node is well, and if not, what to do."""
 
     async def work(client: Client) -> dict[str, object]:
-        async with (
-            aiohttp.ClientSession() as session,
-            session.get(f"{client.info.url}/health/ready") as answer,
-        ):
-            health = await answer.json()
+        health = await _health(client)
         balances, trainer, vault = await asyncio.gather(
             client.balances(), client.trainer_status(), client.vault.status()
         )
         head, final = await asyncio.gather(client.chain.head(), client.chain.final())
         return {
-            "ready": health["status"] == "ready",
-            "failing": health["failing"],
+            "ready": not health,
+            "failing": health,
             "name": client.info.name,
             "address": client.address,
             "url": client.info.url,
@@ -147,9 +155,9 @@ def status(home: Path = HOME, as_json: bool = JSON) -> None:
 
     def human() -> object:
         mark = "[bold green]● ready[/]" if found["ready"] else "[bold red]● not ready[/]"
-        out.print(f"{mark}  {found['name']}  {found['address']}")
+        out.print(styled(mark + "  {name}  {address}", name=found["name"], address=found["address"]))
         for check, message in found["failing"].items():  # type: ignore[attr-defined]
-            out.print(f"  [red]{check}[/]: {message}")
+            out.print(styled("  [red]{check}[/]: {message}", check=check, message=message))
         shown = table("", "")
         shown.show_header = False
         shown.add_row("chain", f"head {found['head']}, final {found['final']}")
@@ -166,6 +174,21 @@ def status(home: Path = HOME, as_json: bool = JSON) -> None:
     emit(found, as_json, human)
     if not found["ready"]:
         raise typer.Exit(1)
+
+
+async def _health(client: Client) -> dict[str, str]:
+    """Ask the node and its hub which of their checks fail, and why."""
+    failing: dict[str, str] = {}
+    async with aiohttp.ClientSession() as session:
+        for name, url in (("node", client.info.url), ("hub", client.info.hub_url)):
+            if url is None:
+                continue
+            try:
+                async with session.get(f"{url}/health/ready") as answer:
+                    failing |= (await answer.json())["failing"]
+            except (aiohttp.ClientError, TimeoutError):
+                failing[name] = f"It does not answer at {url}. Start it again: `agorai up`."
+    return failing
 
 
 def events(
@@ -185,10 +208,14 @@ def events(
                 sys.stdout.flush()
                 continue
             args = ", ".join(f"{name}={value}" for name, value in found.args.items())
-            out.print(
-                f"[dim]{found.block_number:>7}[/] [bold]{found.contract}.{found.event}[/] {args}",
-                highlight=False,
+            line = styled(
+                "[dim]{block}[/] [bold]{contract}.{event}[/] {args}",
+                block=f"{found.block_number:>7}",
+                contract=found.contract,
+                event=found.event,
+                args=args,
             )
+            out.print(line, highlight=False)
 
     with_client(home, as_json, work)
 
@@ -218,9 +245,10 @@ def found(
     emit(
         made,
         as_json,
-        lambda: (
-            f"[bold green]✓[/] The marketplace stands on chain {made['chain_id']}; give {output} to those "
-            "who are to join it."
+        lambda: styled(
+            "[bold green]✓[/] The marketplace stands on chain {chain}; give {output} to those who are to join.",
+            chain=made["chain_id"],
+            output=output,
         ),
     )
 

@@ -13,8 +13,10 @@ import orjson
 import typer
 import uvloop
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from agorai.client import Client, OnStage, silent
 from agorai.home import DEFAULT_HOME, Home
@@ -23,8 +25,15 @@ from agorai_shared.errors import AgoraiError
 
 T = TypeVar("T")
 
-out = Console()
-err = Console(stderr=True)
+# What others wrote (names, messages) must not be read as markup: only `styled` templates are.
+out = Console(markup=False)
+err = Console(stderr=True, markup=False)
+
+
+def styled(template: str, **values: object) -> Text:
+    """Fill values into a template of the project's own, whose markup counts while the values' does not."""
+    return Text.from_markup(template.format(**{name: escape(str(value)) for name, value in values.items()}))
+
 
 HOME = typer.Option(
     DEFAULT_HOME, "--home", envvar="AGORAI_HOME", help="The node's folder.", show_default=True
@@ -48,9 +57,9 @@ def fail(error: AgoraiError, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(orjson.dumps({"error": error.to_problem()}).decode() + "\n")
     else:
-        err.print(f"[bold red]Error:[/] {error.message}", highlight=False)
+        err.print(styled("[bold red]Error:[/] {message}", message=error.message), highlight=False)
         if error.remedy:
-            err.print(f"[dim]→[/] {error.remedy}", highlight=False)
+            err.print(styled("[dim]→[/] {remedy}", remedy=error.remedy), highlight=False)
     raise typer.Exit(1)
 
 
@@ -63,7 +72,12 @@ def progress(as_json: bool) -> Iterator[OnStage]:
     if not err.is_terminal:
         yield _lines()
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task("starting", total=None)
 
@@ -98,7 +112,8 @@ def with_client(home: Path, as_json: bool, work: Callable[[Client], Awaitable[T]
 
 def run(work: Callable[[], Awaitable[T]], as_json: bool, *, log_level: str = "ERROR") -> T:
     """Run asynchronous work with quiet logs."""
-    logging.configure(os.environ.get("AGORAI_LOG_LEVEL", log_level))
+    fmt: logging.LogFormat = "json" if os.environ.get("AGORAI_LOG_FORMAT") == "json" else "console"
+    logging.configure(os.environ.get("AGORAI_LOG_LEVEL", log_level), fmt)
 
     async def main() -> T:
         return await work()

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import pandas as pd
 from sklearn import datasets
 
-from agorai.client import Client, OnStage
+from agorai.client import Client, OnStage, accuracy
 from agorai.demo import ordinary
 from agorai.demo.town import Resident, Town, running
 from agorai.devchain import TOKEN, TOKEN_SYMBOL
@@ -195,18 +195,12 @@ async def _second_version(linhao: Client) -> list[dict[str, Any]]:
     return [
         {
             "resource": version.id,
-            "name": version.metadata.name,
+            "name": version.metadata.name if version.metadata else None,
             "previous": version.resource.previous,
-            "accuracy": _percent(version.metadata),
-            "rounds": (version.metadata.training or {}).get("hyperparameters"),
+            "accuracy": (accuracy(version) or 0) * 100,
         }
         for version in await linhao.versions(better.resource or 0)
     ]
-
-
-def _percent(metadata: Metadata) -> float | None:
-    evaluation = metadata.evaluation
-    return None if evaluation is None or evaluation.accuracy is None else evaluation.accuracy * 100
 
 
 async def _transfers(town: Town) -> list[dict[str, Any]]:

@@ -97,7 +97,7 @@ def _commands(
         return jobs.get(key)[1]
 
     @router.subscriber(verb("job"), max_workers=64)
-    async def job(command: messages.Watch) -> messages.JobStatus:
+    async def job(command: messages.WatchJob) -> messages.JobStatus:
         """Tell how far a job is, waiting a while for news."""
         return await jobs.wait(command.id, command.after, command.timeout_s)
 

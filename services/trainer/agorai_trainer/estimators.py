@@ -80,7 +80,7 @@ class ExtraMissingError(UnavailableError):
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(
             f"{what} needs a framework that is not installed here.",
-            remedy=f"Install it, `pip install 'agorai-trainer[{extra}]'`, and start the trainer again.",
+            remedy=f"Install the trainer's extra [{extra}] (`make setup` does in a checkout) and start again.",
         )
 
 

@@ -96,7 +96,7 @@ class JobStatus(Message):
         return self.stage in ("done", "failed")
 
 
-class Watch(Message):
+class WatchJob(Message):
     """Tell how far a job is, once that is later than `after`, or the time is up."""
 
     id: JobId
