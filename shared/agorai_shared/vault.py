@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable
 from enum import StrEnum
+from io import BytesIO
 from typing import Any
 
 import aiohttp
@@ -202,9 +203,11 @@ class Vault:
 
     async def put(self, plain: bytes | AsyncIterable[bytes]) -> SealedObject:
         """Have bytes sealed into the store."""
+        # As a file they are sent in pieces, with other work in between.
+        data = BytesIO(plain) if isinstance(plain, bytes) else plain
         try:
             async with self._session.post(
-                f"{self._url}/vault/objects", data=plain, headers=self._headers
+                f"{self._url}/vault/objects", data=data, headers=self._headers
             ) as answer:
                 body = await answer.json(content_type=None)
                 if answer.status != 201:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 from skops import io as skops_io
+from threadpoolctl import threadpool_limits
 
 from agorai_trainer.tasks import TrainingTask
 
@@ -30,7 +31,15 @@ class Outcome:
 
 
 def run(data: Path, task: TrainingTask, folder: Path) -> Outcome:
-    """Read the data, train, store the model on disk, load it and predict on the share held back."""
+    """Read the data, train, store the model on disk, load it and predict on the share held back.
+
+    It has one BLAS thread, as a job in the sandbox has, so that both do the same sums with the same means.
+    """
+    with threadpool_limits(1, user_api="blas"):  # type: ignore[no-untyped-call]
+        return _run(data, task, folder)
+
+
+def _run(data: Path, task: TrainingTask, folder: Path) -> Outcome:
     start = time.perf_counter()
     table = pd.read_csv(data)
     features = table.drop(columns=task.target).to_numpy(dtype=np.float64)

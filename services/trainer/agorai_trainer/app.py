@@ -28,6 +28,7 @@ from agorai_trainer.handlers import JobProtocol, JobRefusedError
 from agorai_trainer.job_store import JobStore
 from agorai_trainer.sandbox import Sandbox
 from agorai_trainer.settings import SandboxSettings, TrainerSettings
+from agorai_trainer.zygote import Threads
 
 
 @asynccontextmanager
@@ -127,7 +128,7 @@ def main() -> None:
 def make_sandbox() -> Sandbox:
     """Make the sandbox that the environment asks for."""
     settings = SandboxSettings()
-    return Sandbox(settings.limits, max_jobs=settings.max_jobs)
+    return Sandbox(settings.limits, max_jobs=settings.max_jobs, threads=Threads(settings.blas_threads))
 
 
 if __name__ == "__main__":

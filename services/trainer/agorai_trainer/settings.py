@@ -32,3 +32,6 @@ class SandboxSettings(BaseSettings):
 
     limits: Limits = Limits()
     max_jobs: int = Field(2, ge=1, description="jobs that work at the same time")
+    blas_threads: int = Field(
+        1, ge=1, description="of one job; with more, a model's last bits depend on the machine"
+    )

@@ -203,15 +203,17 @@ async def test_a_killed_trainer_takes_its_jobs_with_it() -> None:
     host = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _HOST, str(ENTRIES), stdout=-1, stderr=-3
     )
-    assert host.stdout is not None
-    pid = 0
-    while not pid:
-        line = (await host.stdout.readline()).strip()  # after lines of the log
-        assert line or not host.stdout.at_eof()
-        pid = int(line) if line.isdigit() else 0
-    zygote = psutil.Process(pid).ppid()
-    host.kill()
-    await host.wait()
+    try:
+        assert host.stdout is not None
+        pid = 0
+        while not pid:
+            line = (await host.stdout.readline()).strip()  # after lines of the log
+            assert line or not host.stdout.at_eof()
+            pid = int(line) if line.isdigit() else 0
+        zygote = psutil.Process(pid).ppid()
+    finally:
+        host.kill()
+        await host.wait()
     await gone(pid)
     await gone(zygote)
 
