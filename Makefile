@@ -63,8 +63,8 @@ clean: ## Remove everything that was set up or built
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(UV): requirements-uv.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Agorai needs CPython 3.11 or newer, this is " \
-	  + sys.version.split()[0] + ": name another with make PYTHON=...")'
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15) and "Agorai needs CPython 3.11 to 3.14, " \
+	  "this is " + sys.version.split()[0] + ": name another with make PYTHON=...")'
 	@echo "setting up .venv"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-uv.lock
