@@ -178,6 +178,7 @@ async def test_a_payer_away_while_it_was_delivered_takes_the_grant_at_restart(
         async with payer.running() as buyer:
             await asyncio.gather(seller.join(), buyer.join())
             resource = await seller.publish(PLAIN)
+        await seller.market.store.put_document(payer.keys.public_document)  # as known from an earlier sale
         await pay_by_hand(town, payer.address, resource)
         await until(lambda: is_state(town, 1, State.DELIVERED))
         async with payer.running() as buyer:
@@ -260,6 +261,7 @@ async def test_while_the_owners_store_is_away_the_grant_is_tried_for_and_then_ta
         async with payer.running() as buyer:
             await asyncio.gather(seller.join(), buyer.join())
             resource = await seller.publish(PLAIN)
+        await seller.market.store.put_document(payer.keys.public_document)  # as known from an earlier sale
         await pay_by_hand(town, payer.address, resource)
         await until(lambda: is_state(town, 1, State.DELIVERED))
     async with payer.running() as buyer:
