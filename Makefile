@@ -84,8 +84,8 @@ $(UV): requirements-uv.lock
 
 # Node 20 or newer with npm from PATH, else from its wheel.
 node_modules/.ready: package-lock.json .npmrc requirements-node.lock | $(UV)
-	@if ! node -e 'process.exit(process.versions.node.split(".")[0] < 20)' 2>/dev/null || ! npm --version >/dev/null 2>&1; then \
+	@if ! node -e 'process.exit(+(process.versions.node.split(".")[0] < 20))' 2>/dev/null || ! npm --version >/dev/null 2>&1; then \
 	  echo "installing Node"; $(UV) pip install -q --require-hashes -r requirements-node.lock; fi
 	@echo "installing the chain tools"
-	@npm ci --silent
+	@npm ci --silent --no-progress || npm ci
 	@touch $@

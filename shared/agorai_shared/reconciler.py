@@ -147,6 +147,8 @@ class Reconciler(Generic[StateT, StepT]):
         Chain and contract, for the idempotency key.
     on_dead
         Called with what was given up on; a retryable error is never given up on.
+    clock
+        Tells the chain's time (seconds since 1970), for deadlines that passed before the first tick comes.
     look_again_s
         After a step that should bring an event: when to look again though none came.
     rescan_s
@@ -162,6 +164,7 @@ class Reconciler(Generic[StateT, StepT]):
         scope: tuple[object, ...],
         on_dead: Callable[[DeadLetter], Awaitable[None]],
         *,
+        clock: Callable[[], Awaitable[int]] | None = None,
         retry: Retry | None = None,
         look_again_s: float = 15.0,
         rescan_s: float = 600.0,
@@ -170,6 +173,7 @@ class Reconciler(Generic[StateT, StepT]):
         self._protocol = protocol
         self._scope = scope
         self._on_dead = on_dead
+        self._clock = clock
         self._retry = retry or Retry()
         self._look_again_s = look_again_s
         self._rescan_s = rescan_s
@@ -239,6 +243,8 @@ class Reconciler(Generic[StateT, StepT]):
         attempt = 0
         while True:
             try:
+                if self._clock is not None:
+                    self.tick(await self._clock())
                 for key in await self._protocol.open_items():
                     self.wake(key)
                 attempt, pause = 0, self._rescan_s

@@ -384,6 +384,18 @@ async def test_a_deadline_is_kept_by_the_clock_of_a_chain_that_stands_still() ->
     assert time.time() >= protocol.deadline[1]
 
 
+async def test_a_deadline_that_passed_before_the_start_is_known_without_a_tick() -> None:
+    ahead = int(time.time()) + 5000
+
+    async def clock() -> int:
+        return ahead
+
+    protocol = Counting(open=lambda: [1])
+    async with running(protocol, clock=clock):
+        await protocol.until(lambda: protocol.looks[1] == 1)
+    assert protocol.times[1] == [ahead]
+
+
 async def test_the_chains_time_never_goes_back() -> None:
     ahead = int(time.time()) + 5000
     protocol = Counting()

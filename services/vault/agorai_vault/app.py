@@ -63,7 +63,10 @@ async def create(
         )
         protocol = InvocationProtocol(market, keys, database.Box(connection, keys.derive("box")), outbox)
         reconciler: Reconciler[decide.InvocationState, decide.Step] = Reconciler(
-            protocol, (deployment.chain_id, deployment.invocation), bury(broker, "vault")
+            protocol,
+            (deployment.chain_id, deployment.invocation),
+            bury(broker, "vault"),
+            clock=protocol.now,
         )
         router = NatsRouter()
         _wake(router, deployment.chain_id, protocol, reconciler, inbox_of(node.bus_user))
