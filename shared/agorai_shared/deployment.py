@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from eth_utils.address import is_address, to_checksum_address
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from agorai_shared.errors import InputError
 from agorai_shared.types import Address
+
+NEEDED: Final = frozenset({"MarketToken", "Registry", "Invocation"})
+"""Contracts that every marketplace has."""
 
 
 class DeploymentError(InputError):
@@ -21,14 +25,28 @@ class DeploymentError(InputError):
         )
 
 
+def _checksummed(address: str) -> Address:
+    """Give an address in its one spelling (EIP-55), in which the chain's are compared with it."""
+    if not is_address(address):
+        raise ValueError("it is no address")
+    return Address(to_checksum_address(address))
+
+
 class Deployment(BaseModel):
     """Addresses of the marketplace's contracts on one chain."""
 
     model_config = ConfigDict(frozen=True)
 
-    chain_id: int
-    start_block: int
-    contracts: dict[str, Address]
+    chain_id: int = Field(gt=0)
+    start_block: int = Field(ge=0)
+    contracts: dict[str, Annotated[Address, AfterValidator(_checksummed)]]
+
+    @field_validator("contracts")
+    @classmethod
+    def _complete(cls, contracts: dict[str, Address]) -> dict[str, Address]:
+        if absent := sorted(NEEDED - contracts.keys()):
+            raise ValueError(f"it lacks {', '.join(absent)}")
+        return contracts
 
     @property
     def token(self) -> Address:

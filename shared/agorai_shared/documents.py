@@ -43,10 +43,10 @@ class Document(BaseModel):
             If it is not of this form.
         """
         try:
-            return cls.model_validate_json(raw)
+            return cls.model_validate_json(raw, strict=True)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "document"
+            first = error.errors(include_input=False)[0]
+            where = ".".join(map(str, first["loc"]))[:100] or "document"
             raise DocumentMalformedError(cls.__name__.lower(), f"{where}: {first['msg']}") from error
 
 

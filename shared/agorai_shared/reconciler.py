@@ -31,6 +31,9 @@ LOOKS = metrics.histogram("agorai_reconciler_look_seconds", "One look at one ite
 ITEMS = metrics.gauge("agorai_reconciler_items", "Items being looked at now", "protocol")
 DEAD = metrics.counter("agorai_reconciler_dead_letters", "Items given up on", "protocol")
 
+CANCEL_AGAIN_S = 0.1
+"""Python 3.11's `wait_for`, used by the NATS client, forgets a cancellation that its result crosses."""
+
 StateT = TypeVar("StateT")
 StepT = TypeVar("StepT")
 
@@ -222,10 +225,11 @@ class Reconciler(Generic[StateT, StepT]):
             yield
         finally:
             self._closed = True
-            tasks = [clock, scan, *self._tasks]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            left: set[asyncio.Task[None]] = {clock, scan, *self._tasks}
+            while left:
+                for task in left:
+                    task.cancel()
+                _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
             for key, item in self._items.items():  # whose task had not begun
                 self._leave(key, item.looked)
             self._items.clear()
@@ -260,7 +264,7 @@ class Reconciler(Generic[StateT, StepT]):
         current = item.looked
         try:
             with bound_contextvars(protocol=name, item=key):
-                while item.woken.is_set():
+                while item.woken.is_set() and not self._closed:
                     async with self._slots:
                         current = item.begin()
                         pause = await self._look_until_still(key, item)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from agorai_shared.command import Commander
 from agorai_shared.contract import Call
-from agorai_shared.errors import NotFoundError, RefusedError, RemoteError, UnavailableError
+from agorai_shared.errors import AgoraiError, NotFoundError, RefusedError, RemoteError, UnavailableError
 from agorai_shared.types import Address, Cid, Hash
 
 
@@ -209,10 +209,9 @@ class Vault:
             async with self._session.post(
                 f"{self._url}/vault/objects", data=data, headers=self._headers
             ) as answer:
-                body = await answer.json(content_type=None)
                 if answer.status != 201:
-                    raise RemoteError(body)
-                return SealedObject.model_validate(body)
+                    raise await self._refusal(answer)
+                return SealedObject.model_validate(await answer.json(content_type=None))
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise PlaintextCutOffError(self._url, f"{type(error).__name__}: {error}") from error
 
@@ -228,7 +227,7 @@ class Vault:
         try:
             async with self._session.get(self._url + path, params=query, headers=self._headers) as answer:
                 if answer.status != 200:
-                    raise RemoteError(await answer.json(content_type=None))
+                    raise await self._refusal(answer)
                 plain = bytearray()
                 async for piece in answer.content.iter_any():
                     plain += piece
@@ -237,3 +236,9 @@ class Vault:
                 return bytes(plain)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise PlaintextCutOffError(self._url, f"{type(error).__name__}: {error}") from error
+
+    async def _refusal(self, answer: aiohttp.ClientResponse) -> AgoraiError:
+        problem = await answer.json(content_type=None)
+        if isinstance(problem, dict):
+            return RemoteError(problem)
+        return PlaintextCutOffError(self._url, f"status {answer.status}")

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -434,6 +434,21 @@ async def test_closing_ends_every_look_and_pause_and_tells_who_waits() -> None:
         with pytest.raises(ReconcilerClosedError):
             await left
     assert protocol.values.total() == 0
+
+
+async def test_closing_does_not_hang_on_a_look_that_forgets_its_cancellation() -> None:
+    async def deaf(_key: int) -> None:
+        started.set()
+        for _ in range(3):
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    started = asyncio.Event()
+    protocol = Counting({1: 1}, on_look=deaf)
+    async with running(protocol) as world:
+        world.reconciler.wake(1)
+        await started.wait()
+        world.reconciler.wake(1)
 
 
 async def test_a_step_under_way_is_cancelled_and_nothing_is_forgotten_by_the_next_life() -> None:

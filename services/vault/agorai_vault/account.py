@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
+from agorai_shared.abi.errors import NotInAbiError
 from agorai_shared.chain import Chain, revert_error
-from agorai_shared.contract import Call, ContractAbi, NotInAbiError
+from agorai_shared.contract import Call, ContractAbi
 from agorai_shared.errors import InputError, RefusedError
 from agorai_shared.rpc import Json, RpcResponseError
 from agorai_shared.types import Address, Hash

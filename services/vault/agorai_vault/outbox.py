@@ -13,7 +13,7 @@ import math
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,9 @@ SENT = metrics.counter("agorai_vault_transactions", "Transactions by what became
 
 REPLACEMENT_PERCENT = 113
 """Nodes take a replacement only if it pays at least a tenth more (geth's `txpool.pricebump`)."""
+
+LOOK_S = 1.0
+"""How often to look at what was sent though no block came."""
 
 SEND_AGAIN_S = 5.0
 """How often to see whether the chain's node has forgotten something."""
@@ -179,11 +182,9 @@ class Outbox:
             intent = self.find(once)
             return intent is None or intent.state in wanted
 
-        async with self._moved:
-            try:
-                await asyncio.wait_for(self._moved.wait_for(reached), timeout_s)
-            except TimeoutError:
-                log.debug("outbox.still_waiting", once=once)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s), self._moved:
+                await self._moved.wait_for(reached)
         return self.find(once)
 
     async def _prepare(self, once: str, call: Call[Any]) -> None:
@@ -254,10 +255,10 @@ class Outbox:
             except Exception:
                 log.exception("outbox.watch_failed")  # whatever a node answers, what was sent stays watched
             self._new_block.clear()
-            try:
-                await asyncio.wait_for(self._new_block.wait(), 1.0)
-            except TimeoutError:
-                continue
+            # Not `wait_for`: Python 3.11's forgets a cancellation that its result crosses.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._new_block.wait()
 
     def _open(self) -> list[str]:
         query = "SELECT once FROM intent WHERE state IN ('sent', 'mined') ORDER BY nonce"

@@ -23,6 +23,7 @@ from agorai_shared.errors import RemoteError
 from agorai_shared.processes import Running, die_with_parent
 from agorai_shared.testing import nats_server
 from agorai_shared.types import Address
+from agorai_shared.vault import Vault
 from agorai_vault import grants
 from agorai_vault.grants import Content, Terms
 
@@ -68,11 +69,11 @@ async def test_what_is_paid_is_delivered_and_opened(
         await until_no_transaction_is_pending(seller.vault, buyer.vault)
 
 
-async def until_no_transaction_is_pending(*vaults: object) -> None:
+async def until_no_transaction_is_pending(*vaults: Vault) -> None:
     for asked in vaults:
 
-        async def none(asked: object = asked) -> bool:
-            return not (await asked.status()).pending_transactions  # type: ignore[attr-defined, no-any-return]
+        async def none(asked: Vault = asked) -> bool:
+            return not (await asked.status()).pending_transactions
 
         await until(none)
 
@@ -86,12 +87,12 @@ async def test_uses_are_enforced_for_each_job_and_the_end_for_all(
         await buyer.granted(invocation)
         with pytest.raises(RemoteError, match="no use of it is recorded"):
             await buyer.vault.bought(invocation, "a", LIMIT)
-        await buyer.transact("use a", town.invocation.use(invocation))  # type: ignore[arg-type]
+        await buyer.transact("use a", town.invocation.use(invocation))
         for _ in range(2):
             assert await buyer.vault.bought(invocation, "a", LIMIT) == PLAIN
         with pytest.raises(RemoteError, match="no use of it is recorded"):
             await buyer.vault.bought(invocation, "b", LIMIT)
-        await buyer.transact("use b", town.invocation.use(invocation))  # type: ignore[arg-type]
+        await buyer.transact("use b", town.invocation.use(invocation))
         assert await buyer.vault.bought(invocation, "b", LIMIT) == PLAIN
         await town.pass_time(3600)
         with pytest.raises(RemoteError, match="it ended at"):
@@ -192,7 +193,7 @@ async def pay_by_hand(town: Town, address: Address, resource: int) -> None:
     await rpc.request("anvil_impersonateAccount", address)
     for call in (
         ground.token.approve(ground.deployment.invocation, 10**6),
-        town.invocation.pay(resource, PRICE),  # type: ignore[arg-type]
+        town.invocation.pay(resource, PRICE),
     ):
         await send_as(ground, address, call)
 
@@ -242,7 +243,7 @@ async def test_a_false_grant_is_refused_for_good_and_the_refusal_is_told(
         )
         digest = cids.digest_of(await buyer.market.store.put_document(false))
         await town.ground.rpc.request("anvil_impersonateAccount", owner.address)
-        await send_as(town.ground, owner.address, town.invocation.deliver(invocation, digest))  # type: ignore[arg-type]
+        await send_as(town.ground, owner.address, town.invocation.deliver(invocation, digest))
 
         async def refused() -> bool:
             return (await buyer.vault.grant(invocation)).refusal is not None
@@ -318,7 +319,7 @@ async def test_a_permit_lets_one_pay_in_one_transaction(
         resource = await seller.publish(PLAIN)
         permit = await buyer.vault.permit(PRICE, 1 << 40)
         r, s = (bytes.fromhex(part[2:]) for part in (permit.r, permit.s))
-        call = town.invocation.pay_with_permit(resource, PRICE, 1 << 40, permit.v, r, s)  # type: ignore[arg-type]
+        call = town.invocation.pay_with_permit(resource, PRICE, 1 << 40, permit.v, r, s)
         await buyer.transact("pay", call)
         await buyer.granted(1)
         with pytest.raises(RemoteError) as caught:

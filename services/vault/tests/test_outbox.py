@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from eth_typing import HexStr
 
 from agorai_shared.chain import ContractRevertError
 from agorai_shared.contract import Call
@@ -230,7 +231,7 @@ async def test_a_nonce_taken_by_another_wallet_is_told_and_the_next_is_sent(
             {
                 "chainId": 31337,
                 "nonce": 0,
-                "to": FRIEND,
+                "to": HexStr(FRIEND),
                 "value": 1,
                 "gas": 21_000,
                 "maxFeePerGas": 10 * GWEI,
@@ -382,3 +383,12 @@ async def test_an_answer_that_makes_no_sense_does_not_end_the_watch(
         await ground.mine()
         await settled(outbox, "a")
     assert faults >= 3
+
+
+async def test_it_ends_at_once_though_a_block_comes_at_that_very_moment(sender: Sender) -> None:
+    async with asyncio.timeout(20):
+        for _ in range(5):
+            async with sender.outbox() as outbox:
+                await looked(outbox)
+                await outbox._chain.final_number()  # by now the watcher waits for the next block
+                outbox.on_block()

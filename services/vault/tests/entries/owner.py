@@ -34,7 +34,7 @@ async def killed(_self: Outbox, _once: str, call: Call[Any]) -> Intent:
 
 async def main() -> None:
     rpc_url, bus_url, deployment, folder, port = sys.argv[1:]
-    Outbox.send = killed  # type: ignore[method-assign]
+    Outbox.send = killed  # type: ignore[assignment, method-assign]
     settings = NodeSettings(
         bus_url=bus_url,
         rpc_url=rpc_url,
