@@ -37,8 +37,6 @@ from agorai_shared.documents import Metadata
 from agorai_shared.errors import (
     AgoraiError,
     InputError,
-    IntegrityError,
-    NotFoundError,
     RefusedError,
     UnavailableError,
 )
@@ -192,7 +190,7 @@ class Client:
         self.chain = Chain(rpc, Finality(info.confirmations))
         self.store = ContentStore(info.url, info.token, session)
         self.market = Market(self.chain, self.deployment, self.store, session)
-        self.commander = Commander(lambda: connection, info.address)
+        self.commander = Commander(lambda: connection, info.address, info.token)
         self.vault = Vault(self.commander, info.vault_url, info.token, session)
         self._session = session
 
@@ -290,7 +288,7 @@ class Client:
         tell("paying")
         invocation = self.market.invocation
         if terms.price:
-            deadline = int(time.time()) + PERMIT_S
+            deadline = max(int(time.time()), (await self.chain.head()).timestamp) + PERMIT_S
             permit = await self.vault.permit(terms.price, deadline)
             call = invocation.pay_with_permit(
                 ResourceId(resource),
@@ -398,7 +396,7 @@ class Client:
     async def _metadata(self, resource: Resource) -> Metadata | None:
         try:
             return await self.market.metadata(resource)
-        except (NotFoundError, UnavailableError, IntegrityError) as error:
+        except AgoraiError as error:
             log.info("metadata.absent", owner=resource.owner, reason=str(error))
             return None
 

@@ -185,7 +185,7 @@ async def _join(info: NodeFile, gateway: str, keys: Keys, broker: NatsBroker) ->
         (actor,) = await market.chain.read(market.registry.actor(keys.address))
         if (actor.profile, actor.encryption_key, actor.gateway) == (profile, key, gateway):
             return
-        node_vault = Vault(Commander(bus_of(broker), keys.address), info.url, info.token, session)
+        node_vault = Vault(Commander(bus_of(broker), keys.address, info.token), info.url, info.token, session)
         call = market.registry.join(actor.roles or ALL_ROLES, profile, key, gateway)
         once = f"join/{secrets.token_hex(8)}"
         await node_vault.send(once, call)

@@ -116,7 +116,7 @@ async def running(home: Home, choice: ChainChoice, *, log_level: str = "INFO") -
                     port=port,
                     block_time_s=choice.block_time_s,
                     state=home.chain_state,
-                    arguments=["--state-interval", "5", "--accounts", "1"],
+                    arguments=["--state-interval", "5", "--accounts", "1", "--no-cors"],
                 ),
                 ports.chain,
             )

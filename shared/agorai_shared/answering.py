@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from fast_depends.exceptions import ValidationError as ArgumentError
-from faststream import ExceptionMiddleware
+from faststream import Depends, ExceptionMiddleware
+from faststream.nats import NatsMessage, NatsRouter
 from pydantic import ValidationError
 
 from agorai_shared import logging
-from agorai_shared.errors import AgoraiError, InputError
+from agorai_shared.command import SIGNATURE, is_genuine
+from agorai_shared.errors import AgoraiError, InputError, RefusedError
 
 log = logging.get(__name__)
 Problem = dict[str, dict[str, str | int | bool]]
@@ -20,6 +22,29 @@ class CommandError(InputError):
 
     def __init__(self, why: str) -> None:
         super().__init__(f"The command's arguments do not fit: {why}.", remedy="See the service's AsyncAPI.")
+
+
+class CommandRefusedError(RefusedError):
+    """A command does not prove that it comes from the node itself."""
+
+    http_status = 401
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The command is not signed with this node's token, or a minute old.",
+            remedy="Send it through the SDK; see that all of the node's clocks agree.",
+        )
+
+
+def commands_of(token: str) -> NatsRouter:
+    """Make the router for a service's commands: each must be signed with the node's token."""
+
+    async def signed(message: NatsMessage) -> None:
+        name = message.raw_message.subject
+        if not is_genuine(token, name, message.body, message.headers.get(SIGNATURE, "")):
+            raise CommandRefusedError
+
+    return NatsRouter(dependencies=(Depends(signed),))
 
 
 def problems() -> ExceptionMiddleware:

@@ -210,7 +210,13 @@ def final_stream(chain_id: int, *, replicas: int = 1) -> StreamConfig:
 def dead_stream(*, replicas: int = 1) -> StreamConfig:
     """Describe `DEAD`: what a handler gave up on, under `dead.<service>`."""
     return StreamConfig(
-        name=DEAD_STREAM, subjects=["dead.>"], storage=StorageType.FILE, num_replicas=replicas
+        name=DEAD_STREAM,
+        subjects=["dead.>"],
+        storage=StorageType.FILE,
+        num_replicas=replicas,
+        max_bytes=64 << 20,
+        max_msg_size=16 << 10,
+        max_age=30 * 86_400,
     )
 
 

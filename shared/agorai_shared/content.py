@@ -210,7 +210,7 @@ class ContentStore:
             sock_connect=self._patience.connect_s,
             sock_read=self._patience.silence_s,
         )
-        async with self._session.get(url, headers=_READING, timeout=timeout) as answer:
+        async with self._session.get(url, headers=_READING, timeout=timeout, allow_redirects=False) as answer:
             if answer.status == HTTPStatus.NOT_FOUND:
                 raise ContentNotFoundError(cid, self.url)
             if answer.status != HTTPStatus.OK:
@@ -266,8 +266,12 @@ class ContentStore:
         for left in reversed(range(self._patience.attempts)):
             try:
                 return await attempt()
+            except aiohttp.InvalidURL:
+                raise StoreUrlError(self.url) from None
             except (aiohttp.ClientError, TimeoutError) as error:
                 failure: AgoraiError = StoreUnreachableError(self.url, _reason(error))
+            except UnicodeError:  # a host name that cannot be one
+                raise StoreUrlError(self.url) from None
             except (StoreUnreachableError, RemoteError) as error:
                 failure = error
             if not left or not failure.retryable:

@@ -5,6 +5,7 @@ What the chain says is believed; what a store says is verified against the diges
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
 
@@ -20,11 +21,22 @@ from agorai_shared.content import ContentNotFoundError, ContentStore, Patience
 from agorai_shared.contract import EventAbi
 from agorai_shared.deployment import Deployment
 from agorai_shared.documents import Metadata
-from agorai_shared.errors import NotFoundError
+from agorai_shared.errors import NotFoundError, UnavailableError
 from agorai_shared.types import Address, Digest, Hash, ResourceId
 
-STRANGERS = Patience(attempts=2, silence_s=10, block_s=20)
+STRANGERS = Patience(attempts=1, connect_s=3, silence_s=4, block_s=8)
 """For documents from others' gateways: one that answers slowly by intent must not hold up much."""
+
+
+AT_ONCE = 2
+"""Documents asked of one gateway at the same time; one that hangs must not hold up the others."""
+
+
+class GatewayBusyError(UnavailableError):
+    """A participant's gateway is slow, and enough is being asked of it already."""
+
+    def __init__(self, gateway: str) -> None:
+        super().__init__(f"The gateway {gateway} has not answered what was asked of it before.")
 
 
 class ResourceNotFoundError(NotFoundError):
@@ -80,6 +92,7 @@ class Market:
         self.invocation = Invocation(deployment.invocation)
         self.token = MarketToken(deployment.token)
         self._session = session
+        self._asked: Counter[str] = Counter()
 
     async def resource(self, resource: int) -> Resource:
         """Read a resource at a final block.
@@ -114,8 +127,16 @@ class Market:
         try:
             return await self.store.get_document(name)
         except ContentNotFoundError:
-            theirs = ContentStore(gateway, None, self._session, patience=STRANGERS)
-            return await theirs.get_document(name)
+            if self._asked[gateway] >= AT_ONCE:
+                raise GatewayBusyError(gateway) from None
+            self._asked[gateway] += 1
+            try:
+                document = await self.served_by(gateway, STRANGERS).get_document(name)
+            finally:
+                self._asked[gateway] -= 1
+            # Kept, so that its author need not be there the next time.
+            await self.store.put_document(document)
+            return document
 
     async def metadata(self, resource: Resource) -> Metadata:
         """Fetch a resource's metadata document.
@@ -144,6 +165,6 @@ class Market:
                 return event.from_args(event.ABI.decode(entry["topics"], entry["data"]))
         raise EventAbsentError(transaction, event.ABI.name)
 
-    def served_by(self, gateway: str) -> ContentStore:
+    def served_by(self, gateway: str, patience: Patience | None = None) -> ContentStore:
         """Give the content store at a participant's gateway, to read from."""
-        return ContentStore(gateway, None, self._session)
+        return ContentStore(gateway, None, self._session, patience=patience or Patience())

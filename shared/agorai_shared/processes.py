@@ -190,6 +190,7 @@ async def _start(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         preexec_fn=die_with_parent(),
+        env={name: value for name, value in os.environ.items() if not name.startswith("AGORAI_")},
         limit=1 << 20,
     )
     said: deque[str] = deque(maxlen=_LINES_KEPT)

@@ -10,6 +10,7 @@ from dataclasses import asdict
 import aiohttp
 from faststream.nats import NatsBroker, NatsRouter
 
+from agorai_shared.answering import commands_of
 from agorai_shared.bus import inbox_of
 from agorai_shared.chain import Chain, Finality
 from agorai_shared.command import Commander, bus_of, subject
@@ -22,7 +23,7 @@ from agorai_shared.rpc import Rpc
 from agorai_shared.service import Service, run
 from agorai_shared.settings import NodeSettings
 from agorai_shared.vault import Vault
-from agorai_shared.waking import on_final_blocks, on_final_events
+from agorai_shared.waking import on_final_blocks, on_final_events, stream_made
 from agorai_trainer import decide, messages
 from agorai_trainer.handlers import JobProtocol, JobRefusedError
 from agorai_trainer.job_store import JobStore
@@ -46,7 +47,7 @@ async def create(
         stack.callback(jobs.close)
         protocol = JobProtocol(
             Market(Chain(rpc, Finality(node.confirmations)), deployment, store, session),
-            Vault(Commander(bus_of(broker), settings.address), settings.vault_url, token, session),
+            Vault(Commander(bus_of(broker), settings.address, token), settings.vault_url, token, session),
             jobs,
             sandbox,
             settings.max_content_mib << 20,
@@ -72,12 +73,21 @@ async def create(
             inbox_of(node.bus_user),
         )
         on_final_blocks(router, deployment.chain_id, on_block)
-        _commands(router, settings, jobs, reconciler, sandbox)
+        commands = commands_of(token)
+        _commands(commands, settings, jobs, reconciler, sandbox)
+        router.include_router(commands)
 
         async def shut_in() -> None:
             await sandbox.start()
 
-        yield Service("trainer", router, (), None, reconciler.running, {"sandbox": shut_in})
+        yield Service(
+            "trainer",
+            router,
+            (),
+            lambda: stream_made(broker, deployment.chain_id),
+            reconciler.running,
+            {"sandbox": shut_in},
+        )
 
 
 def _commands(

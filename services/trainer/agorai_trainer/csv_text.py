@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from typing import NoReturn, cast
 
 from agorai_trainer.arrow import ArrowTable, pa, pacsv
@@ -91,7 +92,7 @@ def _check_names(header: list[str]) -> None:
     for position, name in enumerate(header, 1):
         if not name.strip():
             raise ColumnNamesError(f"gives column {position} no name")
-    if twice := sorted({name for name in header if header.count(name) > 1}):
+    if twice := sorted(name for name, times in Counter(header).items() if times > 1):
         raise ColumnNamesError(f"names {listed(tuple(twice))} more than once")
     if len(header) == 1:
         for separator, plural in _SEPARATORS.items():

@@ -7,6 +7,7 @@ pandas' `float_precision="round_trip"` do. Rows are named by their line in the f
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NoReturn, cast
@@ -239,7 +240,7 @@ def _read_parquet(data: bytes) -> ArrowTable:
     names = table.column_names
     if not names:
         raise EmptyTableError("no columns")
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := sorted(name for name, times in Counter(names).items() if times > 1):
         raise ColumnNamesError(f"names {listed(tuple(twice))} more than once")
     return cast("ArrowTable", table)
 

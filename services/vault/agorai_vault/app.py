@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 from agorai_shared import cid as cids
 from agorai_shared import vault as messages
+from agorai_shared.answering import commands_of
 from agorai_shared.bindings.invocation import Delivered, Paid
 from agorai_shared.bus import inbox_of
 from agorai_shared.chain import Chain, Finality
@@ -70,7 +71,9 @@ async def create(
         )
         router = NatsRouter()
         _wake(router, deployment.chain_id, protocol, reconciler, inbox_of(node.bus_user))
-        _commands(router, protocol)
+        commands = commands_of(token)
+        _commands(commands, protocol)
+        router.include_router(commands)
 
         @asynccontextmanager
         async def background() -> AsyncIterator[None]:
