@@ -12,7 +12,7 @@ SUITES := $(wildcard shared/tests services/*/tests client/tests) contracts/tools
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export UV_PROJECT_ENVIRONMENT := .venv
 
-.PHONY: help demo test lint format bench contracts contracts-check lock setup clean
+.PHONY: help demo test chaos lint format bench contracts contracts-check lock setup clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -38,6 +38,10 @@ lint: setup ## Check style, types, the arrows between packages, and the contract
 format: setup ## Bring everything into style
 	@$(BIN)/ruff check --fix-only -q . && $(BIN)/ruff format -q .
 	@cd contracts && tools/foundry forge fmt
+
+chaos: setup ## Kill services many more times than `make test` does
+	@AGORAI_TEST_KILLS=100 $(BIN)/pytest services/hub/tests/test_kill.py services/vault/tests/test_kill.py \
+	  services/storage/tests/test_kill.py
 
 bench: setup ## Measure, beside peers, and print one JSON object for each benchmark
 	@for file in benchmarks/[a-z]*.py; do name=$$(basename $$file .py); \

@@ -1,7 +1,8 @@
 """The users of a bus that this machine's nodes share: each with its own password and subject permissions.
 
-A node may read all facts under `chain.>`, speaks and hears under its own `node.<address>.>`, and reads streams
-only through consumers that carry its own name or none. The hub alone writes facts.
+A node may read all facts under `chain.>`, speaks and hears under its own `node.<address>.>`, and reads the final
+stream message by message or through consumers that carry its own name. It makes no other consumer: the bus would
+deliver for it to any subject. The hub alone writes facts.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from agorai.home import HomeFile
-from agorai_shared.bus import inbox_of
+from agorai_shared.bus import final_stream, inbox_of
 from agorai_shared.types import Address
 
 HUB = "hub"
@@ -43,7 +44,8 @@ class Authorization(HomeFile):
 class BusUsers:
     """Keeps the configuration file of an embedded bus."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, chain_id: int) -> None:
+        self._stream = final_stream(chain_id).name
         self.path = folder / "nats-server.conf"
 
     def add_hub(self) -> str:
@@ -60,17 +62,15 @@ class BusUsers:
             "dead.>",
             inbox,
             "$JS.API.INFO",
-            "$JS.API.STREAM.NAMES",
-            "$JS.API.STREAM.INFO.*",
-            "$JS.API.CONSUMER.CREATE.*",
-            "$JS.API.CONSUMER.INFO.*.*",
-            "$JS.ACK.>",
-            "$JS.FC.>",
+            f"$JS.API.STREAM.INFO.{self._stream}",
+            f"$JS.API.DIRECT.GET.{self._stream}",
+            f"$JS.ACK.{self._stream}.>",
         ]
         for service in CONSUMERS:
             publish += [
-                f"$JS.API.CONSUMER.CREATE.*.{service}-{address}.>",
-                f"$JS.API.CONSUMER.MSG.NEXT.*.{service}-{address}",
+                f"$JS.API.CONSUMER.INFO.{self._stream}.{service}-{address}",
+                f"$JS.API.CONSUMER.CREATE.{self._stream}.{service}-{address}.chain.final.>",
+                f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{service}-{address}",
             ]
         return self._add(
             user, {"publish": publish, "subscribe": ["chain.>", f"node.{name}.>", f"peer.{name}", inbox]}

@@ -22,7 +22,7 @@ import aiohttp
 import orjson
 from eth_utils.address import is_address, to_checksum_address
 from nats.aio.client import Client as Bus
-from nats.js.api import ConsumerConfig, DeliverPolicy
+from nats.js.errors import NotFoundError as JetStreamNotFoundError
 
 from agorai.home import Home, NodeFile
 from agorai_shared import bus, cid, logging
@@ -440,22 +440,26 @@ class Client:
         stream = bus.final_stream(self.deployment.chain_id).name or ""
         js = self.bus.jetstream()
         pattern = subject(Phase.final, self.deployment.chain_id, contract, event, key)
-        subscription = await js.subscribe(
-            pattern,
-            stream=stream,
-            ordered_consumer=True,
-            config=ConsumerConfig(deliver_policy=DeliverPolicy.ALL),
-        )
+        news = asyncio.Event()
+
+        async def on_event(_message: object) -> None:
+            news.set()
+
+        subscription = await self.bus.subscribe(pattern, cb=on_event)
         try:
-            info = await subscription.consumer_info()
-            left = (info.num_pending or 0) + (info.delivered.consumer_seq if info.delivered else 0)
-            while follow or left > 0:
+            sequence = 1
+            while True:
+                news.clear()
                 try:
-                    message = await subscription.next_msg(timeout=5)
-                except TimeoutError:
+                    found = await js.get_msg(stream, seq=sequence, subject=pattern, direct=True, next=True)
+                except JetStreamNotFoundError:
+                    if not follow:
+                        return
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(news.wait(), 5)
                     continue
-                left -= 1
-                yield ChainEvent.from_json(message.data)
+                sequence = (found.seq or sequence) + 1
+                yield ChainEvent.from_json(found.data or b"")
         finally:
             await subscription.unsubscribe()
 

@@ -97,6 +97,7 @@ class PlatformFile(HomeFile):
     """How nodes on this machine reach the bus and the chain that one of them brought."""
 
     pid: int
+    chain_id: int
     bus_pid: int
     bus_url: str
     rpc_url: str

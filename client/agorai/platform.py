@@ -15,6 +15,7 @@ from pathlib import Path
 from nats.aio.client import Client as Bus
 from pydantic import SecretStr
 
+from agorai import chain_state
 from agorai.bus_users import HUB, BusUsers
 from agorai.devchain import DevChain
 from agorai.home import Home, PlatformFile
@@ -32,6 +33,8 @@ from agorai_shared.settings import NodeSettings
 from agorai_shared.types import Address
 
 log = logging.get(__name__)
+
+EMBEDDED_CHAIN_ID = 31337
 
 
 class OtherChainError(InputError):
@@ -69,7 +72,7 @@ class Platform:
 
     def __init__(self, home: Home, info: PlatformFile, chain: Running | None = None) -> None:
         self.info = info
-        self._users = BusUsers(home.bus)
+        self._users = BusUsers(home.bus, info.chain_id)
         self._chain = chain
 
     async def chain_lost(self) -> None:
@@ -103,7 +106,8 @@ class Platform:
 async def running(home: Home, choice: ChainChoice, *, log_level: str = "INFO") -> AsyncIterator[Platform]:
     """Run a bus, a chain unless one is named, and a hub, until left."""
     async with AsyncExitStack() as stack:
-        users = BusUsers(home.bus)
+        chain_id = Deployment.load(choice.deployment).chain_id if choice.deployment else EMBEDDED_CHAIN_ID
+        users = BusUsers(home.bus, chain_id)
         hub_password = users.add_hub()
         ports = home.ports()
         starting_bus = asyncio.create_task(
@@ -111,9 +115,12 @@ async def running(home: Home, choice: ChainChoice, *, log_level: str = "INFO") -
         )
         rpc_url, anvil = choice.rpc_url, None
         if rpc_url is None:
+            await asyncio.to_thread(chain_state.mend, home.chain_state)
+            await stack.enter_async_context(chain_state.copied(home.chain_state))
             anvil = await _at_port(
                 lambda port: start_anvil(
                     port=port,
+                    chain_id=EMBEDDED_CHAIN_ID,
                     block_time_s=choice.block_time_s,
                     state=home.chain_state,
                     arguments=["--state-interval", "5", "--accounts", "1", "--no-cors"],
@@ -154,6 +161,7 @@ async def running(home: Home, choice: ChainChoice, *, log_level: str = "INFO") -
         await stack.enter_async_context(host.running())
         info = PlatformFile(
             pid=os.getpid(),
+            chain_id=chain_id,
             bus_pid=server.process.pid,
             bus_url=server.url,
             rpc_url=rpc_url,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import resource
 import signal
 import socket
 import sys
@@ -228,6 +229,7 @@ class Host:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Connect the bus, serve HTTP, prepare, subscribe, and start background work, in this order."""
+        allow_open_files()
         app = Starlette(
             routes=[*self._common_routes(), *(r for s in self.services for r in s.routes)],
             exception_handlers={AgoraiError: problem_response},
@@ -304,6 +306,13 @@ class Host:
             Route("/metrics", metrics),
             Route("/asyncapi.json", asyncapi),
         ]
+
+
+def allow_open_files() -> None:
+    """Raise the process's limit on open files, connections among them, to what the system allows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 1 << 16 if hard == resource.RLIM_INFINITY else hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 async def until_signalled() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import unicodedata
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,7 +33,24 @@ err = Console(stderr=True, markup=False)
 
 def styled(template: str, **values: object) -> Text:
     """Fill values into a template of the project's own, whose markup counts while the values' does not."""
-    return Text.from_markup(template.format(**{name: escape(str(value)) for name, value in values.items()}))
+    safe = {name: escape(printable(str(value))) for name, value in values.items()}
+    return Text.from_markup(template.format(**safe))
+
+
+def printable(text: str) -> str:
+    """Replace what could steer a terminal: control and format characters, line breaks among them."""
+    return "".join(" " if unicodedata.category(c) in _UNPRINTABLE else c for c in text)
+
+
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+
+
+class SafeTable(Table):
+    """A table whose cells may hold what others wrote."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        """Add a row, its text made printable."""
+        super().add_row(*(printable(c) if isinstance(c, str) else c for c in cells), **options)
 
 
 HOME = typer.Option(
@@ -127,9 +145,9 @@ def run(work: Callable[[], Awaitable[T]], as_json: bool, *, log_level: str = "ER
         raise typer.Exit(130) from None
 
 
-def table(*headings: str, title: str | None = None) -> Table:
+def table(*headings: str, title: str | None = None) -> SafeTable:
     """Make a table; a heading that begins with `>` is right-aligned."""
-    made = Table(title=title, header_style="bold")
+    made = SafeTable(title=title, header_style="bold")
     for heading in headings:
         made.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
     return made

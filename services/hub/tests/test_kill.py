@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 from agorai_shared.events import Phase
 
 from .world import World, kill
+
+KILLS = int(os.environ.get("AGORAI_TEST_KILLS", "8"))
+"""More of them by `make chaos`."""
 
 
 async def killed_until_done(world: World, folder: Path, times: int, seed: int, **own: int) -> None:
@@ -30,12 +34,12 @@ async def killed_until_done(world: World, folder: Path, times: int, seed: int, *
             kill(hub)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_killed_during_backfill(world: World, tmp_path: Path) -> None:
     for count in random.Random(1).choices((0, 1, 7, 400, 1300), k=80):
         await world.node.beep(count)
     await world.node.mine(5)
-    await killed_until_done(world, tmp_path, 40, seed=2, catch_up_blocks=4)
+    await killed_until_done(world, tmp_path, KILLS, seed=2, catch_up_blocks=4)
     last = world.spawn_hub(tmp_path, catch_up_blocks=4)
     try:
         await world.caught_up(2)
@@ -43,7 +47,7 @@ async def test_killed_during_backfill(world: World, tmp_path: Path) -> None:
         kill(last)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_killed_while_blocks_and_reorgs_come(world: World, tmp_path: Path) -> None:
     stop = asyncio.Event()
     moments = random.Random(3)
@@ -60,7 +64,7 @@ async def test_killed_while_blocks_and_reorgs_come(world: World, tmp_path: Path)
 
     mining = asyncio.create_task(live())
     try:
-        await killed_until_done(world, tmp_path, 40, seed=4, confirmations=4, catch_up_blocks=1000)
+        await killed_until_done(world, tmp_path, KILLS, seed=4, confirmations=4, catch_up_blocks=1000)
     finally:
         stop.set()
         await mining
