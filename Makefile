@@ -7,7 +7,7 @@ MEMBERS := shared services/hub services/storage services/vault services/trainer 
 EDITABLE := $(addprefix -e ,$(MEMBERS))
 PROJECTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
 PACKAGES := shared/agorai_shared $(wildcard services/*/agorai_*) client/agorai tests benchmarks
-SUITES := $(wildcard shared/tests services/*/tests client/tests) contracts/tools
+SUITES := $(wildcard shared/tests services/*/tests) contracts/tools
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export UV_PROJECT_ENVIRONMENT := .venv
@@ -31,7 +31,7 @@ lint: setup ## Check style, types, the arrows between packages, and the contract
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy $(PACKAGES)
-	@for suite in $(SUITES); do $(BIN)/mypy $$suite || exit 1; done
+	@for suite in $(SUITES); do MYPYPATH=contracts/tools $(BIN)/mypy $$suite || exit 1; done
 	@$(BIN)/lint-imports
 	@cd contracts && tools/foundry forge fmt --check && tools/foundry forge lint --deny warnings
 

@@ -169,7 +169,9 @@ def test_a_command_without_a_node_says_how_to_start_one(tmp_path: Path) -> None:
 
 def test_a_chain_that_does_not_answer_is_said_not_to(tmp_path: Path) -> None:
     deployment = tmp_path / "deployment.json"
-    deployment.write_text('{"chain_id": 1, "start_block": 0, "contracts": {}}')
+    names = ("MarketToken", "Registry", "Invocation")
+    contracts = {name: f"0x{number:040x}" for number, name in enumerate(names, 1)}
+    deployment.write_text(json.dumps({"chain_id": 1, "start_block": 0, "contracts": contracts}))
     arguments = ("up", "--rpc", "http://127.0.0.1:9", "--deployment", deployment)
     found = agorai(tmp_path / "home", *arguments)
     assert found.returncode == 1

@@ -324,7 +324,11 @@ class Client:
             while True:
                 (item,) = await self.chain.read(self.market.invocation.item(InvocationId(invocation)))
                 handed_over = item.state == State.DELIVERED
-                stage = "verifying the grant" if handed_over else "waiting for the owner to deliver"
+                stage = (
+                    "verifying the grant"
+                    if handed_over
+                    else f"paid; waiting for the owner to deliver invocation {invocation}"
+                )
                 if stage != told:
                     tell(stage)
                 told = stage

@@ -113,6 +113,7 @@ class Ports(HomeFile):
     node: int = 0
     bus: int = 0
     chain: int = 0
+    hub: int = 0
 
 
 class Home:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from agorai_shared.errors import InputError, UnavailableError
 from agorai_shared.events import BlockTick
 from agorai_shared.processes import ProgramFailedError, Running, start_anvil, start_nats
 from agorai_shared.rpc import Rpc
-from agorai_shared.service import Host, make_broker
+from agorai_shared.service import Host, PortTakenError, listen, make_broker
 from agorai_shared.settings import NodeSettings
 from agorai_shared.types import Address
 
@@ -157,7 +158,8 @@ async def running(home: Home, choice: ChainChoice, *, log_level: str = "INFO") -
             log_level=log_level,
         )
         service = hub.create(settings, HubSettings())
-        host = Host(settings, [service], make_broker(settings, "hub"))
+        host = Host(settings, [service], make_broker(settings, "hub"), _listener(ports.hub))
+        home.ports().model_copy(update={"hub": host.port}).save(home.ports_file)
         await stack.enter_async_context(host.running())
         info = PlatformFile(
             pid=os.getpid(),
@@ -173,6 +175,13 @@ async def running(home: Home, choice: ChainChoice, *, log_level: str = "INFO") -
         info.save(home.platform_file)
         stack.callback(home.platform_file.unlink, missing_ok=True)
         yield Platform(home, info, anvil)
+
+
+def _listener(port: int) -> socket.socket:
+    try:
+        return listen("127.0.0.1", port)
+    except PortTakenError:
+        return listen("127.0.0.1", 0)
 
 
 async def _at_port(start: Callable[[int | None], Awaitable[Running]], port: int) -> Running:

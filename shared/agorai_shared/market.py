@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
 import aiohttp
 
 from agorai_shared import cid as cids
+from agorai_shared import logging
 from agorai_shared.abi.codec import ArgValue
 from agorai_shared.bindings.invocation import Invocation
 from agorai_shared.bindings.market_token import MarketToken
@@ -21,8 +22,10 @@ from agorai_shared.content import ContentNotFoundError, ContentStore, Patience
 from agorai_shared.contract import EventAbi
 from agorai_shared.deployment import Deployment
 from agorai_shared.documents import Metadata
-from agorai_shared.errors import NotFoundError, UnavailableError
+from agorai_shared.errors import AgoraiError, NotFoundError, UnavailableError
 from agorai_shared.types import Address, Digest, Hash, ResourceId
+
+log = logging.get(__name__)
 
 STRANGERS = Patience(attempts=1, connect_s=3, silence_s=4, block_s=8)
 """For documents from others' gateways: one that answers slowly by intent must not hold up much."""
@@ -135,7 +138,10 @@ class Market:
             finally:
                 self._asked[gateway] -= 1
             # Kept, so that its author need not be there the next time.
-            await self.store.put_document(document)
+            try:
+                await self.store.put_document(document)
+            except AgoraiError as error:
+                log.info("document.not_kept", reason=str(error))
             return document
 
     async def metadata(self, resource: Resource) -> Metadata:

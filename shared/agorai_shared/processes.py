@@ -191,6 +191,7 @@ async def _start(
         stderr=asyncio.subprocess.STDOUT,
         preexec_fn=die_with_parent(),
         env={name: value for name, value in os.environ.items() if not name.startswith("AGORAI_")},
+        start_new_session=True,  # Ctrl-C is for us to pass on, in order
         limit=1 << 20,
     )
     said: deque[str] = deque(maxlen=_LINES_KEPT)

@@ -90,7 +90,7 @@ async def broker(nats_server: Running) -> AsyncGenerator[NatsBroker]:
 
 @pytest.fixture
 def commander(broker: NatsBroker) -> Commander:
-    return Commander(bus_of(broker), ADDRESS)
+    return Commander(bus_of(broker), ADDRESS, "token")
 
 
 async def test_an_answer_comes_back(commander: Commander) -> None:

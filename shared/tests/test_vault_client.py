@@ -22,7 +22,7 @@ def nowhere() -> Commander:
     def unconnected() -> object:
         raise AssertionError
 
-    return Commander(unconnected, Address("0x" + "11" * 20))  # type: ignore[arg-type]
+    return Commander(unconnected, Address("0x" + "11" * 20), "token")  # type: ignore[arg-type]
 
 
 @asynccontextmanager

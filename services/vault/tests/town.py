@@ -132,7 +132,9 @@ class Participant:
                 ContentStore(self.url, "node-token", session),
                 session,
             )
-            client = Vault(Commander(bus_of(broker), self.address), self.url, "node-token", session)
+            client = Vault(
+                Commander(bus_of(broker), self.address, "node-token"), self.url, "node-token", session
+            )
             yield Node(self, client, market)
 
 
