@@ -30,7 +30,6 @@ log = logging.get(__name__)
 STRANGERS = Patience(attempts=1, connect_s=3, silence_s=4, block_s=8)
 """For documents from others' gateways: one that answers slowly by intent must not hold up much."""
 
-
 AT_ONCE = 2
 """Documents asked of one gateway at the same time; one that hangs must not hold up the others."""
 
@@ -48,7 +47,7 @@ class ResourceNotFoundError(NotFoundError):
     def __init__(self, resource: int) -> None:
         super().__init__(
             f"There is no resource {resource} in this marketplace.",
-            remedy="Look for its id with `agorai events` or ask its owner.",
+            remedy="See what is on the market: `agorai offer list`.",
         )
 
 
