@@ -65,18 +65,6 @@ def open_keys(home: Home, passphrase: str, *, scrypt_n: int = key_files.SCRYPT_N
     return keys
 
 
-class Node:
-    """A running node."""
-
-    def __init__(self, info: NodeFile, host: Host) -> None:
-        self.info = info
-        self._host = host
-
-    async def readiness(self) -> dict[str, str]:
-        """Give the message of each failing check."""
-        return await self._host.readiness()
-
-
 @asynccontextmanager
 async def running(
     home: Home,
@@ -90,8 +78,8 @@ async def running(
     port: int | None = None,
     public_url: str | None = None,
     log_level: str = "INFO",
-) -> AsyncIterator[Node]:
-    """Run a node until left; it has joined the registry, with this name, when it is given.
+) -> AsyncIterator[NodeFile]:
+    """Run a node until left; it has joined the registry, with this name, when how to reach it is given.
 
     Parameters
     ----------
@@ -155,12 +143,11 @@ async def running(
                 )
             ),
         ]
-        node_host = Host(settings, services, broker, listener)
-        await stack.enter_async_context(node_host.running())
+        await stack.enter_async_context(Host(settings, services, broker, listener).running())
         await _join(info, public_url or url, keys, broker)
         info.save(home.node_file)
         stack.callback(home.node_file.unlink, missing_ok=True)
-        yield Node(info, node_host)
+        yield info
 
 
 def _listener(home: Home, host: str, port: int | None) -> socket.socket:

@@ -84,7 +84,7 @@ def up(
                 )
             )
             await warming
-            _announce(running.info, place, time.monotonic() - started, as_json)
+            _announce(running, place, time.monotonic() - started, as_json)
             signalled = asyncio.create_task(until_signalled())
             lost = asyncio.create_task(shared.chain_lost())
             done, pending = await asyncio.wait({signalled, lost}, return_when=asyncio.FIRST_COMPLETED)

@@ -81,5 +81,5 @@ async def running(residents: Sequence[Resident], *, block_time_s: float | None =
             running_node = await stack.enter_async_context(
                 node.running(home, name, keys[name], passphrases[name], place, sandbox)
             )
-            clients[name] = await stack.enter_async_context(Client.connect(running_node.info))
+            clients[name] = await stack.enter_async_context(Client.connect(running_node))
         yield Town(shared, clients)
