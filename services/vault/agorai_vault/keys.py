@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -194,7 +195,7 @@ def load(folder: Path, passphrase: str) -> Keys:
         key = serialization.load_pem_private_key(
             rsa_path.read_bytes(), _derive(account, "rsa").hex().encode()
         )
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise KeyFileError(rsa_path) from error
     if not isinstance(key, rsa.RSAPrivateKey):
         raise KeyFileError(rsa_path)

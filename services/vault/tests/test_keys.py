@@ -202,6 +202,21 @@ def test_an_address_that_is_not_the_keys_own_is_refused(made: tuple[Path, Keys],
         keys.load(folder, PASSPHRASE)
 
 
+def test_a_damaged_head_of_the_encryption_key_is_named(made: tuple[Path, Keys], tmp_path: Path) -> None:
+    # The head holds the initialisation vector: a bit of it turns the same bit of the name of the key's kind.
+    folder = copied(made, tmp_path / "vault")
+    file = folder / "encryption-key.pem"
+    whole = file.read_bytes()
+    for where in range(260):
+        file.write_bytes(whole[:where] + bytes([whole[where] ^ 1]) + whole[where + 1 :])
+        try:
+            opened = keys.load(folder, PASSPHRASE)
+        except KeyFileError as error:
+            assert "encryption-key" in str(error)  # noqa: PT017 - some bytes, such as a line's end, say nothing
+        else:
+            assert opened.public_document == made[1].public_document
+
+
 @pytest.mark.parametrize(
     "text", ["", "{}", "[]", "null", "7", '"x"', '{"address": 5}', '{"address": "zz"}', "\x80"]
 )
