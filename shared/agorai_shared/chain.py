@@ -2,6 +2,8 @@
 
     RefusedError
     └── ContractRevertError     a contract refused a call; the reason is decoded
+    UnavailableError
+    └── AnswerMalformedError    the node's answer is not what its method gives
     NotFoundError
     ├── ContractAbsentError     no contract answers at that address
     └── BlockAbsentError        the node has no such block (yet)
@@ -12,17 +14,17 @@ Numbers of blocks are heights, times are whole seconds since 1970.
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Any, Final, NotRequired, TypedDict, cast
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any, Final, NotRequired, TypeAlias, TypedDict, cast
 
 from agorai_shared import logging
 from agorai_shared.contract import Call, ContractAbi
-from agorai_shared.errors import AgoraiError, NotFoundError, RefusedError
-from agorai_shared.rpc import Json, Rpc, RpcResponseError, RpcUnreachableError
+from agorai_shared.errors import AgoraiError, NotFoundError, RefusedError, UnavailableError
+from agorai_shared.rpc import Json, Rpc, RpcResponseError
 from agorai_shared.types import Address, Hash
 
 log = logging.get(__name__)
@@ -64,6 +66,13 @@ class BlockAbsentError(NotFoundError):
         super().__init__(f"The chain node has no block {block}.", remedy="It may still be catching up.")
 
 
+class AnswerMalformedError(UnavailableError):
+    """A node's answer contradicts itself or its method."""
+
+    def __init__(self, method: str, why: str) -> None:
+        super().__init__(f"The chain node's answer to {method} cannot be used: {why}.")
+
+
 @dataclass(frozen=True, slots=True)
 class Finality:
     """When a block is taken as here to stay.
@@ -83,6 +92,8 @@ class Block:
     parent_hash: Hash
     timestamp: int
     """Seconds since 1970."""
+    logs_bloom: int | None = field(default=None, compare=False, repr=False)
+    """2,048 bits in which every log's address and topics have left their marks; None where not told."""
 
 
 class RawLog(TypedDict):
@@ -98,14 +109,54 @@ class RawLog(TypedDict):
     blockTimestamp: NotRequired[str]
 
 
+LogFilter: TypeAlias = dict[str, Json]
+"""`address` and `topics` as `eth_getLogs` takes them."""
+
+
 def _block(raw: Json) -> Block:
-    fields = cast("dict[str, str]", raw)
-    return Block(
-        int(fields["number"], 16),
-        Hash(fields["hash"]),
-        Hash(fields["parentHash"]),
-        int(fields["timestamp"], 16),
-    )
+    try:
+        fields = cast("dict[str, str]", raw)
+        return Block(
+            int(fields["number"], 16),
+            Hash(fields["hash"]),
+            Hash(fields["parentHash"]),
+            int(fields["timestamp"], 16),
+            int(fields["logsBloom"], 16) if "logsBloom" in fields else None,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise AnswerMalformedError("a block", f"{type(error).__name__} {error}") from error
+
+
+def _logs(answers: Sequence[Json]) -> list[RawLog]:
+    """Join the answers to several filters in chain order, each log once.
+
+    Raises
+    ------
+    AnswerMalformedError
+        One of them is no list of logs, or holds logs that were taken back.
+    """
+    found: list[tuple[int, int, RawLog]] = []
+    try:
+        for answer in answers:
+            for raw in cast("list[RawLog]", answer):
+                if raw.get("removed"):
+                    raise AnswerMalformedError("eth_getLogs", "it holds a log that was taken back")
+                found.append((int(raw["blockNumber"], 16), int(raw["logIndex"], 16), raw))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise AnswerMalformedError("eth_getLogs", f"{type(error).__name__} {error}") from error
+    found.sort(key=_PLACE)
+    logs: list[RawLog] = []
+    last = (-1, -1)
+    for number, index, raw in found:
+        if (number, index) != last:
+            logs.append(raw)
+        elif raw != logs[-1]:
+            raise AnswerMalformedError("eth_getLogs", f"block {number} has two logs of index {index}")
+        last = (number, index)
+    return logs
+
+
+_PLACE: Final = itemgetter(0, 1)
 
 
 class Chain:
@@ -221,51 +272,92 @@ class Chain:
         return cast("list[RawLog]", raw)
 
     async def logs_between(
-        self, addresses: Sequence[Address], first: int, last: int
+        self, wanted: Sequence[LogFilter], first: int, last: int
     ) -> tuple[list[RawLog], Block, Block]:
-        """Give the logs of a range with its first and last block, from one request.
+        """Give the logs of a range in chain order with its first and last block, from one request.
 
         Raises
         ------
         BlockAbsentError
             The node has not got that far, so its logs would be incomplete.
+        AnswerMalformedError
+            The answer contradicts itself.
         """
-        span: Json = {
-            "address": cast("Json", addresses),
-            "fromBlock": hex(first),
-            "toBlock": hex(last),
-        }
-        raw_first, raw_logs, raw_last = await self.rpc.batch(
+        span: LogFilter = {"fromBlock": hex(first), "toBlock": hex(last)}
+        # The last block before and behind the logs: they are of its branch if it did not change meanwhile.
+        raw_first, raw_before, *raw_logs, raw_last = await self.rpc.batch(
             [
                 ("eth_getBlockByNumber", [hex(first), False]),
-                ("eth_getLogs", [span]),
+                ("eth_getBlockByNumber", [hex(last), False]),
+                *(("eth_getLogs", [{**one, **span}]) for one in wanted),
                 ("eth_getBlockByNumber", [hex(last), False]),
             ]
         )
-        if raw_first is None or raw_last is None or raw_logs is None:
+        if None in (raw_first, raw_before, raw_last) or None in raw_logs:
             raise BlockAbsentError(last)
-        return cast("list[RawLog]", raw_logs), _block(raw_first), _block(raw_last)
+        first_block, last_block = _block(raw_first), _block(raw_last)
+        if _block(raw_before) != last_block:
+            raise AnswerMalformedError("eth_getLogs", f"block {last} was replaced meanwhile")
+        logs = _logs(raw_logs)
+        for block in (first_block, last_block):
+            if not first <= block.number <= last:
+                raise AnswerMalformedError("eth_getBlockByNumber", f"it gives block {block.number}")
+        for raw in logs[:1] + logs[-1:]:
+            number = int(raw["blockNumber"], 16)
+            if not first <= number <= last:
+                raise AnswerMalformedError(
+                    "eth_getLogs", f"a log is of block {number}, outside {first} to {last}"
+                )
+            if number == last and raw["blockHash"] != last_block.hash:
+                raise AnswerMalformedError("eth_getLogs", f"a log of block {number} is on another branch")
+        return logs, first_block, last_block
 
-    async def logs_of(self, block_hash: Hash, addresses: Sequence[Address]) -> list[RawLog]:
-        """Give the logs of exactly this block, whatever happens to the branch meanwhile.
+    async def logs_of(self, block_hash: Hash, wanted: Sequence[LogFilter]) -> list[RawLog]:
+        """Give the logs of exactly this block in order, whatever happens to the branch meanwhile.
 
         Raises
         ------
         BlockAbsentError
             The node does not know the block (any more).
+        AnswerMalformedError
+            The answer contradicts itself.
+        """
+        outcomes = await self.rpc.batch_outcomes(
+            [("eth_getLogs", [{**one, "blockHash": block_hash}]) for one in wanted]
+        )
+        refusal = next((one for one in outcomes if isinstance(one, RpcResponseError)), None)
+        # some nodes answer [] for a block unknown to them
+        if (refusal is not None or not any(outcomes)) and await self.block_by_hash(block_hash) is None:
+            raise BlockAbsentError(block_hash)
+        if refusal is not None:
+            raise refusal
+        logs = _logs(cast("list[Json]", outcomes))
+        if any(raw["blockHash"] != block_hash for raw in logs):
+            raise AnswerMalformedError("eth_getLogs", f"a log is of another block than {block_hash}")
+        return logs
+
+    async def logs_by_receipts(self, block_hash: Hash) -> list[RawLog] | None:
+        """Give all logs of a block from its transactions' receipts, in order; None where a node cannot.
+
+        Slower than `logs_of` and independent of the node's index of logs, which may be behind or cut short.
+
+        Raises
+        ------
+        BlockAbsentError
+            The node does not know the block (any more).
+        AnswerMalformedError
+            The answer contradicts itself.
         """
         try:
-            raw = await self.rpc.request(
-                "eth_getLogs", {"address": cast("Json", addresses), "blockHash": block_hash}
-            )
-        except RpcResponseError as error:
-            if await self.block_by_hash(block_hash) is None:
-                raise BlockAbsentError(block_hash) from error
-            raise
-        # some nodes answer [] for a block unknown to them
-        if not raw and await self.block_by_hash(block_hash) is None:
+            receipts = await self.rpc.request("eth_getBlockReceipts", block_hash)
+        except RpcResponseError:
+            return None
+        if receipts is None:
             raise BlockAbsentError(block_hash)
-        return cast("list[RawLog]", raw)
+        try:
+            return _logs([receipt["logs"] for receipt in cast("list[dict[str, Json]]", receipts)])
+        except (KeyError, TypeError) as error:
+            raise AnswerMalformedError("eth_getBlockReceipts", f"{type(error).__name__} {error}") from error
 
     async def heads(self, *, poll_s: float = POLL_S, silence_s: float = SILENCE_S) -> AsyncGenerator[Block]:
         """Yield each new head, from the node's own `newHeads` where it speaks WebSocket, else by polling.
@@ -322,20 +414,23 @@ class _HeadFeed:
             self.look = True
 
     async def run(self) -> None:
-        for pause in itertools.chain(_RESUBSCRIBE_S, itertools.repeat(_RESUBSCRIBE_S[-1])):
+        attempt = 0
+        while True:
             try:
                 async with aclosing(self._rpc.subscribe("newHeads")) as heads:
                     async for head in heads:
                         if head is None:
                             self.subscribed = self.look = True
+                            attempt = 0
                         else:
                             self.pushed.append(_block(head))
                         self._news.set()
-            except (RpcUnreachableError, RpcResponseError) as error:
-                log.debug("chain.heads.unsubscribed", reason=str(error))
+            except Exception as error:  # noqa: BLE001 - whatever it sent: heads are asked for meanwhile
+                log.debug("chain.heads.unsubscribed", reason=str(error) or type(error).__name__)
             self.subscribed = False
             self._news.set()
-            await asyncio.sleep(pause)
+            await asyncio.sleep(_RESUBSCRIBE_S[min(attempt, len(_RESUBSCRIBE_S) - 1)])
+            attempt += 1
 
 
 def _returned(call: Call[Any], answer: Json | RpcResponseError) -> Any:

@@ -12,12 +12,14 @@ Types are looked up when an ABI is loaded, never for a call or a log.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import ClassVar, Final, Generic, TypeVar
 
+from eth_abi.exceptions import ParseError
 from eth_utils.crypto import keccak
 
 from agorai_shared.abi.codec import ArgValue, Codec, Parameter, parameters, shaper
@@ -29,7 +31,10 @@ from agorai_shared.abi.errors import (
     UndecodableError,
 )
 from agorai_shared.abi.revert import Revert
+from agorai_shared.abi.words import DIGITS, WordReader, word_reader
 from agorai_shared.types import Address
+
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]{0,127}")
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -108,6 +113,7 @@ class EventAbi:
         decoded = [name for name, _ in self._shapers]
         declared = [i.name for i in inputs]
         self._order = None if decoded == declared else declared
+        self._words = _words(inputs)
 
     @classmethod
     def from_abi(cls, entry: Mapping[str, object]) -> EventAbi:
@@ -115,6 +121,8 @@ class EventAbi:
         name = str(entry.get("name", ""))
         if entry.get("anonymous") is True:
             raise AnonymousEventError(name)
+        if not _IDENTIFIER.fullmatch(name):
+            raise BadAbiError(name, "the event's name is no Solidity identifier")
         inputs = parameters(entry.get("inputs"))
         if len({i.name for i in inputs}) != len(inputs):
             raise BadAbiError(name, "two parameters have one name")
@@ -132,6 +140,11 @@ class EventAbi:
         if topics[0].lower() != self.topic0:
             raise LogMismatchError(self.signature, f"its signature is {topics[0]}")
         try:
+            if self._words is not None:
+                return {
+                    name: read(topics[place][2:] if inside is None else data[inside : inside + DIGITS])
+                    for name, place, inside, read in self._words
+                }
             words = bytes.fromhex("".join([topics[n][2:] for n in self._plain]))
             values = (*self._topics.decode(words), *self._data.decode(bytes.fromhex(data[2:])))
         except (UndecodableError, ValueError) as error:
@@ -141,6 +154,24 @@ class EventAbi:
             return found
         found.update({name: topics[n] for n, name in self._hashed})
         return {name: found[name] for name in self._order}
+
+
+def _words(inputs: Sequence[Parameter]) -> list[tuple[str, int, int | None, WordReader]] | None:
+    """Give where each value's word stands, its topic or its place in the data; None if one is not a word."""
+    found: list[tuple[str, int, int | None, WordReader]] = []
+    topic, inside = 1, 2  # behind the signature, and behind `0x`
+    for parameter in inputs:
+        hashed = parameter.indexed and parameter.is_hashed_when_indexed
+        read = word_reader("bytes32" if hashed else parameter.canonical)
+        if read is None:
+            return None
+        if parameter.indexed:
+            found.append((parameter.name, topic, None, read))
+            topic += 1
+        else:
+            found.append((parameter.name, 0, inside, read))
+            inside += DIGITS
+    return found
 
 
 def _error(name: str, **inputs: str) -> FunctionAbi:
@@ -184,8 +215,8 @@ class ContractAbi:
             errors = [FunctionAbi(name, entry) for entry in entries if entry["type"] == "error"]
             constructors = [FunctionAbi(name, entry) for entry in entries if entry["type"] == "constructor"]
             events = [EventAbi.from_abi(entry) for entry in entries if entry["type"] == "event"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadAbiError(name, str(error)) from error
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError, ParseError) as error:
+            raise BadAbiError(name, f"{type(error).__name__} {error}"[:200]) from error
         return cls(
             name=name,
             functions={f.signature: f for f in functions},

@@ -9,6 +9,7 @@ their types (the bindings' `from_args`) takes both. An event wakes; what to do i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -26,6 +27,8 @@ CONTENT_TYPE: Final = "application/cloudevents+json"
 UNKNOWN: Final = "unknown"
 """Event name of a log that the contract's ABI does not explain; its arguments are raw `topics` and `data`."""
 NO_KEY: Final = "-"
+_LAST_SECOND: Final = 253_402_300_799
+"""Of the year 9999, which RFC 3339 ends with; `block_time` has what the chain says."""
 _LARGEST_EXACT: Final = 2**53 - 1
 
 
@@ -102,33 +105,23 @@ class ChainEvent:
         return replace(self, args={}, truncated=True)
 
     def to_json(self) -> bytes:
-        """Write it as a structured CloudEvent."""
-        return orjson.dumps(
-            {
-                "specversion": "1.0",
-                "id": self.id,
-                "source": self.source,
-                "type": f"agorai.{self.contract}.{self.event}",
-                "subject": self.key,
-                "time": _rfc3339(self.block_time),
-                "datacontenttype": "application/json",
-                "phase": self.phase,
-                "data": {
-                    "chain_id": self.chain_id,
-                    "contract": self.contract,
-                    "address": self.address,
-                    "event": self.event,
-                    "key": self.key,
-                    "block_number": self.block_number,
-                    "block_hash": self.block_hash,
-                    "block_time": self.block_time,
-                    "transaction_hash": self.transaction_hash,
-                    "log_index": self.log_index,
-                    "args": {name: _exact(value) for name, value in self.args.items()},
-                    "truncated": self.truncated,
-                },
-            }
-        )
+        """Write it as a structured CloudEvent.
+
+        Put together as text, which takes a third of the time that writing it from nested dictionaries does.
+        """
+        contract, event, key = _quoted(self.contract), _quoted(self.event), _quoted(self.key)
+        number, time, phase = self.block_number, self.block_time, self.phase.value
+        return (
+            f'{{"specversion":"1.0","id":"{self.chain_id}:{self.block_hash}:{self.log_index}:{phase}",'
+            f'"source":"eip155:{self.chain_id}:{self.address}","type":"agorai.{contract}.{event}",'
+            f'"subject":"{key}","time":"{_rfc3339(time)}","datacontenttype":"application/json",'
+            f'"phase":"{phase}","data":{{"chain_id":{self.chain_id},"contract":"{contract}",'
+            f'"address":"{self.address}","event":"{event}","key":"{key}","block_number":{number},'
+            f'"block_hash":"{self.block_hash}","block_time":{time},"transaction_hash":"{self.transaction_hash}",'
+            f'"log_index":{self.log_index},"args":'
+        ).encode() + (
+            b'%b,"truncated":true}}' if self.truncated else b'%b,"truncated":false}}'
+        ) % orjson.dumps(_exact(self.args))
 
     @classmethod
     def from_json(cls, payload: bytes | str) -> Self:
@@ -214,18 +207,25 @@ class BlockTick:
 
 @lru_cache(maxsize=256)
 def _rfc3339(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(min(seconds, _LAST_SECOND), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _exact(value: ArgValue) -> ArgValue:
+@lru_cache(maxsize=1024)
+def _quoted(text: str) -> str:
+    """Give a text as JSON has it between quotation marks."""
+    return orjson.dumps(text).decode()[1:-1]
+
+
+def _exact(value: ArgValue | Mapping[str, ArgValue]) -> ArgValue | Mapping[str, ArgValue]:
     """Keep every integer readable by parsers that hold numbers as doubles."""
-    if type(value) is int:
-        return value if -_LARGEST_EXACT <= value <= _LARGEST_EXACT else str(value)
-    if isinstance(value, (list, tuple)):
-        return [_exact(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _exact(item) for name, item in value.items()}
-    return value
+    kind = type(value)
+    if kind is str or kind is bool:
+        return value
+    if kind is int:
+        return value if -_LARGEST_EXACT <= value <= _LARGEST_EXACT else str(value)  # type: ignore[operator]
+    if isinstance(value, Mapping):
+        return {name: _exact(item) for name, item in value.items()}  # type: ignore[misc]
+    return [_exact(item) for item in value]  # type: ignore[misc, union-attr]
 
 
 def key_text(value: ArgValue) -> str:
@@ -233,7 +233,7 @@ def key_text(value: ArgValue) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     text = str(value)
-    return text if text and not any(c in _NOT_IN_TOKENS for c in text) else "0x" + text.encode().hex()
+    return text if _TOKEN(text) else "0x" + text.encode().hex()
 
 
-_NOT_IN_TOKENS: Final = frozenset(" .*>\t\r\n\f\0")
+_TOKEN: Final = re.compile(r"[^ .*>\t\r\n\f\0]+").fullmatch

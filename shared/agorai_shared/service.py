@@ -1,12 +1,13 @@
 """A service is a FastStream router, its HTTP routes, its background work and its readiness checks.
 
 `serve` runs one service alone or several in one process; the parts are the same. Every process answers
-`/health/live`, `/health/ready`, `/metrics` (Prometheus) and `/asyncapi.json`.
+`/health/live`, `/health/ready`, `/metrics` (Prometheus), `/asyncapi.json` and `/openapi.json`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import hmac
 import resource
 import signal
@@ -21,24 +22,27 @@ from contextlib import (
     nullcontext,
 )
 from dataclasses import dataclass, field
+from typing import Any
 
 import uvicorn
 import uvloop
 from fast_depends.pydantic import PydanticSerializer
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
 from faststream.nats import NatsBroker, NatsRouter
 from faststream.nats.prometheus import NatsPrometheusMiddleware
 from faststream.security import SASLPlaintext
 from faststream.specification import AsyncAPI
 from nats.errors import Error as NatsError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from agorai_shared import bus, logging
 from agorai_shared.answering import problems
-from agorai_shared.errors import AgoraiError, RefusedError, UnavailableError
+from agorai_shared.errors import AgoraiError, InputError, RefusedError, UnavailableError
 from agorai_shared.metrics import REGISTRY
 from agorai_shared.settings import NodeSettings
 
@@ -60,8 +64,9 @@ def _no_background() -> AbstractAsyncContextManager[None]:
 class Service:
     """One service, ready to be run alone or with others.
 
-    `prepare` runs once the bus is connected and before any subscription is made; `background` is entered
-    after. A check raises an `AgoraiError` while the service is not ready.
+    `api` is what the process's OpenAPI document describes; `routes` carry bytes. `prepare` runs once the bus is
+    connected and before any subscription is made; `background` is entered after. A check raises an `AgoraiError`
+    while the service is not ready.
     """
 
     name: str
@@ -70,6 +75,9 @@ class Service:
     prepare: Callable[[], Awaitable[None]] | None = None
     background: Callable[[], AbstractAsyncContextManager[None]] = _no_background
     checks: dict[str, Check] = field(default_factory=dict)
+    api: APIRouter | None = None
+    described: Callable[[], dict[str, dict[str, Any]]] = dict
+    """Gives what the process's AsyncAPI document says beyond its router, by section."""
 
 
 class TokenRefusedError(RefusedError):
@@ -80,7 +88,7 @@ class TokenRefusedError(RefusedError):
     def __init__(self) -> None:
         super().__init__(
             "This path is for the node's own services and owner only.",
-            remedy="Send `Authorization: Bearer <node token>`.",
+            remedy="Send `Authorization: Bearer <token>`, with that of node.json, or of hub.json for a hub.",
         )
 
 
@@ -97,9 +105,38 @@ def require_token(request: Request, token: str) -> None:
         raise TokenRefusedError
 
 
-def problem_response(_request: Request, error: Exception) -> Response:
-    """Answer an `AgoraiError` with its RFC 9457 problem document."""
-    assert isinstance(error, AgoraiError)  # noqa: S101 - the only type it is registered for
+class RequestMalformedError(InputError):
+    """A request's parameters or body are not of their form."""
+
+    def __init__(self, where: str, why: str) -> None:
+        super().__init__(f"The request's {where} does not fit: {why}.", remedy="See /openapi.json.")
+
+
+async def no_such_path(request: Request, error: Exception) -> Response:
+    """Answer what no route takes with a problem document, too."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - the only type it is registered for
+    problem = {
+        "type": "about:blank",
+        "title": error.detail,
+        "status": error.status_code,
+        "detail": f"{request.method} {request.url.path}: {error.detail}.",
+        "remedy": "See /openapi.json.",
+        "retryable": False,
+    }
+    return JSONResponse(
+        problem,
+        status_code=error.status_code,
+        headers=getattr(error, "headers", None),
+        media_type="application/problem+json",
+    )
+
+
+async def problem_response(_request: Request, error: Exception) -> Response:
+    """Answer an `AgoraiError`, or a request that does not fit, with its RFC 9457 problem document."""
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        error = RequestMalformedError(".".join(map(str, first["loc"]))[:100], str(first["msg"]))
+    assert isinstance(error, AgoraiError)  # noqa: S101 - the only types it is registered for
     return JSONResponse(
         error.to_problem(), status_code=error.http_status, media_type="application/problem+json"
     )
@@ -134,7 +171,7 @@ class PortTakenError(UnavailableError):
     def __init__(self, host: str, port: int, why: str) -> None:
         super().__init__(
             f"Cannot listen on {host}:{port} ({why}).",
-            remedy="Name a free port with AGORAI_PORT; 0 takes any.",
+            remedy="Name a free port with --port or AGORAI_PORT; 0 takes any.",
         )
 
 
@@ -230,10 +267,20 @@ class Host:
     async def running(self) -> AsyncIterator[None]:
         """Connect the bus, serve HTTP, prepare, subscribe, and start background work, in this order."""
         allow_open_files()
-        app = Starlette(
+        app = FastAPI(
+            title="Agorai",
             routes=[*self._common_routes(), *(r for s in self.services for r in s.routes)],
-            exception_handlers={AgoraiError: problem_response},
+            exception_handlers={
+                AgoraiError: problem_response,
+                RequestValidationError: problem_response,
+                HTTPException: no_such_path,
+            },
+            docs_url=None,  # those pages load scripts from elsewhere
+            redoc_url=None,
         )
+        for service in self.services:
+            if service.api is not None:
+                app.include_router(service.api)
         config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=2)
         server = _Server(config)
         async with AsyncExitStack() as stack:
@@ -298,7 +345,11 @@ class Host:
 
         async def asyncapi(_request: Request) -> Response:
             document = AsyncAPI(self.broker, title="Agorai", schema_version="3.0.0").to_specification()
-            return Response(document.to_json(), media_type="application/json")
+            whole = document.to_jsonable()
+            for service in self.services:
+                for section, members in service.described().items():
+                    _merge(whole.setdefault(section, {}), members)
+            return JSONResponse(whole)
 
         return [
             Route("/health/live", live),
@@ -308,11 +359,30 @@ class Host:
         ]
 
 
+def _merge(into: dict[str, Any], members: dict[str, Any]) -> None:
+    for name, value in members.items():
+        if isinstance(into.get(name), dict) and isinstance(value, dict):
+            _merge(into[name], value)
+        else:
+            into[name] = value
+
+
 def allow_open_files() -> None:
     """Raise the process's limit on open files, connections among them, to what the system allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = 1 << 16 if hard == resource.RLIM_INFINITY else hard
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def relax_collector() -> None:
+    """Have Python look for cyclic garbage less often: many short-lived objects at once are normal here.
+
+    With its usual thresholds it looks through everything again and again, which makes decoding thousands of logs
+    up to nine times slower. What is loaded by now is left out of its search for good.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 async def until_signalled() -> None:
@@ -333,6 +403,7 @@ def run(settings: NodeSettings, build: Callable[[NatsBroker], AbstractAsyncConte
             await until_signalled()
 
     logging.configure(settings.log_level, settings.log_format)
+    relax_collector()
     try:
         uvloop.run(main())
     except AgoraiError as error:

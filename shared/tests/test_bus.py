@@ -49,19 +49,13 @@ async def test_a_batch_is_stored_whole_and_in_order(client: Client, count: int) 
     assert tail.headers["Thing"] == str(count - 1)
 
 
-async def test_linked_messages_are_stored_in_order(client: Client) -> None:
-    assert await bus.publish_linked(client, "THINGS", things(5), 0, writer="me") == 5
-    assert await bus.publish_linked(client, "THINGS", things(5), 5, writer="me") == 10
-    assert await stored_payloads(client) == [message.payload for message in things(5) * 2]
-
-
 async def test_a_batch_behind_another_tail_is_refused_as_a_whole(client: Client) -> None:
     await bus.publish_batch(client, "THINGS", things(3), 0)
     for expected in (0, 2, 4):
         with pytest.raises(bus.WrongLastSequenceError):
             await bus.publish_batch(client, "THINGS", things(2), expected)
         with pytest.raises(bus.WrongLastSequenceError):
-            await bus.publish_linked(client, "THINGS", things(2), expected, writer="me")
+            await bus.publish_batch(client, "THINGS", things(1), expected)
     assert len(await stored_payloads(client)) == 3
 
 
@@ -72,7 +66,7 @@ async def test_of_many_writers_one_gets_through_at_a_time(client: Client) -> Non
             last = await bus.last_sequence(client.jetstream(), "THINGS")
             messages = [OutMessage("things.new", name.encode()) for _ in range(3)]
             try:
-                await bus.publish_linked(client, "THINGS", messages, last, writer=name)
+                await bus.publish_batch(client, "THINGS", messages, last, writer=name)
             except bus.WrongLastSequenceError:
                 continue
             written += 3
@@ -82,7 +76,7 @@ async def test_of_many_writers_one_gets_through_at_a_time(client: Client) -> Non
     payloads = await stored_payloads(client)
     assert len(payloads) == sum(written) > 0
     for start in range(0, len(payloads), 3):
-        assert len(set(payloads[start : start + 3])) == 1, "another writer came between linked messages"
+        assert len(set(payloads[start : start + 3])) == 1, "another writer came between"
 
 
 async def test_a_stream_that_exists_is_brought_to_its_configuration(client: Client) -> None:

@@ -123,16 +123,16 @@ async def test_logs_of_a_range_come_with_its_ends_and_of_a_block_by_hash(rpc: Rp
         await rpc.request(
             "eth_sendTransactionSync", {"from": issuer, "to": token.address, "data": "0x" + call.data.hex()}
         )
-    logs, first, last = await chain.logs_between([token.address], 1, 3)
+    logs, first, last = await chain.logs_between([{"address": token.address}], 1, 3)
     assert (first.number, last.number) == (1, 3)
     assert [int(raw["blockNumber"], 16) for raw in await chain.logs(token.address, from_block=2)] == [2, 3]
-    assert await chain.logs_of(last.hash, [token.address]) == [
+    assert await chain.logs_of(last.hash, [{"address": token.address}]) == [
         raw for raw in logs if raw["blockNumber"] == "0x3"
     ]
     with pytest.raises(BlockAbsentError):
-        await chain.logs_between([token.address], 1, 9)
+        await chain.logs_between([{"address": token.address}], 1, 9)
     with pytest.raises(BlockAbsentError):
-        await chain.logs_of(Hash("0x" + "12" * 32), [token.address])
+        await chain.logs_of(Hash("0x" + "12" * 32), [{"address": token.address}])
 
 
 @pytest.mark.parametrize("web_socket", [True, False])

@@ -159,6 +159,12 @@ def test_an_anonymous_event_is_refused_by_name() -> None:
         EventAbi.from_abi(event(anonymous=True))
 
 
+@pytest.mark.parametrize("name", ["", "a.b", "a b", ">", "*", "1a", "\u00e9t\u00e9", "a\n"])
+def test_an_event_whose_name_is_no_identifier_is_refused(name: str) -> None:
+    with pytest.raises(BadAbiError, match="identifier"):
+        EventAbi.from_abi({**event(), "name": name})
+
+
 def test_two_parameters_of_one_name_are_refused() -> None:
     with pytest.raises(BadAbiError, match="one name"):
         EventAbi.from_abi(event(argument("uint8", "a"), argument("uint8", "a")))
@@ -169,9 +175,9 @@ def test_two_parameters_of_one_name_are_refused() -> None:
     [
         ([], "0x", "0 topics instead of 2"),
         (["0x" + "00" * 32, topic("uint8", 1)], "0x" + "00" * 32, "its signature is"),
-        (["own", topic("uint256", 256)], "0x" + "00" * 32, "no encoding of the topics"),
-        (["own", topic("uint8", 1)], "0x", "no encoding of the data"),
-        (["own", topic("uint8", 1)], "0xzz", "non-hexadecimal"),
+        (["own", topic("uint256", 256)], "0x" + "00" * 32, "256 does not fit uint8"),
+        (["own", topic("uint8", 1)], "0x", "0 hex digits instead of 64"),
+        (["own", topic("uint8", 1)], "0x" + "zz" * 32, "invalid literal"),
     ],
 )
 def test_a_log_that_is_not_the_event_is_refused(topics: list[str], body: str, cause: str) -> None:
@@ -291,3 +297,35 @@ class TestReverts:
         selector = "0x" + keccak(text="Error(string)")[:4].hex()
 
         assert self.abi.decode_error(selector + "00") == f"unknown error {selector}00"
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        [{"name": "a", "type": "Lib.Data storage"}],
+        [{"name": "a", "type": "uint256[0][]"}],
+        ["x"],
+        [{"name": "a"}],
+    ],
+)
+def test_an_abi_that_no_compiler_writes_is_refused_with_its_contracts_name(inputs: list[object]) -> None:
+    with pytest.raises(BadAbiError, match="Odd"):
+        ContractAbi.from_entries("Odd", [{"type": "event", "name": "Happened", "inputs": inputs}])
+
+
+def test_arrays_that_point_to_the_same_bytes_again_and_again_are_refused() -> None:
+    def word(value: int) -> bytes:
+        return value.to_bytes(32)
+
+    width = 60  # of each of three levels, all of whose pointers lead to the same next level
+    level = word(width) + word(32 * width) * width
+    abi = EventAbi.from_abi(event(argument("uint256[][][]", "a")))
+    hostile = word(32) + level + level + word(width) + word(1) * width
+    with pytest.raises(LogMismatchError, match="same bytes"):
+        abi.decode([abi.topic0], "0x" + hostile.hex())
+    values = [[[n + m + k for n in range(5)] for m in range(7)] for k in range(20)]
+    honest = eth_abi.encode(["uint256[][][]"], [values])
+    assert abi.decode([abi.topic0], "0x" + honest.hex()) == {"a": values}
+    strings = ["", "x" * 500, *("y" for _ in range(300))]
+    abi = EventAbi.from_abi(event(argument("string[]", "a")))
+    assert abi.decode([abi.topic0], "0x" + eth_abi.encode(["string[]"], [strings]).hex()) == {"a": strings}

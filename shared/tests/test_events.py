@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -37,6 +38,13 @@ TICK = BlockTick(Phase.final, 31337, 12, Hash("0xab"), Hash("0xaa"), 1_700_000_0
 def test_an_event_comes_back_as_it_went() -> None:
     assert ChainEvent.from_json(EVENT.to_json()) == EVENT
     assert BlockTick.from_json(TICK.to_json()) == TICK
+
+
+def test_a_block_time_beyond_all_calendars_is_kept_as_a_number() -> None:
+    event = replace(EVENT, block_time=1_700_000_000_000_000)
+    document = json.loads(event.to_json())
+    assert document["time"] == "9999-12-31T23:59:59Z"
+    assert document["data"]["block_time"] == 1_700_000_000_000_000
 
 
 def test_an_event_is_a_structured_cloud_event() -> None:

@@ -88,7 +88,7 @@ async def test_a_busy_node_is_asked_again(status: int) -> None:
     seen: list[tuple[str, AgoraiError | None]] = []
     async with (
         served(answer) as url,
-        Rpc(url, observe=lambda method, _seconds, error: seen.append((method, error))) as rpc,
+        Rpc(url, observe=lambda _node, method, _seconds, error: seen.append((method, error))) as rpc,
     ):
         assert await rpc.request("eth_chainId") == "0x1"
     assert [error is None for _, error in seen] == [False, False, True]
@@ -145,3 +145,21 @@ async def test_a_server_without_subscriptions_says_so(anvil: Running) -> None:
         with pytest.raises(RpcUnreachableError):
             async with aclosing(rpc.subscribe("newHeads")) as pushed:
                 await anext(pushed)
+
+
+async def test_an_answer_that_is_no_http_is_told_without_the_urls_key() -> None:
+    async def nonsense(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"nonsense\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(nonsense, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, Rpc(f"http://127.0.0.1:{port}/v3/SECRETKEY?apikey=SECRET2") as rpc:
+        with pytest.raises(RpcUnreachableError) as caught:
+            await rpc.request("eth_chainId")
+        assert "SECRET" not in str(caught.value)
+        with pytest.raises(RpcUnreachableError) as caught:
+            async with aclosing(rpc.subscribe("newHeads")) as heads:
+                await anext(heads)
+        assert "SECRET" not in str(caught.value)

@@ -21,7 +21,16 @@ class Pool:
         self._starting = asyncio.Lock()
 
     async def take(self) -> tuple[Zygote, Child]:
-        """Give a child that waits for its job, and have the next one forked."""
+        """Give a child that waits for its job, and have the next one forked.
+
+        A child that was lost before it had a job is replaced, once.
+        """
+        try:
+            return await self._next()
+        except SandboxLostError:
+            return await self._next()
+
+    async def _next(self) -> tuple[Zygote, Child]:
         zygote = await self.ready()
         spare = self._spare or asyncio.create_task(zygote.fork())
         self._spare = asyncio.create_task(zygote.fork())

@@ -22,7 +22,7 @@ from agorai_trainer.verdicts import SandboxLostError, SandboxStartError
 from agorai_trainer.worker import ORDER, REPORT
 
 _IMPORT_S = 180.0
-_HELLO_S = 30.0
+_HELLO_S = 10.0
 _END_S = 10.0
 _HELLO_BYTES = 1 << 16
 _KEPT_ERRORS = 4096

@@ -36,6 +36,25 @@ _REGISTRY.unregister_decoder("string")
 _REGISTRY.register_decoder(_STRING, StringDecoder("replace"), label="string")  # type: ignore[no-untyped-call]
 
 
+class _BoundedStream(ContextFramesBytesIO):
+    """Bytes that may be read a few times over, and no more.
+
+    Pointers of nested arrays may lead to the same bytes again and again: a hostile log of some kilobytes would
+    decode into millions of values. An honest encoding has each byte read three times at most.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)  # type: ignore[no-untyped-call]
+        self._left = 8 * len(data) + 1024
+
+    def read(self, size: int | None = -1) -> bytes:
+        found = super().read(size)
+        self._left -= len(found)
+        if self._left < 0:
+            raise DecodingError("its pointers lead to the same bytes again and again")
+        return found
+
+
 class _Decoder(Protocol):
     def __call__(self, stream: ContextFramesBytesIO) -> object: ...
 
@@ -61,11 +80,11 @@ class Codec:
 
     def decode(self, data: bytes) -> tuple[object, ...]:
         """Decode one value for each type: int, str, bool, bytes or a tuple; raises `UndecodableError`."""
-        stream = ContextFramesBytesIO(data)  # type: ignore[no-untyped-call]
         try:
             if self._words is not None:
-                return tuple([word(stream) for word in self._words])
-            return as_tuple(self._decode(stream))
+                words = ContextFramesBytesIO(data)  # type: ignore[no-untyped-call]
+                return tuple([word(words) for word in self._words])
+            return as_tuple(self._decode(_BoundedStream(data)))
         except (DecodingError, OverflowError, ValueError) as error:
             raise UndecodableError(self.what, len(data), str(error)) from error
 
