@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from agorai_hub.contracts import filters_of
 from agorai_hub.decide import Window
 from agorai_hub.decoding import Decoder
 from agorai_hub.streams import Streams
 from agorai_hub.trail import Held, Trail, read_trail
 from agorai_shared import logging
-from agorai_shared.chain import Block, BlockAbsentError, Chain
+from agorai_shared.chain import Block, BlockAbsentError, Chain, RawLog
 from agorai_shared.events import BlockTick, ChainEvent, MalformedEventError, Phase
 
 log = logging.get(__name__)
@@ -39,7 +40,10 @@ class Branch:
 
 @dataclass(slots=True)
 class Tails:
-    """What the ends of the streams say. At most one thing on each was begun and not ended."""
+    """What the ends of the streams say. At most one thing on each was begun and not ended.
+
+    `head_seq` is the sequence of the newest whole block's tick in the head stream.
+    """
 
     final: Block | None = None
     begun_final: ChainEvent | None = None
@@ -70,9 +74,10 @@ async def read_tails(streams: Streams) -> Tails:
     if message is None:
         return tails
     trail = read_trail(streams.head.name, message)
+    tails.head_seq = message.seq if trail.is_tick and not trail.is_retraction else trail.held.previous
     if trail.is_tick:
-        tails.head_seq = trail.held.previous if trail.is_retraction else message.seq
-    elif trail.is_retraction:
+        return tails
+    if trail.is_retraction:
         tails.begun_retraction = trail
     else:
         tails.begun_block = trail.held
@@ -80,7 +85,9 @@ async def read_tails(streams: Streams) -> Tails:
 
 
 async def tie_up(streams: Streams, chain: Chain, decoder: Decoder, tails: Tails) -> None:
-    """End what a hub began when it was killed, and pin where a new chain is followed from.
+    """End one thing that a hub began when it was killed, or pin where a new chain is followed from.
+
+    The final stream comes first: what its events announce must be known before others are read.
 
     Raises
     ------
@@ -89,22 +96,22 @@ async def tie_up(streams: Streams, chain: Chain, decoder: Decoder, tails: Tails)
     WrongLastSequenceError
         Another hub is at it.
     """
-    if tails.begun_retraction is not None:
-        trail = tails.begun_retraction
-        await streams.retract(trail.held, below=trail.index)
-        log.info("hub.retraction.completed", block=trail.held.block.number)
-    elif tails.begun_block is not None:
-        await _end_block(streams, chain, decoder, tails.begun_block)
     if tails.begun_final is not None:
         await _end_final(streams, chain, decoder, tails.begun_final)
     elif tails.final is None:
         final = await chain.final()
-        before_first = max(0, decoder.start_block - 1)
+        before_first = max(0, decoder.contracts.start_block - 1)
         anchor = final if final.number <= before_first else await chain.block(before_first)
         if anchor is None:
             raise BlockAbsentError(before_first)
         await streams.append_final([], anchor, anchor.number, 0)
         log.info("hub.chain.begun", block=anchor.number)
+    elif tails.begun_retraction is not None:
+        trail = tails.begun_retraction
+        await streams.retract(trail.held, below=trail.index)
+        log.info("hub.retraction.completed", block=trail.held.block.number)
+    elif tails.begun_block is not None:
+        await _end_block(streams, chain, decoder, tails.begun_block)
 
 
 async def _end_block(streams: Streams, chain: Chain, decoder: Decoder, held: Held) -> None:
@@ -136,19 +143,31 @@ async def _end_final(streams: Streams, chain: Chain, decoder: Decoder, last: Cha
 
 
 async def events_of_block(chain: Chain, decoder: Decoder, block: Block) -> list[ChainEvent]:
-    """Give a block's events in log order, as of the head.
+    """Give a block's events in log order, as of the head; members that it announces are followed from now on.
 
     Raises
     ------
     BlockAbsentError
-        The node does not know the block (any more).
+        The node does not know the block (any more), or not yet its logs.
     """
-    if not decoder.addresses:
+    contracts = decoder.contracts
+    if not contracts:
         return []
-    raw = await chain.logs_of(block.hash, decoder.addresses)
-    events = [decoder.decode(entry, Phase.head, block.timestamp) for entry in raw]
-    events.sort(key=lambda event: event.log_index)
-    return events
+    raw = await chain.logs_of(block.hash, contracts.wanted())
+    if not raw and contracts.may_be_in(block.logs_bloom):
+        raw = await _receipts(chain, block)
+    found = [decoder.decode(entry, Phase.head, block.timestamp) for entry in raw]
+    while new := contracts.learn(event for event in found if event is not None):
+        raw = await chain.logs_of(block.hash, filters_of([known.address for known in new]))
+        found += [decoder.decode(entry, Phase.head, block.timestamp) for entry in raw]
+    events = {event.log_index: event for event in found if event is not None}
+    return [events[index] for index in sorted(events)]
+
+
+async def _receipts(chain: Chain, block: Block) -> list[RawLog]:
+    """Look into the receipts of a block that promises logs which the node's index of logs has not, or not yet."""
+    logs = await chain.logs_by_receipts(block.hash)
+    return logs if logs is not None else []
 
 
 async def read_branch(streams: Streams, chain: Chain, tails: Tails) -> Branch:

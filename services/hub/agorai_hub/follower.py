@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final
 
 from agorai_hub import decide as do
 from agorai_hub import metrics
-from agorai_hub.backfill import Backfill, BranchChangedError
+from agorai_hub.backfill import Backfill, BranchChangedError, Range
 from agorai_hub.branch import Branch, Tails, events_of_block, read_branch, read_tails, tie_up
 from agorai_hub.decoding import Decoder
 from agorai_hub.heads import Heads
@@ -22,7 +24,7 @@ from agorai_hub.status import ReorgPastFinalityError, Status
 from agorai_hub.streams import Streams
 from agorai_hub.trail import Held
 from agorai_shared import logging
-from agorai_shared.bus import BusRefusedError, WrongLastSequenceError
+from agorai_shared.bus import BusFullError, BusRefusedError, BusUnreachableError, WrongLastSequenceError
 from agorai_shared.chain import Block, BlockAbsentError, Chain
 from agorai_shared.errors import UnavailableError
 from agorai_shared.events import Phase
@@ -35,6 +37,10 @@ LAGGING_LOOK_S: Final = 1.0
 STOP_CONFIRMATIONS: Final = 3
 """How often the node must contradict what was final, half a second apart, before the hub believes it."""
 STOP_PAUSE_S: Final = 0.5
+RANGES_SENT: Final = 1
+"""Ranges that may be on their way to the bus while the next is sent."""
+ELSEWHERE_S: Final = 5.0
+"""How long other nodes are asked, if there are any, after one was of no help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +88,19 @@ class Follower:
                 metrics.STOPPED.labels(self._label).set(1)
                 log.critical("hub.stopped", reason=str(error))
                 return
-            except (
-                UnavailableError,
-                RpcResponseError,
-                BlockAbsentError,
-                BranchChangedError,
-                BusRefusedError,
-            ) as error:
+            except (BusUnreachableError, BusFullError, BusRefusedError) as error:
+                await self._pause(error)
+            except (UnavailableError, RpcResponseError, BlockAbsentError, BranchChangedError) as error:
+                self.chain.rpc.move_on(ELSEWHERE_S)
+                await self._pause(error)
+            except Exception as error:
+                log.exception("hub.fault")
                 await self._pause(error)
 
     async def _pause(self, error: Exception) -> None:
         pause = PAUSES_S[min(self._failures, len(PAUSES_S) - 1)]
         self._failures += 1
-        self.status.trouble(str(error))
+        self.status.trouble(str(error) or type(error).__name__)
         log.warning("hub.trouble", reason=str(error), attempt=self._failures, pause_s=pause)
         await asyncio.sleep(pause)
 
@@ -109,9 +115,7 @@ class Follower:
     # the writer
 
     async def _lead(self) -> None:
-        while (tails := await read_tails(self.streams)).has_loose_ends:
-            await tie_up(self.streams, self.chain, self.decoder, tails)
-        branch = await read_branch(self.streams, self.chain, tails)
+        branch = await self._begin()
         metrics.STANDBY.labels(self._label).set(0)
         metrics.FINAL_BLOCK.labels(self._label).set(branch.anchor.number)
         log.info(
@@ -120,8 +124,32 @@ class Follower:
             final=branch.anchor.number,
             head=branch.window.tip.number,
         )
+        self.status.newest, self.status.final = branch.window.tip, branch.anchor.number
         async with Heads.of(self.chain, self.timing.poll_s) as heads:
             await self._follow(branch, heads)
+
+    async def _begin(self) -> Branch:
+        """Read what was published, ending first what was only begun."""
+        while True:
+            tails = await read_tails(self.streams)
+            branch = None
+            if tails.final is not None:
+                branch = await read_branch(self.streams, self.chain, tails)
+            await self._learn(branch.held if branch is not None else [])
+            if branch is not None and not tails.has_loose_ends:
+                return branch
+            await tie_up(self.streams, self.chain, self.decoder, tails)
+
+    async def _learn(self, held: Sequence[Held]) -> None:
+        """Learn from the streams whom the factories have announced."""
+        contracts = self.decoder.contracts
+        if not contracts.families:
+            return
+        announced, _ = await self.streams.announced(contracts.families, 1)
+        for one in held:
+            announced += await self.streams.events_of(one, range(one.count))
+        contracts.forget_above(-1)
+        contracts.learn(announced)
 
     async def _follow(self, branch: Branch, heads: Heads) -> None:
         view = await self._fresh_view()
@@ -145,28 +173,42 @@ class Follower:
 
     async def _wait(self, branch: Branch, view: do.View, lagging: str, heads: Heads) -> do.View:
         """Give the view once there is something new: a pushed head or, when the node lags, a second look."""
+        if lagging and view.fresh and (other := await self._other_chain(branch, view.head)) is not None:
+            return await self._doubt(other)
         self._stops = 0
         if self._final_due:
             self._final_due = False
             return await self._with_finality(view)
         if lagging:
+            self.chain.rpc.move_on(ELSEWHERE_S)
             self.status.trouble(f"{lagging}.")
         else:
             self._all_well(branch)
         head = await heads.next(LAGGING_LOOK_S if lagging else None)
         if head is None:
             return await self._fresh_view()
+        self._hear(head)
         confirmations = self.policy.confirmations
         if confirmations is not None:
             return do.View(head, max(0, head.number - confirmations), fresh=False)
         self._final_due = True
         return do.View(head, view.final_number, view.final_hash, fresh=False)
 
+    async def _other_chain(self, branch: Branch, head: Block) -> do.Stop | None:
+        """See that a head below what is final belongs to the chain that was followed, which may have begun anew."""
+        if head.number >= branch.anchor.number:
+            return None
+        tick = await self.streams.final_tick_at(head.number)
+        if tick is None or tick.hash == head.hash:
+            return None
+        return do.Stop(Block(tick.number, tick.hash, tick.parent_hash, tick.timestamp), head)
+
     async def _doubt(self, stop: do.Stop) -> do.View:
         """Ask again before believing that a final block is gone."""
         self._stops += 1
         if self._stops >= STOP_CONFIRMATIONS:
             raise ReorgPastFinalityError(self.decoder.chain_id, stop.anchor, stop.found)
+        self.chain.rpc.move_on(ELSEWHERE_S)
         self.status.trouble(f"the node contradicts the final block {stop.anchor.number}.")
         await asyncio.sleep(STOP_PAUSE_S)
         return await self._fresh_view()
@@ -185,6 +227,8 @@ class Follower:
         held = Held(block, previous=branch.tip_seq, first_seq=0, count=len(events), published=0)
         await self.streams.extend(held, events)
         branch.held.append(held)
+        self.status.newest = block
+        self._tell_lag()
         metrics.HEAD_BLOCK.labels(self._label).set(block.number)
         metrics.LAG.labels(self._label).set(max(0.0, time.time() - block.timestamp))
         if events:
@@ -196,6 +240,7 @@ class Follower:
             events = await self.streams.finalize(held)
             branch.anchor, branch.anchor_seq = held.block, held.tick_seq
             del branch.held[0]
+            self.status.final = held.block.number
             if events:
                 metrics.EVENTS.labels(self._label, Phase.final).inc(events)
         metrics.FINAL_BLOCK.labels(self._label).set(branch.anchor.number)
@@ -205,6 +250,7 @@ class Follower:
         held = branch.held[-1]
         events = await self.streams.retract(held)
         branch.held.pop()
+        self.decoder.contracts.forget_above(held.block.number - 1)
         if not self._reorg_depth:
             metrics.REORGS.labels(self._label).inc()
         self._reorg_depth += 1
@@ -214,24 +260,52 @@ class Follower:
         log.info("hub.block.retracted", block=held.block.number, hash=held.block.hash, events=events)
 
     async def _fill(self, branch: Branch, last: int) -> None:
-        async with aclosing(self._backfill.ranges(branch.anchor, last)) as ranges:
-            async for found in ranges:
-                self.status.behind = last - found.first.number + 1
-                *most, rest = found.batches()
-                for batch in most:
-                    await self.streams.append_events(batch)
-                await self.streams.append_final(rest, found.last, found.first.number, len(found.events))
-                branch.anchor, branch.anchor_seq = found.last, 0
-                self._failures = 0
-                metrics.FINAL_BLOCK.labels(self._label).set(found.last.number)
-                metrics.EVENTS.labels(self._label, Phase.final).inc(len(found.events))
+        sent: deque[tuple[Range, list[asyncio.Task[int]]]] = deque()
+        try:
+            async with aclosing(self._backfill.ranges(branch.anchor, last)) as ranges:
+                async for found in ranges:
+                    self.status.behind = last - found.first.number + 1
+                    tasks = await self.streams.send_range(
+                        found.batches(), found.last, found.first.number, len(found.events)
+                    )
+                    sent.append((found, tasks))
+                    if len(sent) > RANGES_SENT:
+                        await self._filled(branch, *sent.popleft())
+            while sent:
+                await self._filled(branch, *sent.popleft())
+        finally:
+            for task in (task for _, tasks in sent for task in tasks):
+                task.cancel()
         log.info("hub.backfilled", final=branch.anchor.number)
+
+    async def _filled(self, branch: Branch, found: Range, tasks: list[asyncio.Task[int]]) -> None:
+        """Wait until a range is stored."""
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+        branch.anchor, branch.anchor_seq = found.last, 0
+        self.status.newest, self.status.final = found.last, found.last.number
+        self._tell_lag()
+        self._failures = 0
+        metrics.FINAL_BLOCK.labels(self._label).set(found.last.number)
+        metrics.EVENTS.labels(self._label, Phase.final).inc(len(found.events))
 
     # what the node says
 
     async def _fresh_view(self) -> do.View:
         head = await self.chain.head()
+        self._hear(head)
         return await self._with_finality(do.View(head, 0, fresh=True))
+
+    def _hear(self, head: Block) -> None:
+        self.status.node_head = head.number
+        metrics.NODE_HEAD_BLOCK.labels(self._label).set(head.number)
+        self._tell_lag()
+
+    def _tell_lag(self) -> None:
+        newest, head = self.status.newest, self.status.node_head
+        if newest is not None and head is not None:
+            metrics.LAG_BLOCKS.labels(self._label).set(max(0, head - newest.number))
 
     async def _with_finality(self, view: do.View) -> do.View:
         if self.policy.confirmations is not None:
@@ -278,6 +352,7 @@ class Follower:
         if tails.has_loose_ends:
             return True
         branch = await read_branch(self.streams, self.chain, tails)
+        self.status.newest, self.status.final = branch.window.tip, branch.anchor.number
         view = await self._fresh_view()
         while True:
             action = do.decide(branch.window, view, self.policy)

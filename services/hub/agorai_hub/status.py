@@ -36,7 +36,7 @@ class ReorgPastFinalityError(IntegrityError):
             f"Chain {chain_id} was reorged past finality: block {anchor.number} was final as {anchor.hash}, "
             f"the node's {found.number} is {found.hash} on {found.parent_hash}. The hub has stopped.",
             remedy="Check that the node is on the right chain. If the chain did change or began anew, ask "
-            f"for more confirmations, delete CHAIN_{chain_id}_HEAD and CHAIN_{chain_id}_FINAL, and restart.",
+            f"for more confirmations, and have the streams written anew: `agorai events rebuild --chain {chain_id}`.",
         )
 
 
@@ -45,7 +45,14 @@ class Status:
     """What readiness is made of; times are `time.monotonic()`."""
 
     unready_after_s: float
+    max_block_age_s: float | None = None
     chain_id: int | None = None
+    newest: Block | None = None
+    """The newest block published, head or final."""
+    final: int | None = None
+    """Height of the newest block published as final."""
+    node_head: int | None = None
+    """The newest height that the node told of."""
     standby: bool = False
     stopped: ReorgPastFinalityError | None = None
     behind: int = 0
@@ -53,6 +60,11 @@ class Status:
     _started: bool = False
     _trouble: str = "it is starting."
     _since: float | None = None
+
+    def begin_anew(self) -> None:
+        """Forget all, as at a start."""
+        self.stopped = self.newest = self.final = None
+        self._started, self._trouble, self._since, self.behind = False, "it is starting.", None, 0
 
     def fine(self) -> None:
         """Note that all is published, or that another hub does it."""
@@ -74,3 +86,6 @@ class Status:
             raise HubNotReadyError(self.chain_id, f"it is catching up, {self.behind} blocks to go.", waited)
         if not self._started or (self._trouble and waited >= self.unready_after_s):
             raise HubNotReadyError(self.chain_id, self._trouble, waited)
+        age = 0.0 if self.newest is None else time.time() - self.newest.timestamp
+        if self.max_block_age_s is not None and age > self.max_block_age_s:
+            raise HubNotReadyError(self.chain_id, f"its node has no block newer than {age:.0f} s.", age)

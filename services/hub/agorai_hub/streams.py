@@ -1,20 +1,24 @@
 """The hub's two streams: reading where it stopped from their tails, and writing behind them.
 
-Small blocks are written message by message, each fenced by the one before (0.2 ms); larger ones as atomic
-batches. Either way a hub killed in between continues exactly behind what was stored.
+What belongs to one block is written as one atomic batch, which no reader sees a part of. Only a block of more than
+999 events takes several, its tick at the end of the last; a hub killed in between continues exactly behind it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import secrets
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from nats.aio.client import Client
 from nats.js.errors import NotFoundError
 
+from agorai_hub.settings import Factory
 from agorai_hub.trail import Held, Trail, read_trail
 from agorai_shared.bus import (
+    BATCH_LIMIT,
     WRITER,
     OutMessage,
     Stored,
@@ -25,17 +29,21 @@ from agorai_shared.bus import (
     head_stream,
     last_sequence,
     publish_batch,
-    publish_linked,
+    send_batch,
     stored,
 )
 from agorai_shared.chain import Block
-from agorai_shared.events import CONTENT_TYPE, BlockTick, ChainEvent, Phase, block_subject
+from agorai_shared.events import CONTENT_TYPE, BlockTick, ChainEvent, Phase, block_subject, subject
+from agorai_shared.stream_reader import first_at, read_portion
 
-LINKED_LIMIT: Final = 16
-"""Up to this many messages the linked way is quicker than an atomic batch."""
 _READS: Final = 64
 _ROOM_FOR_HEADERS: Final = 4096
 _PLAIN: Final = {"content-type": CONTENT_TYPE}
+
+
+def writer_name() -> str:
+    """Give a name for a process as writer, never used again."""
+    return secrets.token_hex(6)
 
 
 class Log:
@@ -70,8 +78,16 @@ class Log:
         WrongLastSequenceError
             Another hub writes.
         """
-        write = publish_linked if len(messages) <= LINKED_LIMIT else publish_batch
-        self.last = await write(self.client, self.name, messages, self.last, writer=self.writer)
+        self.last = await publish_batch(self.client, self.name, messages, self.last, writer=self.writer)
+
+    async def send(self, messages: Sequence[OutMessage]) -> asyncio.Task[int]:
+        """Write at most 1,000 messages behind the known end; the task is done when they are stored.
+
+        If it fails, the end is no longer known: read the tail.
+        """
+        task = await send_batch(self.client, self.name, messages, self.last, writer=self.writer)
+        self.last += len(messages)
+        return task
 
 
 class Streams:
@@ -88,6 +104,21 @@ class Streams:
         """Create the streams where they are absent."""
         await ensure_stream(self.head.js, head_stream(self.chain_id, replicas=replicas))
         await ensure_stream(self.final.js, final_stream(self.chain_id, replicas=replicas))
+
+    async def begin_anew(self, replicas: int) -> None:
+        """Delete both streams and make them again; another hub that wrote them begins anew, too."""
+        for stream in (self.head, self.final):
+            with suppress(NotFoundError):
+                await answered(stream.name, stream.js.delete_stream(stream.name))
+        await self.ensure(replicas)
+
+    async def final_tick_at(self, number: int) -> BlockTick | None:
+        """Give the final stream's tick of a block, None if it has none of that block alone."""
+        seq = await first_at(self.client, self.final.name, number)
+        ticks = block_subject(Phase.final, self.chain_id)
+        portion = await read_portion(self.client, self.final.name, seq, ticks, most=1)
+        found = [BlockTick.from_json(message.payload) for message in portion.messages]
+        return found[0] if found and found[0].number == number else None
 
     async def sequences(self) -> tuple[int, int]:
         """Give both streams' last sequences, whoever wrote them."""
@@ -110,11 +141,31 @@ class Streams:
         message = await self.head.read(seq)
         return None if message is None else read_trail(self.head.name, message)
 
+    async def announced(self, factories: Sequence[Factory], following: int) -> tuple[list[ChainEvent], int]:
+        """Give the factories' final events from a sequence on, in chain order, and the sequence to go on from.
+
+        A stream that ends before was written anew, and is read from its beginning.
+        """
+        if not factories:
+            return [], following
+        end = await last_sequence(self.final.js, self.final.name)
+        begin = following if following <= end + 1 else 1
+        events: list[ChainEvent] = []
+        for factory in factories:
+            pattern = subject(Phase.final, self.chain_id, factory.contract, factory.event)
+            place, pending = begin, 1
+            while pending and place <= end:
+                portion = await read_portion(self.client, self.final.name, place, pattern)
+                events += [ChainEvent.from_json(one.payload) for one in portion.messages if one.seq <= end]
+                place, pending = portion.following, portion.pending
+        events.sort(key=lambda event: (event.block_number, event.log_index))
+        return events, end + 1
+
     async def last_final_tick(self) -> BlockTick | None:
         """Give the newest block tick of the final stream."""
-        subject = block_subject(Phase.final, self.chain_id)
+        ticks = block_subject(Phase.final, self.chain_id)
         try:
-            message = await answered(self.final.name, self.final.js.get_msg(self.final.name, subject=subject))
+            message = await answered(self.final.name, self.final.js.get_msg(self.final.name, subject=ticks))
         except NotFoundError:
             return None
         return BlockTick.from_json(message.data or b"")
@@ -162,13 +213,34 @@ class Streams:
 
     async def append_final(self, events: Sequence[ChainEvent], last: Block, first: int, count: int) -> None:
         """Publish final events and then the tick of the blocks `first` to `last`."""
-        messages = [OutMessage(event.subject, self.fitting(event), _PLAIN) for event in events]
-        messages.append(self._tick(last, Phase.final, count, _PLAIN, first))
-        await self.final.append(messages)
+        await self.final.append(
+            [*map(self._final, events), self._tick(last, Phase.final, count, _PLAIN, first)]
+        )
 
-    async def append_events(self, events: Sequence[ChainEvent]) -> None:
-        """Publish final events of a range whose tick is still to come."""
-        await self.final.append([OutMessage(e.subject, self.fitting(e), _PLAIN) for e in events])
+    async def send_range(
+        self, batches: Iterable[Sequence[ChainEvent]], last: Block, first: int, count: int
+    ) -> list[asyncio.Task[int]]:
+        """Send the final events of the blocks `first` to `last` and then their tick; give the tasks to await."""
+        sent: list[asyncio.Task[int]] = []
+        try:
+            messages: list[OutMessage] = []
+            for batch in batches:
+                await self._send(messages, sent)
+                messages = [*map(self._final, batch)]
+            messages.append(self._tick(last, Phase.final, count, _PLAIN, first))
+            await self._send(messages, sent)
+        except BaseException:
+            for task in sent:
+                task.cancel()
+            raise
+        return sent
+
+    async def _send(self, messages: Sequence[OutMessage], sent: list[asyncio.Task[int]]) -> None:
+        for start in range(0, len(messages), BATCH_LIMIT):
+            sent.append(await self.final.send(messages[start : start + BATCH_LIMIT]))  # noqa: PERF401 - kept on error
+
+    def _final(self, event: ChainEvent) -> OutMessage:
+        return OutMessage(event.subject, self.fitting(event), _PLAIN)
 
     async def events_of(self, held: Held, places: range) -> list[ChainEvent]:
         """Give a block's events from memory or else from the stream, which outlives the node's memory."""

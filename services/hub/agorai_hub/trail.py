@@ -30,7 +30,7 @@ class TrailLostError(IntegrityError):
     def __init__(self, stream: str, seq: int) -> None:
         super().__init__(
             f"Message {seq} of stream {stream} is not the hub's own.",
-            remedy="Only the hub may publish under chain.>; delete the stream, it is rebuilt from the chain.",
+            remedy="Only the hub may publish under chain.>; have it written anew: `agorai events rebuild`.",
         )
 
 

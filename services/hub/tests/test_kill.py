@@ -27,7 +27,7 @@ async def killed_until_done(world: World, folder: Path, times: int, seed: int, *
             seen = world.fact_count
             wanted = moments.choice((1, 2, 5, 50))
             with suppress(TimeoutError):
-                async with asyncio.timeout(1):
+                async with asyncio.timeout(3):
                     await world.until_facts(seen + wanted)
             await asyncio.sleep(moments.uniform(0, 0.03))  # any instant will do
         finally:

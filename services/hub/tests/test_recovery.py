@@ -26,7 +26,7 @@ class Power:
         self.left = 0
         self.cut = asyncio.Event()
         monkeypatch.setattr(streams, "publish_batch", self._publish)
-        monkeypatch.setattr(streams, "publish_linked", self._publish)
+        monkeypatch.setattr(streams, "send_batch", self._send)
 
     def restore(self, messages: int) -> None:
         self.left = messages
@@ -43,6 +43,9 @@ class Power:
             self.cut.set()
             raise PowerCutError
         return last
+
+    async def _send(self, *arguments: Any, **options: Any) -> asyncio.Task[int]:
+        return asyncio.create_task(self._publish(*arguments, **options))
 
 
 class Mended:

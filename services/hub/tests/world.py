@@ -56,7 +56,7 @@ NO_MARKET = {
 """Addresses with nothing there: these tests follow a contract of their own."""
 
 
-def _beeper() -> bytes:
+def beeper() -> bytes:
     """Assemble a contract that, sent a 32-byte n, emits n times `Beep(number, number)`, counting on."""
     topic = bytes.fromhex(EventAbi.from_abi(BEEP).topic0[2:])
     loop, end = 0x08, 0x43
@@ -92,7 +92,7 @@ class Node:
     @classmethod
     async def deploy(cls, url: str, rpc: Rpc) -> Node:
         accounts = cast("list[str]", await rpc.request("eth_accounts"))
-        creation: dict[str, Json] = {"from": accounts[0], "data": "0x" + _beeper().hex(), "gas": "0x100000"}
+        creation: dict[str, Json] = {"from": accounts[0], "data": "0x" + beeper().hex(), "gas": "0x100000"}
         receipt = cast("dict[str, str]", await rpc.request("eth_sendTransactionSync", creation))
         raw = receipt["contractAddress"]
         return cls(url, rpc, accounts[0], Address(to_checksum_address(raw)))
@@ -267,8 +267,9 @@ class World:
         self, confirmations: int | None = 2, rpc_url: str | None = None, **own: Any
     ) -> AsyncIterator[Service]:
         """Run a hub in this process."""
+        followed = own.pop("contracts", [self.followed])
         options = {"takeover_s": 0.4, "unready_after_s": 0.2, **own}
-        service = create(self.settings(confirmations, rpc_url), HubSettings(**options), [self.followed])
+        service = create(self.settings(confirmations, rpc_url), HubSettings(**options), followed)
         async with service.background():
             yield service
 
