@@ -12,17 +12,18 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Any, Protocol, Self, TypeVar, cast
 
 import aiohttp
 import orjson
 from eth_utils.address import is_address, to_checksum_address
 from nats.aio.client import Client as Bus
-from nats.js.errors import NotFoundError as JetStreamNotFoundError
+from pydantic import ValidationError
 
 from agorai.home import Home, NodeFile
 from agorai_shared import bus, cid, logging
@@ -40,9 +41,11 @@ from agorai_shared.errors import (
     RefusedError,
     UnavailableError,
 )
+from agorai_shared.event_filter import EventFilter
 from agorai_shared.events import ChainEvent, Phase, subject
 from agorai_shared.market import Event, Market
 from agorai_shared.rpc import Rpc
+from agorai_shared.stream_reader import AFTER_NEWS_S, LOOK_S, first_at, read_portion
 from agorai_shared.types import Address, Hash, InvocationId, ResourceId, Wei
 from agorai_shared.vault import TransactionRevertedError, TransactionState, Vault
 from agorai_trainer.messages import (
@@ -140,6 +143,15 @@ class JobFailedError(InputError):
             failure.message if failure else "The job failed.", remedy=failure.remedy if failure else ""
         )
         self.failure_code = failure.code if failure else "internal"
+
+
+class EventsNotAskedForError(InputError):
+    """What events are asked for is not of its form."""
+
+    def __init__(self, error: ValidationError) -> None:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        super().__init__(f"Events cannot be picked by this {where}: {first['msg']}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -438,34 +450,76 @@ class Client:
         return await self.commander.ask("trainer", "status", Ask(), TrainerStatus, 5)
 
     async def events(
-        self, *, contract: str = "*", event: str = "*", key: str = "*", follow: bool = False
+        self,
+        *,
+        contract: str = "*",
+        event: str = "*",
+        key: str = "*",
+        follow: bool = False,
+        where: Sequence[str] = (),
+        account: str | None = None,
+        from_block: int = 0,
     ) -> AsyncIterator[ChainEvent]:
-        """Yield final events in chain order, from the first one kept; then, if asked, those that come."""
+        """Yield final events in chain order; then, if asked, go on with those that come.
+
+        Parameters
+        ----------
+        contract, event, key
+            Names that must be the event's own; `*` is any.
+        follow
+            Go on for ever, also over times in which the bus is away.
+        where
+            Comparisons of arguments that must all hold, as `price >= 100`.
+        account
+            An account that must be among the arguments.
+        from_block
+            Height of the first block; 0 begins with the first event kept.
+
+        Raises
+        ------
+        EventsNotAskedForError
+            If what is asked for is not of its form.
+        BusUnreachableError
+            If not following and the bus is away for longer than `PATIENCE_S` seconds.
+        """
+        wanted = _wanted(contract=contract, event=event, key=key, account=account, where=tuple(where))
         stream = bus.final_stream(self.deployment.chain_id).name or ""
-        js = self.bus.jetstream()
-        pattern = subject(Phase.final, self.deployment.chain_id, contract, event, key)
+        pattern = wanted.subject(self.deployment.chain_id)
+        patience_s = inf if follow else PATIENCE_S
         news = asyncio.Event()
 
         async def on_event(_message: object) -> None:
             news.set()
 
-        subscription = await self.bus.subscribe(pattern, cb=on_event)
+        subscription = await self.bus.subscribe(pattern, cb=on_event) if follow else None
         try:
-            sequence = 1
+            following = 1
+            if from_block:
+                following = await _patiently(
+                    partial(first_at, self.bus, stream, from_block), patience_s=patience_s
+                )
+            pauses: Iterator[float] = iter(())
             while True:
                 news.clear()
-                try:
-                    found = await js.get_msg(stream, seq=sequence, subject=pattern, direct=True, next=True)
-                except JetStreamNotFoundError:
-                    if not follow:
-                        return
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(news.wait(), 5)
+                read = partial(read_portion, self.bus, stream, following, pattern)
+                portion = await _patiently(read, patience_s=patience_s)
+                following = portion.following
+                for message in portion.messages:
+                    found = ChainEvent.from_json(message.payload)
+                    if found.block_number >= from_block and wanted.matches(found):
+                        yield found
+                if portion.messages:
                     continue
-                sequence = (found.seq or sequence) + 1
-                yield ChainEvent.from_json(found.data or b"")
+                if not follow:
+                    return
+                try:
+                    await asyncio.wait_for(news.wait(), next(pauses, LOOK_S))
+                    pauses = iter(AFTER_NEWS_S)
+                except TimeoutError:
+                    pass
         finally:
-            await subscription.unsubscribe()
+            if subscription is not None and not self.bus.is_closed:
+                await subscription.unsubscribe()
 
     # --------------------------------------------------------------------------------------------- sending
 
@@ -510,15 +564,26 @@ class Client:
         return outcome.transaction
 
 
-async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
+def _wanted(
+    *, contract: str, event: str, key: str, account: str | None, where: tuple[str, ...]
+) -> EventFilter:
+    names = {"contract": contract, "event": event, "key": key}
+    given = {name: value for name, value in names.items() if value != "*"}
+    try:
+        return EventFilter.model_validate({**given, "account": account, "where": where})
+    except ValidationError as error:
+        raise EventsNotAskedForError(error) from error
+
+
+async def _patiently(ask: Callable[[], Awaitable[T]], *, patience_s: float = PATIENCE_S) -> T:
     """Ask again while the node or what it needs is away for a moment; what is asked must bear repeating.
 
     Raises
     ------
     AgoraiError
-        The last error, once `PATIENCE_S` seconds have passed, or one that repeating would not mend.
+        The last error, once `patience_s` seconds have passed, or one that repeating would not mend.
     """
-    give_up = time.monotonic() + PATIENCE_S
+    give_up = time.monotonic() + patience_s
     while True:
         try:
             return await ask()

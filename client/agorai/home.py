@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,17 @@ class NodeNotRunningError(NotFoundError):
         super().__init__(
             f"No node runs from {home}.",
             remedy="Start one with `agorai up`, or name its folder with --home or AGORAI_HOME.",
+        )
+
+
+class HubNotRunningError(NotFoundError):
+    """No hub is known to a home folder."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(
+            f"No hub runs from {home}, and none is named.",
+            remedy="Start one with `agorai hub FILE` or `agorai up`, or name its URL with --hub or "
+            "AGORAI_EVENTS_URL, or its folder with --home or AGORAI_HOME.",
         )
 
 
@@ -107,6 +119,25 @@ class PlatformFile(HomeFile):
     hub_url: str
 
 
+class HubFile(HomeFile):
+    """How the programs of whoever runs a hub reach it and its bus."""
+
+    url: str
+    token: str
+    pid: int
+    bus_url: str
+    bus_user: str | None = None
+    bus_password: str | None = None
+    chains: tuple[int, ...] = ()
+    """Ids of the chains whose nodes had answered when it was written."""
+
+
+class HubToken(HomeFile):
+    """The bearer token of this home's hub, the same after every start."""
+
+    token: str
+
+
 class Ports(HomeFile):
     """Ports of the last run, taken again so that whoever knows them finds the node; 0 for none yet."""
 
@@ -129,6 +160,8 @@ class Home:
         self.deployment = self.path / "deployment.json"
         self.node_file = self.path / "node.json"
         self.platform_file = self.path / "platform.json"
+        self.hub_file = self.path / "hub.json"
+        self.hub_token_file = self.path / "hub-token.json"
         self.ports_file = self.path / "ports.json"
 
     @contextmanager
@@ -151,6 +184,30 @@ class Home:
     def ports(self) -> Ports:
         """Give the ports of the last run."""
         return Ports.load(self.ports_file) or Ports()
+
+    def hub_token(self) -> str:
+        """Give the token of this home's hub, drawn at its first start."""
+        known = HubToken.load(self.hub_token_file)
+        if known is None:
+            known = HubToken(token=secrets.token_urlsafe(32))
+            known.save(self.hub_token_file)
+        return known.token
+
+    def hub(self) -> tuple[str, str | None]:
+        """Give the URL of the hub that runs from here, or that the node here uses, and the token if it is ours.
+
+        Raises
+        ------
+        HubNotRunningError
+            If there is none.
+        """
+        hub = HubFile.load(self.hub_file)
+        if hub is not None and _alive(hub.pid):
+            return hub.url, hub.token
+        node = NodeFile.load(self.node_file)
+        if node is None or node.hub_url is None or not _alive(node.pid):
+            raise HubNotRunningError(self.path)
+        return node.hub_url, None
 
     def running_node(self) -> NodeFile:
         """Give how to reach the node that runs from here.

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from agorai.cli import account, market, node
+from agorai.cli import account, events, hub_state, market, node, subscriptions
 from agorai.cli.demo import demo
+from agorai.cli.hub import hub
+
+_VERBS_OF_EVENTS = (hub_state, subscriptions)  # they add themselves to the group
 
 app = typer.Typer(
     name="agorai",
@@ -18,7 +21,8 @@ app.command("up")(node.up)
 app.command("found")(node.found)
 app.command("issue")(node.issue)
 app.command("status")(node.status)
-app.command("events")(node.events)
+app.command("hub")(hub)
+app.add_typer(events.app, name="events")
 app.add_typer(account.app, name="account")
 app.add_typer(market.publish, name="publish")
 app.command("buy")(market.buy)

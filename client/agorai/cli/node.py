@@ -1,9 +1,8 @@
-"""`agorai up`, `status` and `events`: running a node and looking at it."""
+"""`agorai up` and `status`: running a node and looking at it."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -48,10 +47,11 @@ def up(
     started = time.monotonic()
     # The services, which other verbs do without.
     from agorai import node, platform  # noqa: PLC0415
-    from agorai_shared.service import until_signalled  # noqa: PLC0415
+    from agorai_shared.service import relax_collector, until_signalled  # noqa: PLC0415
     from agorai_trainer.app import make_sandbox  # noqa: PLC0415
     from agorai_vault import keys as key_files  # noqa: PLC0415
 
+    relax_collector()
     place = Home(home)
     choice = platform.ChainChoice(rpc, deployment, confirmations, block_time)
 
@@ -72,7 +72,7 @@ def up(
             info = shared.info
             where = node.Place(
                 info.bus_url,
-                shared.add_node(keys.address),
+                await shared.add_node(keys.address),
                 info.rpc_url,
                 info.confirmations,
                 info.deployment,
@@ -189,35 +189,6 @@ async def _health(client: Client) -> dict[str, str]:
             except (aiohttp.ClientError, TimeoutError):
                 failing[name] = f"It does not answer at {url}. Start it again: `agorai up`."
     return failing
-
-
-def events(
-    contract: str = typer.Option("*", help="Only of this contract."),
-    event: str = typer.Option("*", help="Only of this name."),
-    key: str = typer.Option("*", help="Only with this key: an item's id or an account."),
-    follow: bool = typer.Option(False, "--follow", "-f", help="Go on with those that come."),
-    home: Path = HOME,
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object for each event."),
-) -> None:
-    """Show what happened on the chain, as the hub put it on the bus."""
-
-    async def work(client: Client) -> None:
-        async for found in client.events(contract=contract, event=event, key=key, follow=follow):
-            if as_json:
-                sys.stdout.write(found.to_json().decode() + "\n")
-                sys.stdout.flush()
-                continue
-            args = ", ".join(f"{name}={value}" for name, value in found.args.items())
-            line = styled(
-                "[dim]{block}[/] [bold]{contract}.{event}[/] {args}",
-                block=f"{found.block_number:>7}",
-                contract=found.contract,
-                event=found.event,
-                args=args,
-            )
-            out.print(line, highlight=False)
-
-    with_client(home, as_json, work)
 
 
 def found(

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import unicodedata
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,7 +54,7 @@ class SafeTable(Table):
 
 
 HOME = typer.Option(
-    DEFAULT_HOME, "--home", envvar="AGORAI_HOME", help="The node's folder.", show_default=True
+    DEFAULT_HOME, "--home", envvar="AGORAI_HOME", help="The folder of the node or hub.", show_default=True
 )
 JSON = typer.Option(False, "--json", help="Print one JSON object and nothing else.")
 
@@ -145,9 +145,14 @@ def run(work: Callable[[], Awaitable[T]], as_json: bool, *, log_level: str = "ER
         raise typer.Exit(130) from None
 
 
-def table(*headings: str, title: str | None = None) -> SafeTable:
-    """Make a table; a heading that begins with `>` is right-aligned."""
+def table(*headings: str, title: str | None = None, whole: Sequence[str] = ()) -> SafeTable:
+    """Make a table; a heading that begins with `>` is right-aligned, cells under those in `whole` are never cut."""
     made = SafeTable(title=title, header_style="bold")
     for heading in headings:
-        made.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
+        made.add_column(
+            heading.removeprefix(">"),
+            justify="right" if heading.startswith(">") else "left",
+            overflow="fold" if heading in whole else "ellipsis",
+            no_wrap=heading in whole,
+        )
     return made
