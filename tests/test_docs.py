@@ -33,6 +33,8 @@ NOT_IN_SETTINGS = {
     "AGORAI_VAULT_PASSPHRASE_FILE",  # read by agorai.cli.passphrase
     "AGORAI_NATS_SERVER",  # read by agorai_shared.processes
     "AGORAI_ANVIL",
+    "AGORAI_EVENTS_URL",  # options' variables
+    "AGORAI_EVENTS_TOKEN",
 }
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -90,8 +92,10 @@ def test_a_command_that_is_shown_can_be_given(
     given = [str(tmp_path / word) if word == "flowers.skops" else word for word in words]
     command = typer.main.get_command(app)
     context = command.make_context("agorai", given)
-    while subcommands := getattr(command, "commands", None):
-        name, *rest = [*context._protected_args, *context.args]
+    while (subcommands := getattr(command, "commands", None)) and (
+        left := [*context._protected_args, *context.args]
+    ):
+        name, *rest = left
         command = subcommands[name]
         context = command.make_context(name, rest, parent=context)
 
@@ -201,12 +205,52 @@ def test_the_example_tables_and_tasks_fit_together() -> None:
         assert set(task.features or ()) <= set(schema.features)
 
 
-@pytest.mark.parametrize("name", ["market_day", "listen"])
+@pytest.mark.parametrize("name", ["market_day", "listen", "consume", "receive", "deploy_till"])
 def test_an_example_program_finds_what_it_imports(name: str) -> None:
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def test_the_files_that_listening_shows_are_the_example_files() -> None:
+    page = ROOT / "docs" / "listen.md"
+    files_shown = ("listen.toml", "pools.toml")
+    for shown, name in zip(fences(page, "toml"), files_shown, strict=True):
+        assert shown == (EXAMPLES / name).read_text()
+    (abi,) = fences(page, "json")
+    assert json.loads(abi) == json.loads((EXAMPLES / "till.json").read_text())
+    consume, receive = fences(page, "python")
+    assert consume in (EXAMPLES / "consume.py").read_text()
+    assert receive in (EXAMPLES / "receive.py").read_text()
+
+
+def test_the_guides_name_every_option_of_the_hub_and_every_verb_of_events() -> None:
+    command = typer.main.get_command(app)
+    commands = getattr(command, "commands", {})
+    operator, events = ((ROOT / "docs" / name).read_text() for name in ("operator.md", "events.md"))
+    section = operator.partition("## Run a hub alone")[2].partition("\n## ")[0]
+    options = {
+        option for parameter in commands["hub"].params for option in parameter.opts if option[:2] == "--"
+    }
+    assert set(re.findall(r"^\| `(--[a-z-]+)`", section, re.MULTILINE)) == options - {
+        "--help",
+        "--json",
+        "--verbose",
+    }
+    verbs = set(re.findall(r"^\| `([a-z]+)[^`]*` \| ", events.partition("## Verbs")[2], re.MULTILINE))
+    assert set(commands["events"].commands) <= verbs
+
+
+def test_the_operators_guide_names_only_metrics_that_there_are() -> None:
+    sources = [*ROOT.glob("services/*/agorai_*/*.py"), *(ROOT / "shared" / "agorai_shared").glob("*.py")]
+    made = {
+        name
+        for source in sources
+        for name in re.findall(r'(?:gauge|counter|histogram)\(\s*"(agorai_\w+)"', source.read_text())
+    }
+    shown = set(re.findall(r"`(agorai_[a-z]+_\w+[a-z])`", (ROOT / "docs" / "operator.md").read_text()))
+    assert {name.removesuffix("_total") for name in shown} <= made
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

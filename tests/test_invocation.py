@@ -13,6 +13,7 @@ from agorai import files
 from agorai.client import (
     BalanceTooLowError,
     Client,
+    EventsNotAskedForError,
     GrantFalseError,
     JobFailedError,
     PriceTooHighError,
@@ -256,5 +257,15 @@ async def test_every_step_between_the_parties_is_a_final_event_on_the_bus(town: 
         async for event in tommy.events(contract="Invocation", key=str(bought.invocation))
     ]
     assert seen == [("Paid", tommy.address), ("Delivered", tommy.address)]
+    here = f"id = {bought.invocation}"
+    picked = [
+        found async for found in tommy.events(account=tommy.address.lower(), where=[here, "price <= 0"])
+    ]
+    assert [found.event for found in picked] == ["Paid"]
+    behind = picked[0].block_number + 1
+    later = [found.event async for found in tommy.events(where=[here], from_block=behind)]
+    assert later == ["Delivered"]
+    with pytest.raises(EventsNotAskedForError, match="no comparison"):
+        await anext(tommy.events(where=["price"]))
     (item,) = await tommy.chain.read(tommy.market.invocation.item(bought.invocation))
     assert item.state == State.DELIVERED

@@ -100,6 +100,9 @@ async def test_a_node_killed_in_the_middle_of_a_job_ends_it_once(tmp_path: Path)
             jobs.append(job)
         async with Client.connect(Home(buyer.home)) as client:
             models = [(await ended(client, job)).resource for job in jobs]
+            async for event in client.events(contract="Registry", event="Registered", follow=True):
+                if int(event.key) == max(models):  # type: ignore[type-var]  # the hub may be a moment behind
+                    break
             registered = [
                 int(event.key)
                 async for event in client.events(contract="Registry", event="Registered")
