@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from enum import Enum, auto
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import orjson
 from aiohttp import ClientError, ClientSession, WSMsgType, web
+
+from .link import stop_accepting
 
 Log: TypeAlias = dict[str, Any]
 Answer: TypeAlias = dict[str, Any]
@@ -110,6 +112,7 @@ class Proxy:
             finally:
                 self._ended.set()
                 await self.close_sockets()
+                await self._stop_accepting()
                 await self._runner.cleanup()
 
     @asynccontextmanager
@@ -117,6 +120,7 @@ class Proxy:
         """Have nobody listen on the port."""
         assert self._runner is not None
         port = self._runner.addresses[0][1]
+        await self._stop_accepting()
         await next(iter(self._runner.sites)).stop()
         self.fault = Fault.cut  # connections that are kept open
         try:
@@ -145,6 +149,13 @@ class Proxy:
         """End every WebSocket connection."""
         for socket in list(self._open_sockets):
             await socket.close()
+
+    async def _stop_accepting(self) -> None:
+        assert self._runner is not None
+        for site in self._runner.sites:
+            server = cast("web.TCPSite", site)._server
+            assert isinstance(server, asyncio.Server)
+            await stop_accepting(server)
 
     async def _listen(self, port: int) -> None:
         assert self._runner is not None
@@ -192,6 +203,7 @@ class Proxy:
                 return web.json_response(answers if len(answers) > 1 else answers[0])
             case Fault.stalled:
                 await self._ended.wait()  # held here: what waits on nothing is collected with its connection
+                return web.Response()  # to nobody, and without asking the node over a session that is closing
         return None
 
     async def _ask(self, call: Answer) -> Answer:
