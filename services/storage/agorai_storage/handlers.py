@@ -1,50 +1,71 @@
-"""The store over HTTP: objects for this node to write and anyone to read, blocks for anyone who verifies.
+"""The store over HTTP: for this node to write and look after, and for anyone to read.
 
-    POST /objects            a stream of bytes, with the node's token -> 201 {"cid", "size"}
-    GET, HEAD /objects/{cid} the bytes of a file
-    GET, HEAD /ipfs/{cid}    one block, as https://specs.ipfs.tech/http-gateways/trustless-gateway asks
+    POST /objects?profile=&pin=&name=    bytes in -> 201 {"cid", "size"}
+    POST /imports                        {"path", "profile"?, "name"?} -> lines, the last {"cid", "size"}
+    GET, HEAD /objects/{cid}[/path]      the bytes of a file, or a range of them
+    POST /cars?name=                     a CAR in -> 201 {"roots", "blocks", "size"}, its roots pinned
+    GET /pins                            {"pins": [{"cid", "name", "size", "since"}]}
+    PUT /pins/{cid}                      {"name"?, "from"?: [urls]} -> lines, the last is the pin
+    DELETE /pins/{cid}                   204
+    POST /collections                    {"blocks", "size"} removed
+    GET /stat                            {"blocks", "size", "pins", "quota", "backend"}
 
-Reading needs no token: what is private is sealed, and a CID cannot be guessed from it.
+and the gateway's routes (gateway.py). Reading an object or a block needs no token: what is private is sealed, and
+a CID cannot be guessed from it. All else is the node's own. Lines are `application/x-ndjson`: progress as
+`{"done", "of"}` or `{"blocks", "bytes"}`, and at last what came of it, or `{"problem"}` (RFC 9457).
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict
 from http import HTTPStatus
-from typing import Final
+from pathlib import Path
+from typing import Annotated, Final, TypeVar
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from agorai_shared import cid as cids
-from agorai_shared import logging, metrics
-from agorai_shared.content import RAW_BLOCK
-from agorai_shared.errors import AgoraiError, InputError
-from agorai_shared.service import require_token
+from agorai_shared import file_reader, logging, metrics
+from agorai_shared.car import CarReader
+from agorai_shared.errors import InputError, UnavailableError
+from agorai_shared.file_reader import RangeNotSatisfiableError
+from agorai_shared.service import RequestMalformedError, require_token
 from agorai_shared.types import Cid
-from agorai_storage.objects import ObjectStore, ObjectTooLargeError
+from agorai_shared.unixfs import PROFILES, UNIXFS_V1, Profile
+from agorai_storage import progress
+from agorai_storage.answers import (
+    FOR_EVER,
+    Streamed,
+    content_path,
+    counted,
+    is_known,
+    locate,
+    not_modified,
+    ranged,
+    unsatisfiable,
+    wanted_range,
+)
+from agorai_storage.backend import Backend, ObjectTooLargeError
+from agorai_storage.gateway import gateway_routes
+from agorai_storage.importing import import_path
+from agorai_storage.pinning import pin_from
 
 log = logging.get(__name__)
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
-_RECEIVED = metrics.counter("agorai_storage_received_bytes", "Bytes of objects stored")
-_SERVED = metrics.counter("agorai_storage_served_bytes", "Bytes of objects and blocks served")
+_RECEIVED = metrics.counter("agorai_storage_received_bytes", "Bytes of objects and CARs stored")
 _PUT_SECONDS = metrics.histogram("agorai_storage_put_seconds", "From an upload's first byte to its answer")
 
-_FOR_EVER: Final = "public, max-age=29030400, immutable"
-_IPLD: Final = "application/vnd.ipld."
+_MAX_NAME: Final = 256
+_MAX_ORDER: Final = 64 << 10
+_READ_AHEAD: Final = 4
+"""Blocks of a file that are read ahead of the client, each of a mebibyte."""
 
-
-class FormatUnsupportedError(InputError):
-    """The gateway serves raw blocks only."""
-
-    http_status = 406
-
-    def __init__(self, asked: str) -> None:
-        super().__init__(
-            f"This gateway serves single raw blocks, not {asked}.",
-            remedy=f"Ask with `?format=raw` or `Accept: {RAW_BLOCK}`.",
-        )
+_Name = Annotated[str, Field(max_length=_MAX_NAME)]
 
 
 class ContentLengthError(InputError):
@@ -56,70 +77,228 @@ class ContentLengthError(InputError):
         super().__init__(f"Content-Length {given[:40]!r} is not a number of bytes.")
 
 
-def routes(objects: ObjectStore, token: str) -> list[BaseRoute]:
-    """Give the routes of one store; `token` is asked of writers."""
+class ProfileUnknownError(InputError):
+    """Files are not made into trees that way here."""
 
-    async def put_object(request: Request) -> Response:
-        require_token(request, token)
-        _check_length(request, objects.max_size)
-        with _PUT_SECONDS.time():
-            try:
-                stored = await objects.put(request.stream())
-            except ClientDisconnect:
-                log.info("upload.cut_off")
-                return Response(status_code=HTTPStatus.BAD_REQUEST)
-        _RECEIVED.inc(stored.size)
-        location = {"Location": f"/objects/{stored.cid}"}
-        return JSONResponse(
-            {"cid": stored.cid, "size": stored.size}, status_code=HTTPStatus.CREATED, headers=location
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"There is no profile {name[:40]!r}.", remedy=f"Give one of {', '.join(sorted(PROFILES))}."
         )
 
-    async def get_object(request: Request) -> Response:
-        cid = cids.canonical(request.path_params["cid"])
-        size = await objects.size(cid)
-        headers = _headers(cid, f'"{cid}"', "application/octet-stream", size)
-        if _known(request, headers):
-            return _not_modified(headers)
-        if request.method == "HEAD":
-            return Response(headers=headers)
-        content = objects.get(cid)
-        # the first bytes decide the status: after them a fault can only cut the answer off
-        first = await anext(content, b"")
-        return StreamingResponse(_counted(cid, first, content), headers=headers)
 
-    async def get_block(request: Request) -> Response:
-        cid = cids.canonical(request.path_params["cid"])
-        _check_format(request)
-        size = await objects.block_size(cid)
-        headers = _headers(cid, f'"{cid}.raw"', RAW_BLOCK, size)
-        if request.query_params.get("format") != "raw":
-            headers["Content-Location"] = f"/ipfs/{cid}?format=raw"
-        if _known(request, headers):
-            return _not_modified(headers)
-        if request.method == "HEAD":
-            return Response(headers=headers)
-        block = await objects.get_block(cid)
-        _SERVED.inc(len(block))
-        return Response(block, headers=headers)
+class CarRootlessError(InputError):
+    """A CAR names nothing that could be pinned."""
 
+    def __init__(self) -> None:
+        super().__init__(
+            "The CAR names no roots, so that nothing of it would be kept.",
+            remedy="Export it with roots, e.g. with `ipfs dag export`.",
+        )
+
+
+class ImportUnderWayError(UnavailableError):
+    """A collection would take what an import has stored so far."""
+
+    def __init__(self) -> None:
+        super().__init__("A folder is being imported.", remedy="Collect once it has ended.")
+
+
+class ImportOrder(BaseModel):
+    """What is to be imported."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str = Field(min_length=1, max_length=4096)
+    profile: str = UNIXFS_V1.name
+    name: _Name = ""
+
+
+class PinOrder(BaseModel):
+    """How something is to be pinned, and which stores may have it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: _Name = ""
+    peers: list[Annotated[str, Field(max_length=2048)]] = Field([], alias="from", max_length=32)
+
+
+def routes(backend: Backend, token: str) -> list[BaseRoute]:
+    """Give the routes of one store; `token` is asked of all who do more than read."""
+    api = _Api(backend, token)
     return [
-        Route("/objects", put_object, methods=["POST"]),
-        Route("/objects/{cid}", get_object, methods=["GET"]),
-        Route("/ipfs/{cid}", get_block, methods=["GET"]),
+        Route("/objects", api.put_object, methods=["POST"]),
+        Route("/objects/{cid}", api.get_object),
+        Route("/objects/{cid}/{path:path}", api.get_object),
+        Route("/imports", api.import_path, methods=["POST"]),
+        Route("/cars", api.put_car, methods=["POST"]),
+        Route("/pins", api.pins, methods=["GET"]),
+        Route("/pins/{cid}", api.pin, methods=["PUT"]),
+        Route("/pins/{cid}", api.unpin, methods=["DELETE"]),
+        Route("/collections", api.collect, methods=["POST"]),
+        Route("/stat", api.stat, methods=["GET"]),
+        *gateway_routes(backend),
     ]
 
 
-async def _counted(cid: Cid, first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+class _Api:
+    """The node's own part of the routes."""
+
+    def __init__(self, backend: Backend, token: str) -> None:
+        self._backend = backend
+        self._token = token
+        self._imports = 0
+
+    async def put_object(self, request: Request) -> Response:
+        require_token(request, self._token)
+        query = request.query_params
+        profile, name = _profile(query.get("profile", UNIXFS_V1.name)), _name(request)
+        if (pin := query.get("pin", "true")) not in ("true", "false"):
+            raise RequestMalformedError("pin", "it is neither true nor false")
+        _check_length(request, self._backend.max_object_size)
+        with _PUT_SECONDS.time():
+            try:
+                stored = await self._backend.put(
+                    request.stream(), profile=profile, pin=pin == "true", name=name
+                )
+            except ClientDisconnect:
+                return _cut_off()
+        _RECEIVED.inc(stored.size)
+        return JSONResponse(
+            asdict(stored), status_code=HTTPStatus.CREATED, headers={"Location": f"/objects/{stored.cid}"}
+        )
+
+    async def get_object(self, request: Request) -> Response:
+        given, names = content_path(request)
+        cid = (await locate(self._backend, given, names)).cid
+        size = await file_reader.file_size(cid, self._backend.get_block)
+        headers = _headers(cid, size)
+        if is_known(request, headers["ETag"]):
+            return not_modified(headers)
+        if request.method == "HEAD":
+            return Response(headers=headers)
+        try:
+            span = wanted_range(request, size, headers["ETag"])
+        except RangeNotSatisfiableError as error:
+            return unsatisfiable(error, size)
+        first, last = (0, None) if span is None else span
+        content = file_reader.read_file(
+            cid, self._backend.get_block, window=_READ_AHEAD, first=first, last=last
+        )
+        # the first bytes decide the status: after them a fault can only cut the answer off
+        pieces = counted(await anext(content, b""), content)
+        if span is None:
+            return Streamed(pieces, headers=headers)
+        return Streamed(pieces, headers=ranged(headers, span, size), status_code=HTTPStatus.PARTIAL_CONTENT)
+
+    async def import_path(self, request: Request) -> Response:
+        require_token(request, self._token)
+        order = await _order(request, ImportOrder)
+        profile = _profile(order.profile)
+
+        async def work(report: progress.Report) -> Mapping[str, object]:
+            self._imports += 1
+            try:
+                stored = await import_path(
+                    self._backend,
+                    Path(order.path),
+                    profile=profile,
+                    name=order.name,
+                    on_progress=lambda done, of: report({"done": done, "of": of}),
+                )
+            finally:
+                self._imports -= 1
+            _RECEIVED.inc(stored.size)
+            return asdict(stored)
+
+        return await progress.streamed(work)
+
+    async def put_car(self, request: Request) -> Response:
+        require_token(request, self._token)
+        name, limit = _name(request), self._backend.max_object_size
+        _check_length(request, limit)
+        with _PUT_SECONDS.time():
+            try:
+                car = await CarReader.open(_limited(request.stream(), limit))
+                if not car.roots:
+                    raise CarRootlessError
+                stored = await self._backend.put_blocks(car.blocks(), car.roots, name=name)
+            except ClientDisconnect:
+                return _cut_off()
+        _RECEIVED.inc(stored.size)
+        return JSONResponse({"roots": car.roots, **asdict(stored)}, status_code=HTTPStatus.CREATED)
+
+    async def pins(self, request: Request) -> Response:
+        require_token(request, self._token)
+        return JSONResponse({"pins": [asdict(pin) for pin in await self._backend.pins()]})
+
+    async def pin(self, request: Request) -> Response:
+        require_token(request, self._token)
+        cid = cids.canonical(request.path_params["cid"])
+        order = await _order(request, PinOrder)
+
+        async def work(report: progress.Report) -> Mapping[str, object]:
+            pin = await pin_from(
+                self._backend,
+                cid,
+                order.peers,
+                name=order.name,
+                on_progress=lambda blocks, size: report({"blocks": blocks, "bytes": size}),
+            )
+            return asdict(pin)
+
+        return await progress.streamed(work)
+
+    async def unpin(self, request: Request) -> Response:
+        require_token(request, self._token)
+        await self._backend.unpin(cids.canonical(request.path_params["cid"]))
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+
+    async def collect(self, request: Request) -> Response:
+        require_token(request, self._token)
+        if self._imports:
+            raise ImportUnderWayError
+        return JSONResponse(asdict(await self._backend.collect()))
+
+    async def stat(self, request: Request) -> Response:
+        require_token(request, self._token)
+        return JSONResponse(asdict(await self._backend.stat()))
+
+
+async def _limited(pieces: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
+    size = 0
+    async for piece in pieces:
+        size += len(piece)
+        if size > limit:
+            raise ObjectTooLargeError(limit)
+        yield piece
+
+
+async def _order(request: Request, model: type[ModelT]) -> ModelT:
+    """Read a small JSON body; none is an empty object."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > _MAX_ORDER:
+            raise RequestMalformedError("body", f"it has more than {_MAX_ORDER} bytes")
     try:
-        if first:
-            yield first
-            _SERVED.inc(len(first))
-        async for piece in rest:
-            yield piece
-            _SERVED.inc(len(piece))
-    except AgoraiError as error:
-        log.error("object.cut_off", cid=cid, reason=str(error))  # noqa: TRY400 - the error says where
-        raise
+        return model.model_validate_json(bytes(body) or b"{}")
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))[:100]
+        raise RequestMalformedError(where or "body", first["msg"]) from None
+
+
+def _profile(name: str) -> Profile:
+    if name not in PROFILES:
+        raise ProfileUnknownError(name)
+    return PROFILES[name]
+
+
+def _name(request: Request) -> str:
+    name = request.query_params.get("name", "")
+    if len(name) > _MAX_NAME:
+        raise RequestMalformedError("name", f"it has more than {_MAX_NAME} characters")
+    return name
 
 
 def _check_length(request: Request, limit: int) -> None:
@@ -133,34 +312,18 @@ def _check_length(request: Request, limit: int) -> None:
         raise ObjectTooLargeError(limit)
 
 
-def _check_format(request: Request) -> None:
-    """Let a request pass that asks for a raw block; an IPLD type in `Accept` outweighs `format`."""
-    accepted = [a.partition(";")[0].strip().lower() for a in request.headers.get("accept", "").split(",")]
-    explicit = [a for a in accepted if a.startswith(_IPLD)]
-    asked = request.query_params.get("format")
-    if explicit:
-        if RAW_BLOCK not in explicit:
-            raise FormatUnsupportedError(explicit[0][:80])
-    elif asked != "raw":
-        raise FormatUnsupportedError("a deserialized file" if asked is None else f"format {asked[:20]!r}")
-
-
-def _headers(cid: Cid, etag: str, media_type: str, size: int) -> dict[str, str]:
+def _headers(cid: Cid, size: int) -> dict[str, str]:
     return {
-        "Content-Type": media_type,
+        "Content-Type": "application/octet-stream",
         "Content-Length": str(size),
         "Content-Disposition": f'attachment; filename="{cid}.bin"',
-        "Cache-Control": _FOR_EVER,
-        "ETag": etag,
+        "Cache-Control": FOR_EVER,
+        "ETag": f'"{cid}"',
+        "Accept-Ranges": "bytes",
         "X-Content-Type-Options": "nosniff",
     }
 
 
-def _known(request: Request, headers: Mapping[str, str]) -> bool:
-    given = [e.strip().removeprefix("W/") for e in request.headers.get("if-none-match", "").split(",")]
-    return "*" in given or headers["ETag"] in given
-
-
-def _not_modified(headers: Mapping[str, str]) -> Response:
-    kept = {k: v for k, v in headers.items() if k in ("ETag", "Cache-Control", "Content-Location")}
-    return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=kept)
+def _cut_off() -> Response:
+    log.info("upload.cut_off")
+    return Response(status_code=HTTPStatus.BAD_REQUEST)

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,20 +15,30 @@ import pytest
 
 from agorai_shared import cid as cids
 from agorai_shared.cid import CidParts, Codec
-from agorai_shared.unixfs import MAX_BLOCK_SIZE, Block
+from agorai_shared.dag_pb import MAX_BLOCK_SIZE
+from agorai_shared.unixfs import Block
 from agorai_storage import blocks as blocks_module
-from agorai_storage.blocks import (
+from agorai_storage.backend import (
     BlockCorruptError,
     BlockNotFoundError,
-    BlockStore,
+    Collected,
+    QuotaExceededError,
     StoreFullError,
     StoreInUseError,
     StoreReadOnlyError,
 )
+from agorai_storage.blocks import SMALL, BlockStore
+
+LARGE = bytes(SMALL) + b"larger than a row"
+EACH = pytest.mark.parametrize("data", [b"block", LARGE], ids=["small", "large"])
 
 
 def block_of(data: bytes) -> Block:
     return Block(cids.of_raw(data), data)
+
+
+def large(byte: int) -> Block:
+    return block_of(bytes([byte]) * (SMALL + 1))
 
 
 def put(store: BlockStore, *blocks: Block) -> None:
@@ -36,7 +46,8 @@ def put(store: BlockStore, *blocks: Block) -> None:
     try:
         for block in blocks:
             staging.add(block)
-        staging.commit()
+        staging.settle()
+        store.publish([(staging, ())])
     finally:
         staging.discard()
 
@@ -49,12 +60,39 @@ def staged(store: BlockStore) -> list[Path]:
     return sorted((store.root / "staging").iterdir())
 
 
-def test_a_block_comes_back(blocks: BlockStore) -> None:
-    block = block_of(b"block")
+@EACH
+def test_a_block_comes_back(blocks: BlockStore, data: bytes) -> None:
+    block = block_of(data)
     put(blocks, block)
-    assert blocks.get(block.cid) == b"block"
-    assert blocks.size(block.cid) == 5
+    assert blocks.get(block.cid) == data
+    assert blocks.size(block.cid) == len(data)
+    assert blocks.index.total == Collected(1, len(data))
     assert staged(blocks) == []
+
+
+def test_blocks_are_there_after_a_restart(tmp_path: Path) -> None:
+    first = BlockStore(tmp_path)
+    put(first, block_of(b"small"), block_of(LARGE))
+    first.close()
+    second = BlockStore(tmp_path)
+    assert second.get(cids.of_raw(b"small")) == b"small"
+    assert second.get(cids.of_raw(LARGE)) == LARGE
+    assert second.index.total == Collected(2, 5 + len(LARGE))
+    second.close()
+
+
+def test_more_small_blocks_than_memory_holds_go_by_a_file(blocks: BlockStore) -> None:
+    many = [block_of(number.to_bytes(2, "big") * 20_000) for number in range(200)]
+    staging = blocks.begin()
+    for block in many:
+        staging.add(block)
+    (waiting,) = staged(blocks)
+    assert waiting.stat().st_size > 6 << 20
+    staging.settle()
+    blocks.publish([(staging, ())])
+    staging.discard()
+    assert staged(blocks) == []
+    assert all(blocks.get(block.cid) == block.data for block in many)
 
 
 def test_an_absent_block_is_not_found(blocks: BlockStore) -> None:
@@ -72,20 +110,54 @@ def test_every_cid_of_one_hash_names_the_same_file(blocks: BlockStore) -> None:
 
 
 def test_storing_again_changes_nothing(blocks: BlockStore) -> None:
-    block = block_of(b"block")
+    block = block_of(LARGE)
     put(blocks, block)
     before = files(blocks)[0].stat()
     put(blocks, block, block)
     after = files(blocks)[0].stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert blocks.index.total == Collected(1, len(LARGE))
 
 
-def test_what_is_not_committed_leaves_no_trace(blocks: BlockStore) -> None:
+@pytest.mark.parametrize("settled", [False, True])
+def test_what_is_not_acknowledged_leaves_no_trace(blocks: BlockStore, settled: bool) -> None:
     staging = blocks.begin()
-    staging.add(block_of(b"block"))
+    staging.add(block_of(LARGE))
+    staging.add(block_of(b"small"))
     assert len(staged(blocks)) == 1
+    if settled:
+        staging.settle()
+        assert len(files(blocks)) == 1
     staging.discard()
     assert staged(blocks) == files(blocks) == []
+    assert blocks.size(cids.of_raw(b"small")) is None
+    assert blocks.uploads == set()
+
+
+def test_an_upload_that_fails_leaves_the_blocks_of_another(blocks: BlockStore) -> None:
+    first, second = blocks.begin(), blocks.begin()
+    for staging in (first, second):
+        staging.add(block_of(LARGE))
+        staging.settle()
+    first.discard()
+    blocks.publish([(second, ())])
+    second.discard()
+    assert blocks.get(cids.of_raw(LARGE)) == LARGE
+
+
+def test_the_quota_counts_what_is_stored_and_what_is_being_written(tmp_path: Path) -> None:
+    store = BlockStore(tmp_path, quota=3 * (SMALL + 1))
+    put(store, large(0))
+    waiting = store.begin()
+    waiting.add(large(1))
+    with pytest.raises(QuotaExceededError, match=str(3 * (SMALL + 1))):
+        put(store, large(2), large(3))
+    put(store, large(0))
+    waiting.discard()
+    put(store, large(2), large(3))
+    with pytest.raises(QuotaExceededError):
+        put(store, block_of(b"one byte is too much"))
+    store.close()
 
 
 def test_leftovers_are_removed_at_start(tmp_path: Path) -> None:
@@ -105,30 +177,46 @@ def test_a_folder_has_one_owner(tmp_path: Path) -> None:
     BlockStore(tmp_path).close()
 
 
+def damage(store: BlockStore, block: Block, damaged: bytes) -> None:
+    if len(block.data) > SMALL:
+        files(store)[0].write_bytes(damaged)
+    else:
+        store.index._db.execute("UPDATE small SET data = ?", (damaged,))
+
+
 @pytest.mark.parametrize("damaged", [b"blocK", b"bloc", b"", b"blocks", bytes(MAX_BLOCK_SIZE + 9)])
-def test_a_damaged_block_is_quarantined_and_can_be_stored_again(blocks: BlockStore, damaged: bytes) -> None:
-    block = block_of(b"block")
+@EACH
+def test_a_damaged_block_is_quarantined_and_can_be_stored_again(
+    blocks: BlockStore, data: bytes, damaged: bytes
+) -> None:
+    block = block_of(data)
     put(blocks, block)
-    files(blocks)[0].write_bytes(damaged)
+    damage(blocks, block, damaged)
     with pytest.raises(BlockCorruptError, match=block.cid):
         blocks.get(block.cid)
     assert [p.read_bytes() for p in (blocks.root / "quarantine").iterdir()] == [damaged]
     with pytest.raises(BlockNotFoundError):
         blocks.get(block.cid)
     put(blocks, block)
-    assert blocks.get(block.cid) == b"block"
+    assert blocks.get(block.cid) == data
 
 
-def test_a_torn_block_is_replaced_by_storing_it_again(blocks: BlockStore) -> None:
-    block = block_of(b"block")
+@pytest.mark.parametrize("left", [b"bl", None], ids=["torn", "lost"])
+def test_a_torn_or_lost_file_is_replaced_by_storing_it_again(blocks: BlockStore, left: bytes | None) -> None:
+    block = block_of(LARGE)
     put(blocks, block)
-    files(blocks)[0].write_bytes(b"bl")
+    if left is None:
+        files(blocks)[0].unlink()
+        with pytest.raises(BlockNotFoundError):
+            blocks.get(block.cid)
+    else:
+        files(blocks)[0].write_bytes(left)
     put(blocks, block)
-    assert blocks.get(block.cid) == b"block"
+    assert blocks.get(block.cid) == LARGE
 
 
 def test_many_threads_may_store_the_same_object(blocks: BlockStore) -> None:
-    parts = [block_of(bytes([i]) * 1000) for i in range(20)]
+    parts = [block_of(bytes([i]) * (1000 if i % 2 else SMALL + 1)) for i in range(20)]
     failures: list[Exception] = []
     gate = threading.Barrier(8)
 
@@ -146,14 +234,15 @@ def test_many_threads_may_store_the_same_object(blocks: BlockStore) -> None:
         thread.join()
     assert failures == []
     assert all(blocks.get(p.cid) == p.data for p in parts)
-    assert len(files(blocks)) == 20
+    assert len(files(blocks)) == 10
+    assert blocks.index.total == Collected(20, sum(len(part.data) for part in parts))
     assert staged(blocks) == []
 
 
 def test_a_commit_that_fails_half_way_takes_its_names_back(
     blocks: BlockStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shared = block_of(b"another object has this one too")
+    shared = block_of(LARGE)
     put(blocks, shared)
     rename, calls = blocks_module._rename, iter([True, True, False])
 
@@ -164,7 +253,7 @@ def test_a_commit_that_fails_half_way_takes_its_names_back(
 
     monkeypatch.setattr(blocks_module, "_rename", rename_twice)
     with pytest.raises(StoreFullError, match="nothing of the object was kept"):
-        put(blocks, shared, *(block_of(bytes([i])) for i in range(4)))
+        put(blocks, *(large(i + 1) for i in range(4)), shared)
     assert [p.read_bytes() for p in files(blocks)] == [shared.data]
     assert staged(blocks) == []
 
@@ -191,8 +280,8 @@ except StoreFullError:
         [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert done.stdout == "full\n"
-    left = [p.name for p in tmp_path.rglob("*") if p.is_file()]
-    assert left == ["lock"]
+    left = {p.name for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == {"lock", "index.db"}
 
 
 @contextmanager
@@ -220,8 +309,7 @@ def test_a_full_disk_is_named_and_the_store_goes_on(tmp_path: Path) -> None:
         put(store, before)
         with pytest.raises(StoreFullError, match="full"):
             put(store, *(block_of(bytes([i]) * (1 << 20)) for i in range(10)))
-        assert len(files(store)) == 1
-        assert staged(store) == []
+        assert files(store) == staged(store) == []
         after = block_of(bytes(5 << 20)[: 1 << 20])
         put(store, after)
         assert store.get(before.cid) == before.data
@@ -232,17 +320,69 @@ def test_a_full_disk_is_named_and_the_store_goes_on(tmp_path: Path) -> None:
         store.close()
 
 
-def test_a_read_only_disk_is_named_and_still_serves(tmp_path: Path) -> None:
+def test_a_disk_that_small_blocks_fill_keeps_none_of_them(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk:
         store = BlockStore(disk / "store")
         before = block_of(b"stored before")
         put(store, before)
+        many = [block_of(number.to_bytes(2, "big") * 30_000) for number in range(100)]
+        with pytest.raises(StoreFullError, match="full"):
+            put(store, *many)
+        assert staged(store) == []
+        assert store.index.total == Collected(1, len(before.data))
+        assert store.get(before.cid) == before.data
+        put(store, *many[:16])
+        assert all(store.get(block.cid) == block.data for block in many[:16])
+        store.close()
+
+
+def test_a_read_only_disk_is_named(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        BlockStore(disk / "store").close()
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)  # noqa: S607
-        with pytest.raises(StoreReadOnlyError, match="cannot be written"):
-            put(store, block_of(b"refused"))
+        with pytest.raises(StoreReadOnlyError):
+            BlockStore(disk / "store")
+
+
+@contextmanager
+def failing_disk(path: Path) -> Iterator[tuple[Path, Callable[[], object]]]:
+    """Mount an ext4 file system that turns read-only on its first error, and give what makes one."""
+    image = path.with_suffix(".img")
+    with image.open("wb") as file:
+        file.truncate(32 << 20)
+    path.mkdir()
+    made = subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], capture_output=True, check=False)  # noqa: S607
+    mount = ["mount", "-o", "loop,errors=remount-ro", str(image), str(path)]
+    if made.returncode or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a disk that fails needs root and loop devices")
+    try:
+        device = subprocess.run(
+            ["findmnt", "-no", "SOURCE", str(path)],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        trigger = Path("/sys/fs/ext4") / Path(device).name / "trigger_fs_error"
+        if not trigger.exists():
+            pytest.skip("this kernel has no way to make ext4 fail")
+        yield path, lambda: trigger.write_text("a test's error")
+    finally:
+        subprocess.run(["umount", str(path)], check=True)  # noqa: S607
+
+
+def test_a_disk_that_turns_read_only_is_named_and_still_serves(tmp_path: Path) -> None:
+    with failing_disk(tmp_path / "disk") as (disk, fail):
+        store = BlockStore(disk / "store")
+        before = [block_of(b"stored before"), block_of(LARGE)]
+        put(store, *before)
+        fail()
+        for refused in (block_of(b"refused"), large(1)):
+            with pytest.raises(StoreReadOnlyError, match="cannot be written"):
+                put(store, refused)
         with pytest.raises(StoreReadOnlyError):
             store.check_writable()
-        assert store.get(before.cid) == before.data
+        for block in before:
+            assert store.get(block.cid) == block.data
         store.close()
         with pytest.raises(StoreReadOnlyError):
             BlockStore(disk / "store")
@@ -258,7 +398,7 @@ def test_a_folder_that_turns_read_only_is_named(blocks: BlockStore, monkeypatch:
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", refuse)
         with pytest.raises(StoreReadOnlyError):
-            put(blocks, block_of(b"refused"))
+            put(blocks, block_of(LARGE))
     assert blocks.get(before.cid) == before.data
-    assert len(files(blocks)) == 1
+    assert files(blocks) == []
     assert staged(blocks) == []

@@ -1,0 +1,337 @@
+"""The embedded back end: objects of any size in constant memory, over the block store on this disk.
+
+Disk and hashing run in threads of the store's own, a few blocks at a time, so that the event loop only moves
+bytes and a slow disk slows down nothing but the object at hand. Uploads that end at about the same time are
+acknowledged by one commit of the index, whose fsync is most of what a small object costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, ParamSpec, TypeVar
+
+from agorai_shared import cid as cids
+from agorai_shared import dag_pb
+from agorai_shared.cid import CidParts, Codec
+from agorai_shared.types import Cid
+from agorai_shared.unixfs import UNIXFS_V1, Block, Profile, TreeBuilder, leaf_block
+from agorai_storage.backend import (
+    BlockNotFoundError,
+    Collected,
+    DagIncompleteError,
+    ObjectTooLargeError,
+    Pin,
+    PinNotFoundError,
+    Stat,
+    Stored,
+)
+from agorai_storage.blocks import SMALL, BlockStore, Staging
+from agorai_storage.collecting import Collector, adopt
+from agorai_storage.index import Key, now
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+WINDOW: Final = 8
+"""Blocks on their way to the disk at once, for one object: its memory in MiB."""
+
+THREADS: Final = 8
+"""Blocks on their way to or from the disk at once, for all objects; fsyncs of several files overlap well."""
+
+_COMMITTED_AT_ONCE: Final = 512
+
+
+class EmbeddedStore:
+    """Objects and pins in one folder, owned by this process until `close`.
+
+    Parameters
+    ----------
+    max_object_size
+        Bytes of one file; larger ones are refused.
+    quota
+        Bytes of all blocks; None is as many as the disk takes.
+
+    Raises
+    ------
+    StoreInUseError, StoreReadOnlyError, StoreFullError, StoreFaultError
+    """
+
+    def __init__(self, root: Path, max_object_size: int, quota: int | None = None) -> None:
+        self.blocks = BlockStore(root, quota)
+        adopt(self.blocks)
+        self.max_object_size = max_object_size
+        self._collector = Collector(self.blocks)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="storage")
+        self._waiting: deque[tuple[Staging, Sequence[Pin], asyncio.Future[None]]] = deque()
+        self._committing: asyncio.Task[None] | None = None
+
+    async def close(self) -> None:
+        """Let what is under way end, and give the folder free."""
+        await asyncio.to_thread(self._threads.shutdown)
+        self.blocks.close()
+
+    async def put(
+        self,
+        pieces: AsyncIterable[bytes],
+        *,
+        profile: Profile = UNIXFS_V1,
+        pin: bool = True,
+        name: str = "",
+    ) -> Stored:
+        """Keep a stream; once this returns, all of it is on the disk, and if it raises, none of it is."""
+        upload = _FileUpload(self, profile)
+        try:
+            async for chunk in _rechunk(pieces, profile.chunk_size, self.max_object_size):
+                await upload.take(chunk)
+            cid = await upload.finish(lambda cid, size: [Pin(cid, name, size, now())] if pin else [])
+        finally:
+            await upload.abandon()
+        return Stored(cid, upload.size)
+
+    async def put_blocks(
+        self, blocks: AsyncIterable[Block], roots: Sequence[Cid], *, name: str = ""
+    ) -> Collected:
+        """Keep verified blocks and pin the roots: all of it, or if it raises, nothing."""
+        upload = _Upload(self)
+        links: dict[Key, tuple[CidParts, ...]] = {}
+        count = size = 0
+        try:
+            async for block in blocks:
+                parts = cids.parse(block.cid)
+                if parts.codec is Codec.DAG_PB:
+                    links[parts.digest] = tuple(link.cid for link in dag_pb.decode(block.data).links)
+                count, size = count + 1, size + len(block.data)
+                if size > self.max_object_size:
+                    raise ObjectTooLargeError(self.max_object_size)
+                await upload.write(block)
+            await upload.written()
+            pins = [
+                Pin(root, name, await self.in_thread(upload.complete, root, links), now()) for root in roots
+            ]
+            await upload.commit(pins)
+        finally:
+            await upload.abandon()
+        return Collected(count, size)
+
+    async def get_block(self, cid: Cid) -> bytes:
+        """Read one block, verified."""
+        return await self.in_thread(self.blocks.get, cid)
+
+    async def block_size(self, cid: Cid) -> int:
+        """Give a block's size in bytes without reading it."""
+        size = await self.in_thread(self.blocks.size, cid)
+        if size is None:
+            raise BlockNotFoundError(cid)
+        return size
+
+    async def pin(self, cid: Cid, *, name: str = "") -> Pin:
+        """Keep a DAG that is held whole."""
+        return await self.in_thread(self._collector.pin, cid, name)
+
+    async def unpin(self, cid: Cid) -> None:
+        """Let a collection remove a DAG, unless other pins reach it."""
+        if not await self.in_thread(self._collector.unpin, cid):
+            raise PinNotFoundError(cid)
+
+    async def pins(self) -> list[Pin]:
+        """Give all pins, oldest first."""
+        return await self.in_thread(self._collector.pins)
+
+    async def stat(self) -> Stat:
+        """Give what is held."""
+        total = self.blocks.index.total
+        return Stat(total.blocks, total.size, len(await self.pins()), self.blocks.quota, "embedded")
+
+    async def collect(self) -> Collected:
+        """Remove what no pin reaches and no upload relies on."""
+        return await self.in_thread(self._collector.collect)
+
+    async def check(self) -> None:
+        """Tell whether a block could be stored now."""
+        await self.in_thread(self.blocks.check_writable)
+
+    async def in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what blocks in one of the store's threads."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: work(*args, **kwargs))
+
+    async def commit(self, staging: Staging, pins: Sequence[Pin]) -> None:
+        """Acknowledge an upload, together with the others that wait for the same."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((staging, pins, done))
+        if self._committing is None:
+            self._committing = asyncio.create_task(self._commit_all())
+        await done
+
+    async def _commit_all(self) -> None:
+        try:
+            while self._waiting:
+                several = min(len(self._waiting), _COMMITTED_AT_ONCE)
+                await self._commit_batch([self._waiting.popleft() for _ in range(several)])
+        finally:
+            self._committing = None
+
+    async def _commit_batch(self, batch: list[tuple[Staging, Sequence[Pin], asyncio.Future[None]]]) -> None:
+        try:
+            await self.in_thread(self.blocks.publish, [(staging, pins) for staging, pins, _ in batch])
+        except Exception as error:  # noqa: BLE001 - each upload raises it
+            if len(batch) > 1:
+                for one in batch:  # one that is too large for the disk must not take the others with it
+                    await self._commit_batch([one])
+            else:
+                batch[0][2].set_exception(error)
+        else:
+            for _, _, done in batch:
+                done.set_result(None)
+
+
+class _Upload:
+    """Blocks of one upload on their way to the disk, a few at once."""
+
+    def __init__(self, store: EmbeddedStore) -> None:
+        self._store = store
+        self._staging = store.blocks.begin()
+        self._writing: deque[asyncio.Task[Any]] = deque()
+        self._begun: set[asyncio.Future[Any]] = set()
+        self._in_threads = False
+
+    async def write(self, block: Block) -> None:
+        """Start writing a block; waits while too many are being written."""
+        if len(block.data) <= SMALL:
+            self._staging.add(block)  # into memory: a thread would cost more
+            return
+        if len(self._writing) == WINDOW:
+            await asyncio.shield(self._writing.popleft())
+        self._writing.append(self.begin(self._staging.add, block))
+
+    async def written(self) -> None:
+        """Wait until all blocks are written."""
+        while self._writing:
+            await asyncio.shield(self._writing.popleft())
+
+    async def commit(self, pins: Sequence[Pin]) -> None:
+        """Give the blocks their names, and have them acknowledged with these pins."""
+        await asyncio.shield(self._task(self._commit(pins)))
+
+    async def abandon(self) -> None:
+        """Remove what was not acknowledged, once no thread writes to it any more."""
+        if self._begun:
+            await asyncio.wait(self._begun)
+        if self._in_threads:
+            await self._store.in_thread(self._staging.discard)
+        else:
+            self._staging.discard()
+
+    def complete(self, root: Cid, links: dict[Key, tuple[CidParts, ...]]) -> int:
+        """See that all below a root is here; gives the bytes of its blocks.
+
+        Raises
+        ------
+        DagIncompleteError
+        """
+        waiting = [cids.parse(root)]
+        seen: dict[tuple[Key, Codec], int] = {}
+        while waiting:
+            part = waiting.pop()
+            if (part.digest, part.codec) in seen:
+                continue
+            size = self._staging.rely_on(part.digest)
+            if size is None:
+                raise DagIncompleteError(root, part.text)
+            seen[part.digest, part.codec] = size
+            if part.codec is Codec.DAG_PB:
+                below = links.get(part.digest)
+                if below is None:
+                    below = tuple(link.cid for link in dag_pb.decode(self._store.blocks.get(part.text)).links)
+                waiting += below
+        return sum({digest: size for (digest, _), size in seen.items()}.values())
+
+    def begin(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Task[T]:
+        """Run work in a thread. Threads cannot be cancelled: await it shielded, and let `abandon` wait."""
+        self._in_threads = True
+        return self._task(self._store.in_thread(work, *args, **kwargs))
+
+    async def _commit(self, pins: Sequence[Pin]) -> None:
+        if self._in_threads:
+            await self._store.in_thread(self._staging.settle)
+        await self._store.commit(self._staging, pins)
+
+    def _task(self, work: Any) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._begun.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._begun.discard(task)
+        if not task.cancelled():
+            task.exception()  # of several writes that fail on one full disk only the first is raised
+
+
+class _FileUpload(_Upload):
+    """A file on its way to the disk, with its tree growing behind its leaves."""
+
+    def __init__(self, store: EmbeddedStore, profile: Profile) -> None:
+        super().__init__(store)
+        self._profile = profile
+        self._tree = TreeBuilder(profile)
+        self._leaves: deque[asyncio.Task[tuple[CidParts, int, int]]] = deque()
+        self.size = 0
+
+    async def take(self, chunk: bytes) -> None:
+        """Start writing a chunk; waits while too many are being written."""
+        self.size += len(chunk)
+        if len(chunk) <= SMALL and not self._leaves:  # the whole of a small file
+            await self._hang(*self._keep(chunk))
+            return
+        if len(self._leaves) == WINDOW:
+            await self._hang(*await asyncio.shield(self._leaves.popleft()))
+        self._leaves.append(self.begin(self._keep, chunk))
+
+    async def finish(self, pins: Callable[[Cid, int], Sequence[Pin]]) -> Cid:
+        """Write what is left of the tree, commit it all, and give the root."""
+        while self._leaves:
+            await self._hang(*await asyncio.shield(self._leaves.popleft()))
+        root, blocks = self._tree.finish()
+        for block in blocks:
+            await self.write(block)
+        await self.written()
+        await self.commit(pins(root, self._staging.size))
+        return root
+
+    def _keep(self, chunk: bytes) -> tuple[CidParts, int, int]:
+        block = leaf_block(chunk, self._profile)
+        self._staging.add(block)
+        return cids.parse(block.cid), len(chunk), len(block.data)
+
+    async def _hang(self, leaf: CidParts, file_size: int, total_size: int) -> None:
+        """Hang a leaf into the tree, and write the nodes that it completes."""
+        for block in self._tree.add(leaf, file_size, total_size):
+            await self.write(block)
+
+
+async def _rechunk(pieces: AsyncIterable[bytes], chunk_size: int, max_size: int) -> AsyncIterator[bytes]:
+    """Cut a stream into chunks of one size; only the last may be shorter, and none is empty."""
+    parts: list[memoryview] = []
+    filled = size = 0
+    async for piece in pieces:
+        size += len(piece)
+        if size > max_size:
+            raise ObjectTooLargeError(max_size)
+        if len(piece) == chunk_size and not parts:
+            yield bytes(piece)  # no copy, if it is bytes already
+            continue
+        view = memoryview(piece)
+        while view:
+            parts.append(view[: chunk_size - filled])
+            filled += len(parts[-1])
+            view = view[len(parts[-1]) :]
+            if filled == chunk_size:
+                yield b"".join(parts)
+                parts, filled = [], 0
+    if parts:
+        yield b"".join(parts)
