@@ -28,7 +28,7 @@ import orjson
 from yarl import URL
 
 from agorai_shared import cid as cids
-from agorai_shared import logging, unixfs
+from agorai_shared import dag_pb, file_reader, logging, unixfs
 from agorai_shared.cid import CidCodecError, CidMismatchError, Codec
 from agorai_shared.errors import (
     AgoraiError,
@@ -138,10 +138,15 @@ class ContentStore:
         self._patience = patience
         self._window = window
 
-    async def put(self, content: bytes | AsyncIterable[bytes]) -> Cid:
+    async def put(self, content: bytes | AsyncIterable[bytes], *, pin: bool = True) -> Cid:
         """Store content of any size, streaming it, and give its CID as computed here.
 
         Only content given as bytes is sent again when the connection fails; a stream cannot be.
+
+        Parameters
+        ----------
+        pin
+            Whether the store is to keep it; else its next collection removes it, unless it is pinned already.
 
         Raises
         ------
@@ -149,11 +154,11 @@ class ContentStore:
             And whatever the stream itself raises.
         """
         if isinstance(content, bytes):
-            return await self._patiently(lambda: self._upload(_pieces(content), len(content)))
-        return await self._upload(content, None)
+            return await self._patiently(lambda: self._upload(_pieces(content), len(content), pin))
+        return await self._upload(content, None, pin)
 
-    async def put_document(self, document: bytes) -> Cid:
-        """Store a document as one raw block, and give its CID as computed here.
+    async def put_document(self, document: bytes, *, pin: bool = True) -> Cid:
+        """Store a document as one raw block, pinned or not, and give its CID as computed here.
 
         Raises
         ------
@@ -162,7 +167,7 @@ class ContentStore:
         """
         if len(document) > MAX_DOCUMENT_SIZE:
             raise DocumentTooLargeError(len(document), MAX_DOCUMENT_SIZE)
-        return await self.put(document)
+        return await self.put(document, pin=pin)
 
     def get(self, cid: Cid, *, max_size: int | None = None) -> AsyncIterator[bytes]:
         """Stream a file's bytes, each block verified before any of it is yielded.
@@ -173,9 +178,11 @@ class ContentStore:
         ------
         CidError, ContentNotFoundError, StoreUnreachableError, RemoteError, CidMismatchError
         BlockMalformedError, NotAFileError, TreeInconsistentError, FileTooLargeError
-            Of unixfs.py; the last if the file has more than `max_size` bytes.
+            Of dag_pb.py and unixfs.py; the last if the file has more than `max_size` bytes.
         """
-        return unixfs.read_file(cids.canonical(cid), self.get_block, max_size=max_size, window=self._window)
+        return file_reader.read_file(
+            cids.canonical(cid), self.get_block, max_size=max_size, window=self._window
+        )
 
     async def get_document(self, cid: Cid, *, max_size: int = MAX_DOCUMENT_SIZE) -> bytes:
         """Read a document: one raw block of at most `max_size` bytes.
@@ -188,7 +195,7 @@ class ContentStore:
             raise CidCodecError(cid, "a document, which is one raw block")
         return await self.get_block(cid, max_size=max_size)
 
-    async def get_block(self, cid: Cid, *, max_size: int = unixfs.MAX_BLOCK_SIZE) -> bytes:
+    async def get_block(self, cid: Cid, *, max_size: int = dag_pb.MAX_BLOCK_SIZE) -> bytes:
         """Read and verify one block.
 
         Raises
@@ -222,7 +229,7 @@ class ContentStore:
                     raise StoreAnswerError(self.url, f"more than {max_size} bytes for {cid}")
             return bytes(block)
 
-    async def _upload(self, pieces: AsyncIterable[bytes], size: int | None) -> Cid:
+    async def _upload(self, pieces: AsyncIterable[bytes], size: int | None, pin: bool) -> Cid:
         """Send pieces and hash them on the way; compare the store's name for them with ours."""
         headers = {"Content-Type": "application/octet-stream"}
         if self._token is not None:
@@ -234,7 +241,7 @@ class ContentStore:
             async with (
                 outgoing.silence,
                 self._session.post(
-                    self._base / "objects",
+                    self._base / "objects" % ({} if pin else {"pin": "false"}),
                     data=outgoing.stream(),
                     headers=headers,
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._patience.connect_s),

@@ -16,9 +16,9 @@ from agorai_shared import logging
 from agorai_shared.abi.codec import ArgValue
 from agorai_shared.bindings.invocation import Invocation
 from agorai_shared.bindings.market_token import MarketToken
-from agorai_shared.bindings.registry import Actor, Registry, Resource
+from agorai_shared.bindings.registry import Actor, Joined, Registry, Resource
 from agorai_shared.chain import Chain, ContractRevertError
-from agorai_shared.content import ContentNotFoundError, ContentStore, Patience
+from agorai_shared.content import ContentNotFoundError, ContentStore, Patience, StoreUrlError
 from agorai_shared.contract import EventAbi
 from agorai_shared.deployment import Deployment
 from agorai_shared.documents import Metadata
@@ -123,6 +123,28 @@ class Market:
             raise NotAMemberError(account)
         return cast("Actor", found)
 
+    async def gateways(self) -> list[str]:
+        """Read all members' gateways at a final block, each once, those of the oldest members first.
+
+        Whoever has joined writes their own gateway, so what is no URL of a store is left out.
+        """
+        final = (await self.chain.final()).number
+        logs = await self.chain.logs(
+            self.deployment.registry, [Joined.ABI.topic0], self.deployment.start_block, final
+        )
+        events = [Joined.from_args(Joined.ABI.decode(log["topics"], log["data"])) for log in logs]
+        calls = [self.registry.actor(account) for account in dict.fromkeys(event.account for event in events)]
+        actors = cast("tuple[Actor, ...]", await self.chain.read(*calls, at=final) if calls else ())
+        gateways = dict.fromkeys(actor.gateway for actor in actors if actor.roles)
+        return [gateway for gateway in gateways if self._is_store(gateway)]
+
+    def _is_store(self, gateway: str) -> bool:
+        try:
+            self.served_by(gateway)
+        except StoreUrlError:
+            return False
+        return True
+
     async def document(self, digest: bytes, gateway: str) -> bytes:
         """Fetch a document from this node's own store, else from where its author serves it."""
         name = cids.of_digest(Digest(digest))
@@ -136,9 +158,9 @@ class Market:
                 document = await self.served_by(gateway, STRANGERS).get_document(name)
             finally:
                 self._asked[gateway] -= 1
-            # Kept, so that its author need not be there the next time.
+            # Kept, so that its author need not be there the next time; the next collection may take it.
             try:
-                await self.store.put_document(document)
+                await self.store.put_document(document, pin=False)
             except AgoraiError as error:
                 log.info("document.not_kept", reason=str(error))
             return document

@@ -110,7 +110,7 @@ async def start_nats(
         command += ["-c", str(config)]
     listening = re.compile(r"Listening for client connections on .*:(\d+)")
     ready = re.compile(r"Server is ready")
-    return await _start(command, "nats", host, listening, ready)
+    return await start(command, "nats", host, listening, ready)
 
 
 async def start_anvil(
@@ -147,7 +147,7 @@ async def start_anvil(
     if state is not None:
         command += ["--state", str(state)]
     listening = re.compile(r"Listening on .*:(\d+)")
-    return await _start([*command, *arguments], "http", host, listening, listening)
+    return await start([*command, *arguments], "http", host, listening, listening)
 
 
 def find_nats_server() -> Path:
@@ -180,9 +180,21 @@ def _first(program: str, candidates: Sequence[Path]) -> Path:
     raise ProgramAbsentError(program, [f"${variable}", "the project's own folders", "PATH"])
 
 
-async def _start(
+async def start(
     command: Sequence[str], scheme: str, host: str, listening: re.Pattern[str], ready: re.Pattern[str]
 ) -> Running:
+    """Start a program and wait until it is ready; it ends with this process.
+
+    Parameters
+    ----------
+    listening, ready
+        What it prints when it has its port, which is the pattern's first group, and when it serves.
+
+    Raises
+    ------
+    ProgramFailedError
+        If it ends, or is not ready in time.
+    """
     program = Path(command[0]).name
     process = await asyncio.create_subprocess_exec(
         *command,

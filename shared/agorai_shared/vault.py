@@ -5,10 +5,11 @@ Commands go over the bus (`node.<address>.vault.<verb>`); plaintext goes over HT
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import aclosing
 from enum import StrEnum
 from io import BytesIO
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +18,9 @@ from agorai_shared.command import Commander
 from agorai_shared.contract import Call
 from agorai_shared.errors import AgoraiError, NotFoundError, RefusedError, RemoteError, UnavailableError
 from agorai_shared.types import Address, Cid, Hash
+
+_WITHOUT_END: Final = aiohttp.ClientTimeout(total=None, sock_connect=10)
+"""For streams: however long all of one takes, what matters is that it goes on."""
 
 
 class TransactionState(StrEnum):
@@ -142,6 +146,21 @@ class GrantStatus(Message):
 
     held: bool
     refusal: str | None
+    cid: Cid | None = None
+    """The sealed object that the grant opens."""
+
+
+class ContentOf(Message):
+    """Ask which object of this vault's own a resource sells."""
+
+    commitment: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """What the resource carries."""
+
+
+class OwnContent(Message):
+    """The sealed object that a commitment hides; None when this vault did not make it."""
+
+    cid: Cid | None
 
 
 class SealedObject(Message):
@@ -197,6 +216,11 @@ class Vault:
         """Ask whether a grant is held."""
         return await self._commander.ask("vault", "grant", GrantOf(invocation=invocation), GrantStatus)
 
+    async def content(self, commitment: bytes) -> Cid | None:
+        """Ask which object of this vault's own a resource with this commitment sells; None if none does."""
+        content_of = ContentOf(commitment=commitment.hex())
+        return (await self._commander.ask("vault", "content", content_of, OwnContent)).cid
+
     async def status(self) -> VaultStatus:
         """Ask for the vault's own state."""
         return await self._commander.ask("vault", "status", Ask(), VaultStatus, 5)
@@ -207,7 +231,7 @@ class Vault:
         data = BytesIO(plain) if isinstance(plain, bytes) else plain
         try:
             async with self._session.post(
-                f"{self._url}/vault/objects", data=data, headers=self._headers
+                f"{self._url}/vault/objects", data=data, headers=self._headers, timeout=_WITHOUT_END
             ) as answer:
                 if answer.status != 201:
                     raise await self._refusal(answer)
@@ -215,25 +239,38 @@ class Vault:
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise PlaintextCutOffError(self._url, f"{type(error).__name__}: {error}") from error
 
+    def open_own(self, cid: Cid) -> AsyncGenerator[bytes]:
+        """Stream an object of this node's own, opened.
+
+        A fault in the middle raises in the middle: earlier bytes are genuine, but not the whole.
+
+        Raises
+        ------
+        RemoteError, PlaintextCutOffError
+        """
+        return self._open(f"/vault/objects/{cid}", {})
+
+    def open_bought(self, invocation: int, job: str) -> AsyncGenerator[bytes]:
+        """Stream, opened for one job, what an invocation gives a right to; a fault raises as in `open_own`."""
+        return self._open(f"/vault/invocations/{invocation}/content", {"job": job})
+
     async def own(self, cid: Cid, limit: int) -> bytes:
         """Open an object of this node's own, of at most `limit` bytes."""
-        return await self._open(f"/vault/objects/{cid}", {}, limit)
+        return await _whole(self.open_own(cid), limit)
 
     async def bought(self, invocation: int, job: str, limit: int) -> bytes:
         """Open, for one job, what an invocation gives a right to, of at most `limit` bytes."""
-        return await self._open(f"/vault/invocations/{invocation}/content", {"job": job}, limit)
+        return await _whole(self.open_bought(invocation, job), limit)
 
-    async def _open(self, path: str, query: dict[str, str], limit: int) -> bytes:
+    async def _open(self, path: str, query: dict[str, str]) -> AsyncGenerator[bytes]:
         try:
-            async with self._session.get(self._url + path, params=query, headers=self._headers) as answer:
+            async with self._session.get(
+                self._url + path, params=query, headers=self._headers, timeout=_WITHOUT_END
+            ) as answer:
                 if answer.status != 200:
                     raise await self._refusal(answer)
-                plain = bytearray()
                 async for piece in answer.content.iter_any():
-                    plain += piece
-                    if len(plain) > limit:
-                        raise PlaintextTooLargeError(limit)
-                return bytes(plain)
+                    yield piece
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise PlaintextCutOffError(self._url, f"{type(error).__name__}: {error}") from error
 
@@ -242,3 +279,13 @@ class Vault:
         if isinstance(problem, dict):
             return RemoteError(problem)
         return PlaintextCutOffError(self._url, f"status {answer.status}")
+
+
+async def _whole(pieces: AsyncGenerator[bytes], limit: int) -> bytes:
+    plain = bytearray()
+    async with aclosing(pieces):
+        async for piece in pieces:
+            plain += piece
+            if len(plain) > limit:
+                raise PlaintextTooLargeError(limit)
+    return bytes(plain)

@@ -31,8 +31,9 @@ from agorai_shared.content import (
 )
 from agorai_shared.errors import RemoteError
 from agorai_shared.types import Cid
-from agorai_shared.unixfs import CHUNK_SIZE, FileTooLargeError, TreeBuilder
+from agorai_shared.unixfs import UNIXFS_V1, FileTooLargeError, TreeBuilder
 
+CHUNK_SIZE = UNIXFS_V1.chunk_size
 HASTY = Patience(attempts=3, first_delay_s=0.001, silence_s=0.3, block_s=0.5)
 CONTENT = b"".join(bytes([i]) * CHUNK_SIZE for i in range(5)) + b"end"
 
@@ -53,7 +54,9 @@ class Store:
         for at in range(0, len(content), CHUNK_SIZE):
             chunk = content[at : at + CHUNK_SIZE]
             self.blocks[cids.of_raw(chunk)] = chunk
-            self.blocks |= {b.cid: b.data for b in tree.add(cids.sha256(chunk), len(chunk))}
+            self.blocks |= {
+                b.cid: b.data for b in tree.add(cids.parse(cids.of_raw(chunk)), len(chunk), len(chunk))
+            }
         root, rest = tree.finish()
         self.blocks |= {b.cid: b.data for b in rest}
         return root

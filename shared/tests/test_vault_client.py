@@ -119,6 +119,21 @@ async def test_more_than_the_limit_is_not_taken_into_memory() -> None:
             await vault.own(Cid("x"), 1 << 20)
 
 
+async def test_content_of_any_size_is_streamed_piece_by_piece() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(40):
+            await response.write(b"x" * (1 << 20))
+        return response
+
+    async with asking(answer) as vault:
+        for pieces in (vault.open_own(Cid("x")), vault.open_bought(1, "job")):
+            sizes = [len(piece) async for piece in pieces]
+            assert sum(sizes) == 40 << 20
+            assert max(sizes) < 4 << 20
+
+
 async def test_content_that_breaks_off_is_never_taken_for_the_whole() -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()

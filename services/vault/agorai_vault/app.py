@@ -141,11 +141,20 @@ def _commands(router: NatsRouter, protocol: InvocationProtocol) -> None:
 
     @router.subscriber(subject(address, "vault", "grant"))
     async def grant(command: messages.GrantOf) -> messages.GrantStatus:
-        """Tell whether a grant is held."""
+        """Tell whether a grant is held, and what it opens."""
         invocation = InvocationId(command.invocation)
+        granted = protocol.box.granted(invocation)
         return messages.GrantStatus(
-            held=protocol.box.granted(invocation) is not None, refusal=protocol.box.refusal(invocation)
+            held=granted is not None,
+            refusal=protocol.box.refusal(invocation),
+            cid=None if granted is None else granted[0],
         )
+
+    @router.subscriber(subject(address, "vault", "content"))
+    async def content(command: messages.ContentOf) -> messages.OwnContent:
+        """Tell which object of this vault's own a resource sells."""
+        own = protocol.box.content_by_commitment(bytes.fromhex(command.commitment))
+        return messages.OwnContent(cid=None if own is None else own.cid)
 
     @router.subscriber(subject(address, "vault", "status"))
     async def status(_command: messages.Ask) -> messages.VaultStatus:

@@ -21,6 +21,7 @@ from agorai_shared.types import Address, Cid, InvocationId
 from agorai_shared.vault import TransactionRevertedError, TransactionState
 from agorai_vault import decide, grants
 from agorai_vault.database import Box, ContentKey
+from agorai_vault.holders import Holders
 from agorai_vault.keys import Keys
 from agorai_vault.outbox import Outbox
 
@@ -268,7 +269,7 @@ class SealedContent:
             raise NotEntitledError(invocation, "no use of it is recorded on the chain for this job")
         owner = await self.protocol.market.actor(item.owner)
         cid, key = granted
-        return open_sealed(self.protocol.market.served_by(owner.gateway).get(cid), key)
+        return open_sealed(Holders(self.protocol.market, owner.gateway).get(cid), key)
 
     def _check_right(self, invocation: InvocationId, item: Item, now: int) -> None:
         if item.payer != self.protocol.keys.address:
