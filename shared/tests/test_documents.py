@@ -11,7 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agorai_shared.deployment import Deployment, DeploymentError
-from agorai_shared.documents import Column, DocumentMalformedError, Evaluation, Metadata, Profile
+from agorai_shared.documents import (
+    ClassBalance,
+    ClassShare,
+    Column,
+    DocumentMalformedError,
+    Evaluation,
+    LabelNoise,
+    Metadata,
+    PortionOf,
+    Profile,
+    Quality,
+    Schema,
+    SchemaField,
+)
 from agorai_shared.types import Address
 
 METADATA = Metadata(
@@ -25,6 +38,47 @@ METADATA = Metadata(
     evaluation=Evaluation(accuracy=0.75, test_rows=4),
     derived_from=(3,),
 )
+NOISE = LabelNoise(
+    suspected=2,
+    share=0.2,
+    rows=10,
+    sampled=False,
+    accuracy=0.9,
+    method="confident learning",
+    estimator="forest",
+    folds=5,
+    seed=0,
+)
+BALANCE = ClassBalance(
+    classes=(ClassShare(name="b", share=0.75), ClassShare(name=None, share=0.25)), entropy=0.8
+)
+SCHEMA = Schema(
+    name="Petals",
+    format="csv",
+    rows=20,
+    fields=(
+        SchemaField(name="width", type="real", missing=4, distinct=9, minimum=0.5, maximum=7),
+        SchemaField(
+            name="seen", type="date", missing=0, distinct=2, minimum="2026-01-01", maximum="2026-02-01"
+        ),
+        SchemaField(name="species", type="text", missing=0, distinct=2, longest=9),
+    ),
+    target="species",
+    task="classification",
+    quality=Quality(
+        size=300,
+        rows=20,
+        missing_share=0.1,
+        duplicate_rows=5,
+        duplicate_share=0.25,
+        class_balance=BALANCE,
+        label_noise=NOISE,
+        not_measured={},
+        score=0.9 * 0.75 * 0.8 * 0.98,
+    ),
+    portion=PortionOf(whole="0a" * 32, index=1, count=2, dealt="stratified", by="species", seed=3),
+)
+SCHEMA_CID = "bafkreifzjut3te7nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e"
 CONTRACTS = {
     name: Address(to_checksum_address("0x" + "aa" * 20)) for name in ("MarketToken", "Registry", "Invocation")
 }
@@ -86,6 +140,72 @@ def test_what_is_no_document_is_refused(raw: bytes) -> None:
 @given(st.binary(max_size=200))
 def test_no_bytes_make_it_fail_otherwise(raw: bytes) -> None:
     with pytest.raises(DocumentMalformedError):
+        Metadata.from_bytes(raw)
+
+
+def test_a_schema_is_read_as_it_was_written() -> None:
+    raw = SCHEMA.to_bytes()
+    assert Schema.from_bytes(raw) == SCHEMA
+    assert Schema.from_bytes(raw).to_bytes() == raw
+
+
+def _with(path: str, value: object) -> bytes:
+    """Give the schema's bytes with one member, by its path, made another."""
+    document = json.loads(SCHEMA.to_bytes())
+    *above, last = (int(part) if part.isdigit() else part for part in path.split("."))
+    inner = document
+    for part in above:
+        inner = inner[part]
+    inner[last] = value
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "why"),
+    [
+        ("quality.score", 0.99, "score is not what its parts give"),
+        ("quality.label_noise", None, "not_measured must say why"),
+        ("quality.not_measured", {"label_noise": "too dear"}, "not_measured must say why"),
+        ("quality.rows", 21, "another number of rows"),
+        ("quality.missing_share", 1.5, "less than or equal to 1"),
+        ("target", "colour", "none of the fields"),
+        ("fields.1.name", "width", "two fields have one name"),
+        ("fields.0.distinct", 21, "more values than there are rows"),
+        ("fields.2.minimum", "anna", "has no extremes"),
+        ("fields.0.longest", 5, "only text has a longest value"),
+        ("fields.0.maximum", "7", "of another type"),
+        ("fields.1.maximum", 7, "of another type"),
+        ("fields.0.sample", [1, 2], "Extra inputs"),
+        ("portion.index", 2, "portion 2 of 2"),
+        ("portion.by", None, "stratified, and only then"),
+        ("portion.whole", "0A" * 32, "match pattern"),
+        ("type", "agorai/schema/2", "agorai/schema/1"),
+    ],
+)
+def test_a_schema_that_contradicts_itself_or_tells_of_values_is_refused(
+    path: str, value: object, why: str
+) -> None:
+    with pytest.raises(DocumentMalformedError, match=why):
+        Schema.from_bytes(_with(path, value))
+
+
+def test_infinity_is_no_extreme() -> None:
+    with pytest.raises(DocumentMalformedError, match="not finite"):
+        Schema.from_bytes(_with("fields.0.maximum", float("inf")))
+
+
+def test_metadata_names_its_schema_and_that_of_before_there_were_schemas_keeps_its_bytes() -> None:
+    raw = METADATA.to_bytes()
+    assert b"schema" not in raw
+    assert Metadata.from_bytes(raw).schema_cid is None
+    named = METADATA.model_copy(update={"schema_cid": SCHEMA_CID})
+    assert Metadata.from_bytes(named.to_bytes()).schema_cid == SCHEMA_CID
+
+
+@pytest.mark.parametrize("text", ["", "schema", SCHEMA_CID[:-1], SCHEMA_CID.upper(), "f0155" + "12" * 33])
+def test_what_is_no_cid_in_its_canonical_form_names_no_schema(text: str) -> None:
+    raw = json.dumps(json.loads(METADATA.to_bytes()) | {"schema_cid": text}).encode()
+    with pytest.raises(DocumentMalformedError, match="schema_cid"):
         Metadata.from_bytes(raw)
 
 
