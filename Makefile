@@ -12,7 +12,7 @@ SUITES := $(wildcard shared/tests services/*/tests) contracts/tools
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export UV_PROJECT_ENVIRONMENT := .venv
 
-.PHONY: help demo test chaos lint format bench contracts contracts-check lock setup clean
+.PHONY: help demo test chaos lint format bench contracts contracts-check lock export setup clean kubo helia
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -39,9 +39,16 @@ format: setup ## Bring everything into style
 	@$(BIN)/ruff check --fix-only -q . && $(BIN)/ruff format -q .
 	@cd contracts && tools/foundry forge fmt
 
-chaos: setup ## Kill services many more times than `make test` does
+chaos: setup ## Kill services, and try decoders with foreign bytes, many more times than `make test` does
+	@AGORAI_TEST_FUZZ=80 $(BIN)/pytest -o timeout=0 shared/tests/test_dag_pb.py shared/tests/test_unixfs.py \
+	  shared/tests/test_file_reader.py shared/tests/test_directory.py shared/tests/test_dag.py shared/tests/test_car.py
 	@AGORAI_TEST_KILLS=100 $(BIN)/pytest services/hub/tests/test_kill.py services/vault/tests/test_kill.py \
 	  services/storage/tests/test_kill.py
+
+kubo: ## Build Kubo, of which the storage service's tests and benchmark use a real daemon; needs Go
+	@tools/kubo/build
+
+helia: tools/helia/node_modules/.ready ## Install Helia, with which tests compare CIDs
 
 bench: setup ## Measure, beside peers, and print one JSON object for each benchmark
 	@for file in benchmarks/[a-z]*.py; do name=$$(basename $$file .py); \
@@ -63,7 +70,7 @@ export: $(UV)
 	@$(UV) export -q --frozen --no-header --no-emit-workspace --all-packages --all-groups --all-extras -o requirements-dev.lock
 
 clean: ## Remove everything that was set up or built
-	@rm -rf .venv node_modules contracts/out contracts/cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv node_modules tools/helia/node_modules contracts/out contracts/cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(UV): requirements-uv.lock
@@ -92,4 +99,8 @@ node_modules/.ready: package-lock.json .npmrc requirements-node.lock | $(UV)
 	  echo "installing Node"; $(UV) pip install -q --require-hashes -r requirements-node.lock; fi
 	@echo "installing the chain tools"
 	@npm ci --silent --no-progress || npm ci
+	@touch $@
+
+tools/helia/node_modules/.ready: tools/helia/package-lock.json node_modules/.ready
+	@cd tools/helia && (npm ci --silent --no-progress || npm ci)
 	@touch $@

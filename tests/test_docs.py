@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
-from agorai import files
+from agorai import data_sets, files
 from agorai.cli.main import app
 from agorai.cli.output import HOME
 from agorai_trainer import tables
@@ -193,7 +193,8 @@ def test_every_json_that_is_shown_is_json(page: Path) -> None:
 
 
 def test_the_example_tables_and_tasks_fit_together() -> None:
-    _, metadata = files.read_table(EXAMPLES / "flowers.csv", Offer(name="flowers", price=0), "species")
+    flowers = (EXAMPLES / "flowers.csv").read_bytes()
+    metadata = data_sets.read(flowers, Offer(name="flowers", price=0), "species", measured=False).metadata
     new = tables.parse((EXAMPLES / "new_flowers.csv").read_bytes())
     schema = ModelSchema.model_validate_json((EXAMPLES / "schema.json").read_bytes())
     columns = tuple(column.name for column in metadata.columns)

@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from math import inf
-from typing import Any, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
 
 import aiohttp
 import orjson
@@ -25,6 +25,8 @@ from eth_utils.address import is_address, to_checksum_address
 from nats.aio.client import Client as Bus
 from pydantic import ValidationError
 
+from agorai import catalogue
+from agorai.catalogue import Described, Search
 from agorai.home import Home, NodeFile
 from agorai_shared import bus, cid, logging
 from agorai_shared.bindings.invocation import Item, Paid, State
@@ -34,20 +36,28 @@ from agorai_shared.command import Commander
 from agorai_shared.content import ContentStore
 from agorai_shared.contract import Call
 from agorai_shared.deployment import Deployment
-from agorai_shared.documents import Metadata
+from agorai_shared.documents import Metadata, Schema
 from agorai_shared.errors import (
     AgoraiError,
     InputError,
     RefusedError,
+    RemoteError,
     UnavailableError,
 )
 from agorai_shared.event_filter import EventFilter
 from agorai_shared.events import ChainEvent, Phase, subject
 from agorai_shared.market import Event, Market
 from agorai_shared.rpc import Rpc
+from agorai_shared.search import SchemaQuery
 from agorai_shared.stream_reader import AFTER_NEWS_S, LOOK_S, first_at, read_portion
 from agorai_shared.types import Address, Hash, InvocationId, ResourceId, Wei
-from agorai_shared.vault import TransactionRevertedError, TransactionState, Vault
+from agorai_shared.vault import (
+    IntentNotFoundError,
+    Outcome,
+    TransactionRevertedError,
+    TransactionState,
+    Vault,
+)
 from agorai_trainer.messages import (
     Ask,
     JobStatus,
@@ -60,6 +70,9 @@ from agorai_trainer.messages import (
 )
 from agorai_trainer.tasks import TrainingTask
 
+if TYPE_CHECKING:
+    from agorai_trainer.differences import SchemaDifferences, TableDifferences
+
 log = logging.get(__name__)
 PERMIT_S = 3600
 PATIENCE_S = 30.0
@@ -67,6 +80,8 @@ PATIENCE_S = 30.0
 T = TypeVar("T")
 EventT = TypeVar("EventT", bound=Event)
 PIECE = 1 << 20
+MOST_CONTENT = 2 << 30
+"""Bytes of a data set that is opened here."""
 
 
 class OnStage(Protocol):
@@ -143,6 +158,16 @@ class JobFailedError(InputError):
             failure.message if failure else "The job failed.", remedy=failure.remedy if failure else ""
         )
         self.failure_code = failure.code if failure else "internal"
+
+
+class NotOpenableError(RefusedError):
+    """The node has no key to a resource's content."""
+
+    def __init__(self, resource: int) -> None:
+        super().__init__(
+            f"Resource {resource} is not this node's own, and no right to it was named.",
+            remedy="Buy it with `agorai buy`, and name the right with --invocation.",
+        )
 
 
 class EventsNotAskedForError(InputError):
@@ -232,19 +257,39 @@ class Client:
     # ------------------------------------------------------------------------------------------ publishing
 
     async def publish(
-        self, content: bytes, metadata: Metadata, offer: Offer, *, on_stage: OnStage | None = None
+        self,
+        content: bytes,
+        metadata: Metadata,
+        offer: Offer,
+        *,
+        schema: Schema | None = None,
+        once: str | None = None,
+        on_stage: OnStage | None = None,
     ) -> ResourceId:
-        """Seal content into this node's store and offer it on the chain; gives its id once that is final."""
+        """Seal content into this node's store and offer it on the chain; gives its id once that is final.
+
+        Parameters
+        ----------
+        schema
+            Of a data set; stored as a document of its own, which the metadata then name.
+        once
+            The same text is the same offer, however often it is asked for; see `transact`.
+        """
         tell = on_stage or silent
+        if once is not None and (sent := await self._sent(once)):
+            return (await self.market.emitted(sent, Registered)).id
 
         async def pieces() -> AsyncIterator[bytes]:
             for start in range(0, len(content), PIECE):
                 tell("sealing", start / len(content))
                 yield content[start : start + PIECE]
 
+        if schema is not None:
+            described = await self.store.put_document(schema.to_bytes())
+            metadata = metadata.model_copy(update={"schema_cid": described})
+        document = cid.digest_of(await self.store.put_document(metadata.to_bytes()))
         sealed = await self.vault.put(pieces())
         tell("registering")
-        document = cid.digest_of(await self.store.put_document(metadata.to_bytes()))
         call = self.market.registry.register(
             ResourceParams(
                 kind=Kind.DATA if metadata.kind == "data" else Kind.MODEL,
@@ -258,7 +303,7 @@ class Client:
                 commitment=bytes.fromhex(sealed.commitment),
             )
         )
-        transaction = await self.transact(call)
+        transaction = await self.transact(call, once=once)
         return (await self.market.emitted(transaction, Registered)).id
 
     # ---------------------------------------------------------------------------------------------- buying
@@ -418,15 +463,26 @@ class Client:
 
     async def offers(self) -> list[Listing]:
         """Read all that is on the market, oldest first."""
-        (count,) = await self.chain.read(self.market.registry.resource_count())
-        calls = [self.market.registry.resource(ResourceId(number)) for number in range(1, count + 1)]
-        found = await self.chain.read(*calls) if calls else ()
-        on_sale = [(number, one) for number, one in enumerate(found, 1) if not one.withdrawn]
-        described = await asyncio.gather(*(self._metadata(one) for _, one in on_sale))
-        return [
-            Listing(ResourceId(number), one, metadata)
-            for (number, one), metadata in zip(on_sale, described, strict=True)
-        ]
+        described = await catalogue.offers(self.market)
+        return [Listing(one.id, one.resource, one.metadata) for one in described]
+
+    async def search(self, query: SchemaQuery, *, most: int = 20) -> Search:
+        """Look through the public documents of what is on the market; gives the best `most` that match.
+
+        It takes a minute at most, however many owners do not answer; what was not looked at is counted.
+        """
+        return await catalogue.search(self.market, query, most)
+
+    async def schema(self, resource: int) -> Schema:
+        """Read a data set's schema.
+
+        Raises
+        ------
+        ResourceNotFoundError, SchemaAbsentError
+            If there is no such resource, or no schema of it that can be read.
+        """
+        found = await self.market.resource(resource)
+        return await catalogue.schema_of(self.market, Described(ResourceId(resource), found))
 
     async def versions(self, resource: int) -> list[Listing]:
         """Walk `previous` from a resource to its first version; newest first."""
@@ -435,6 +491,64 @@ class Client:
             found.append(await self.listing(resource))
             resource = found[-1].resource.previous
         return found
+
+    async def schema_differences(self, before: int, after: int) -> SchemaDifferences:
+        """Compare what two data sets' schemas say; raises as `schema` does."""
+        from agorai_trainer import differences  # noqa: PLC0415 - pyarrow, which other methods do without
+
+        return differences.schema_differences(await self.schema(before), await self.schema(after))
+
+    async def differences(
+        self,
+        before: int,
+        after: int,
+        *,
+        key: Sequence[str] = (),
+        invocations: Sequence[int] = (),
+        examples: int = 10,
+        on_stage: OnStage | None = None,
+    ) -> TableDifferences:
+        """Compare two data sets that this node may open, in a sandbox.
+
+        Parameters
+        ----------
+        key
+            The columns that tell a row from every other; with none, whole rows are compared.
+        invocations
+            Rights to those that were bought. Of one whose uses are counted, one is spent the first time.
+        examples
+            At most so many rows of each sort are given whole.
+
+        Raises
+        ------
+        NotOpenableError
+            If one of them is neither this node's own nor bought by one of these rights.
+        InputError
+            Of `agorai_trainer.differences` or its reader of tables; or a verdict of the sandbox.
+        """
+        from agorai_trainer import comparing  # noqa: PLC0415 - as above
+        from agorai_trainer.app import make_sandbox  # noqa: PLC0415
+
+        tell = on_stage or silent
+        tell("opening both")
+        old, new = await self.content(before, invocations), await self.content(after, invocations)
+        tell("comparing in the sandbox")
+        async with make_sandbox() as sandbox:
+            return await comparing.in_sandbox(sandbox, old, new, tuple(key), examples=examples)
+
+    async def content(self, resource: int, invocations: Sequence[int] = ()) -> bytes:
+        """Open a resource's content: this node's own, or bought by one of these rights; see `differences`."""
+        found = await self.market.resource(resource)
+        own = await self.vault.content(found.commitment)
+        if own is not None:
+            return await self.vault.own(own, MOST_CONTENT)
+        for invocation in map(InvocationId, invocations):
+            (item,) = await self.chain.read(self.market.invocation.item(invocation))
+            if item.resource == resource:
+                if item.limited:
+                    await self.transact(self.market.invocation.use(invocation), once=f"compare/{invocation}")
+                return await self.vault.bought(invocation, f"compare/{invocation}", MOST_CONTENT)
+        raise NotOpenableError(resource)
 
     async def balances(self) -> Balances:
         """Read what the account has, at a final block."""
@@ -556,12 +670,24 @@ class Client:
         """
         once = once or f"client/{secrets.token_hex(16)}"
         outcome = await _patiently(partial(self.vault.send, once, call))
+        return await self._final(once, outcome, f"{call.contract}.{call.function}")
+
+    async def _final(self, once: str, outcome: Outcome, label: str) -> Hash:
         while not outcome.settled:
             outcome = await _patiently(partial(self.vault.settled, once))
         if outcome.state == TransactionState.REVERTED or outcome.transaction is None:
-            label = f"{call.contract}.{call.function}"
             raise TransactionRevertedError(label, outcome.transaction, outcome.reason or "")
         return outcome.transaction
+
+    async def _sent(self, once: str) -> Hash | None:
+        """Wait for what was sent under this key to be final; none if nothing was."""
+        try:
+            outcome = await _patiently(partial(self.vault.settled, once, timeout_s=0))
+        except RemoteError as error:
+            if error.code == IntentNotFoundError.code:
+                return None
+            raise
+        return await self._final(once, outcome, once)
 
 
 def _wanted(

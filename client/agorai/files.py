@@ -1,4 +1,4 @@
-"""A user's own files, read and checked before they go anywhere: tables, models, training tasks."""
+"""A user's own files, read and checked before they go anywhere: models, training tasks, tables to predict on."""
 
 from __future__ import annotations
 
@@ -34,32 +34,6 @@ class WrongKindError(InputError):
             f"Resource {resource} is a {found}, not a {wanted}.",
             remedy="Train on data sets, invoke models; nothing was paid.",
         )
-
-
-def read_table(path: Path, offer: Offer, target: str | None) -> tuple[bytes, Metadata]:
-    """Read a data set and describe it.
-
-    Raises
-    ------
-    InputError
-        A leaf of `agorai_trainer.tables`, if it is no table that can be trained on.
-    """
-    content = path.read_bytes()
-    table = tables.parse(content)
-    if target is not None:
-        table.column(target, "the target")
-    summary = table.summary()
-    return content, Metadata(
-        kind="data",
-        name=offer.name,
-        description=offer.description,
-        license=offer.license,
-        format=summary.format,
-        size=len(content),
-        columns=tuple(Column(name=name, type=kind) for name, kind in summary.columns),
-        rows=summary.rows,
-        target=target,
-    )
 
 
 def read_model(path: Path, offer: Offer, schema_path: Path) -> tuple[bytes, Metadata]:

@@ -9,7 +9,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from agorai import files
+from agorai import data_sets
 from agorai.client import Client
 from agorai.home import Home
 from agorai_shared.types import Wei
@@ -28,9 +28,10 @@ async def main(seller_home: Path, trainer_home: Path) -> None:
     ):
         # The seller reads and describes a table, seals it into its own store, and offers it.
         offer = Offer(name="flowers", price=2 * TOKEN, license="CC-BY-4.0", uses=1, window=600)
-        content, metadata = files.read_table(HERE / "flowers.csv", offer, target="species")
-        data = await seller.publish(content, metadata, offer)
-        say(f"resource {data}: {metadata.rows} rows of {metadata.name}")
+        content = (HERE / "flowers.csv").read_bytes()
+        flowers = await asyncio.to_thread(data_sets.read, content, offer, "species")
+        data = await seller.publish(content, flowers.metadata, offer, schema=flowers.schema)
+        say(f"resource {data}: {flowers.metadata.rows} rows of {offer.name}")
 
         # Anyone may look before paying. The buyer's vault verifies the grant before it counts.
         listing = await trainer.listing(data)

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import typer
 
-from agorai.cli import account, events, hub_state, market, node, subscriptions
+from agorai.cli import (
+    account,
+    data,
+    events,
+    hub_state,
+    market,
+    node,
+    publish,
+    search,
+    store,
+    store_pins,
+    subscriptions,
+    versions,
+)
 from agorai.cli.demo import demo
 from agorai.cli.hub import hub
 
-_VERBS_OF_EVENTS = (hub_state, subscriptions)  # they add themselves to the group
+_VERBS_OF_GROUPS = (hub_state, store_pins, subscriptions)  # they add themselves to their group
 
 app = typer.Typer(
     name="agorai",
@@ -24,11 +37,14 @@ app.command("status")(node.status)
 app.command("hub")(hub)
 app.add_typer(events.app, name="events")
 app.add_typer(account.app, name="account")
-app.add_typer(market.publish, name="publish")
+app.add_typer(store.app, name="store")
+app.add_typer(publish.app, name="publish")
+app.add_typer(data.app, name="data")
+app.command("search")(search.search)
 app.command("buy")(market.buy)
 app.command("train")(market.train)
 app.command("invoke")(market.invoke)
-app.command("versions")(market.versions)
+app.command("versions")(versions.versions)
 app.add_typer(market.offer_app, name="offer")
 app.add_typer(demo, name="demo")
 

@@ -1,4 +1,4 @@
-"""`agorai publish`, `buy`, `train`, `invoke` and `versions`: what a participant does on the market."""
+"""`agorai buy`, `train`, `invoke` and `offer`: what a participant does on the market."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from pydantic import ValidationError
 
 from agorai.cli.output import HOME, JSON, emit, progress, styled, table, with_client
 from agorai.client import Client, JobFailedError, accuracy, address_of
@@ -20,9 +21,7 @@ from agorai_shared.types import ResourceId, Wei
 from agorai_trainer.messages import Offer
 
 offer_app = typer.Typer(help="See and change what is on the market.", no_args_is_help=True)
-publish = typer.Typer(help="Seal a data set or a model and offer it on the market.", no_args_is_help=True)
 
-FILE = typer.Argument(help="The file.", exists=True, dir_okay=False, readable=True)
 NAME = typer.Option(None, help="Its name on the market; by default the file's.")
 PRICE = typer.Option(0.0, min=0, help="In tokens; 0 is free.")
 DESCRIPTION = typer.Option("", help="What it is.")
@@ -34,97 +33,26 @@ WINDOW = typer.Option(86_400, min=60, help="Seconds in which you deliver, or the
 ONLY_ALLOWED = typer.Option(False, "--restricted", help="Sold only to accounts that you allow.")
 
 
-def _offer(
+def offer_of(
     name: str, price: float, description: str, licence: str, previous: int, days: float, uses: int,
     window: int, restricted: bool,
 ) -> Offer:  # fmt: skip
-    return Offer(
-        name=name,
-        description=description,
-        license=licence,
-        price=round(price * TOKEN),
-        previous=previous,
-        duration=round(days * 86_400),
-        uses=uses,
-        window=window,
-        restricted=restricted,
-    )
-
-
-@publish.command("data")
-def publish_data(
-    file: Path = FILE,
-    target: str | None = typer.Option(None, help="The column that models are to predict."),
-    name: str | None = NAME,
-    price: float = PRICE,
-    description: str = DESCRIPTION,
-    licence: str = LICENSE,
-    previous: int = PREVIOUS,
-    days: float = DAYS,
-    uses: int = USES,
-    window: int = WINDOW,
-    restricted: bool = ONLY_ALLOWED,
-    home: Path = HOME,
-    as_json: bool = JSON,
-) -> None:
-    """Offer a data set: a CSV or Parquet file with a row of names on top."""
-    offer = _offer(name or file.stem, price, description, licence, previous, days, uses, window, restricted)
-
-    async def work(client: Client) -> ResourceId:
-        with progress(as_json) as tell:
-            from agorai import files  # noqa: PLC0415 - pyarrow, which other verbs do without
-
-            tell("checking the table")
-            content, metadata = files.read_table(file, offer, target)
-            return await client.publish(content, metadata, offer, on_stage=tell)
-
-    _published(with_client(home, as_json, work), offer, "data", as_json)
-
-
-@publish.command("model")
-def publish_model(
-    file: Path = FILE,
-    schema: Path = typer.Option(
-        ..., exists=True, dir_okay=False, help="JSON: features, target, and classes of a classification."
-    ),
-    name: str | None = NAME,
-    price: float = PRICE,
-    description: str = DESCRIPTION,
-    licence: str = LICENSE,
-    previous: int = PREVIOUS,
-    days: float = DAYS,
-    uses: int = USES,
-    window: int = WINDOW,
-    restricted: bool = ONLY_ALLOWED,
-    home: Path = HOME,
-    as_json: bool = JSON,
-) -> None:
-    """Offer a model file of your own: safetensors, skops, ONNX, LightGBM text, XGBoost JSON, HDF5 ..."""
-    offer = _offer(name or file.stem, price, description, licence, previous, days, uses, window, restricted)
-
-    async def work(client: Client) -> ResourceId:
-        with progress(as_json) as tell:
-            from agorai import files  # noqa: PLC0415 - pyarrow, which other verbs do without
-
-            tell("checking the model")
-            content, metadata = files.read_model(file, offer, schema)
-            return await client.publish(content, metadata, offer, on_stage=tell)
-
-    _published(with_client(home, as_json, work), offer, "model", as_json)
-
-
-def _published(resource: int, offer: Offer, kind: str, as_json: bool) -> None:
-    emit(
-        {"resource": resource, "kind": kind, "name": offer.name, "price": offer.price / TOKEN},
-        as_json,
-        lambda: styled(
-            "[bold green]✓[/] Resource [bold]{resource}[/] ({kind} “{name}”) is on the market at {price}.",
-            resource=resource,
-            kind=kind,
-            name=offer.name,
-            price=f"{offer.price / TOKEN:g}",
-        ),
-    )
+    """Say how something is to be sold, in units of the chain."""
+    try:
+        return Offer(
+            name=name,
+            description=description,
+            license=licence,
+            price=round(price * TOKEN),
+            previous=previous,
+            duration=round(days * 86_400),
+            uses=uses,
+            window=window,
+            restricted=restricted,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise typer.BadParameter(f"{'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
 
 
 RESOURCE = typer.Argument(help="The resource's id.", min=1)
@@ -197,7 +125,7 @@ def train(
     as_json: bool = JSON,
 ) -> None:
     """Pay for a data set, train on it in memory, and offer the sealed model."""
-    offer = _offer(name, price, description, licence, previous, days, uses, window, restricted)
+    offer = offer_of(name, price, description, licence, previous, days, uses, window, restricted)
 
     async def work(client: Client) -> dict[str, Any]:
         from agorai import files  # noqa: PLC0415 - pyarrow, which other verbs do without
@@ -287,47 +215,6 @@ def _write_csv(stream: Any, found: dict[str, Any]) -> None:
     writer = csv.writer(stream)
     writer.writerow([found["target"]])
     writer.writerows([value] for value in found["predictions"])
-
-
-def versions(resource: int = RESOURCE, home: Path = HOME, as_json: bool = JSON) -> None:
-    """Show a resource and every version before it, newest first."""
-
-    async def work(client: Client) -> list[dict[str, Any]]:
-        return [
-            {
-                "resource": version.id,
-                "previous": version.resource.previous or None,
-                "kind": "data" if version.resource.kind == Kind.DATA else "model",
-                "name": version.metadata.name if version.metadata else None,
-                "price": version.resource.price / TOKEN,
-                "accuracy": accuracy(version),
-                "registered_at": version.resource.registered_at,
-                "withdrawn": version.resource.withdrawn,
-                "owner": version.resource.owner,
-            }
-            for version in await client.versions(resource)
-        ]
-
-    found = with_client(home, as_json, work)
-
-    def human() -> object:
-        shown = table(
-            ">Resource", "Name", "Kind", ">Price", ">Accuracy", "State", title="Versions, newest first"
-        )
-        for version in found:
-            score = "" if version["accuracy"] is None else f"{version['accuracy']:.2%}"
-            state = "withdrawn" if version["withdrawn"] else "on the market"
-            shown.add_row(
-                str(version["resource"]),
-                version["name"] or "(its owner's node is away)",
-                version["kind"],
-                f"{version['price']:g}",
-                score,
-                state,
-            )
-        return shown
-
-    emit(found, as_json, human)
 
 
 @offer_app.command("list")

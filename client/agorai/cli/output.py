@@ -128,6 +128,17 @@ def with_client(home: Path, as_json: bool, work: Callable[[Client], Awaitable[T]
     return run(main, as_json)
 
 
+def local(work: Callable[[], T], as_json: bool) -> T:
+    """Do work that may take long and waits for nothing, outside of any event loop: Ctrl-C ends it at once."""
+    try:
+        return work()
+    except AgoraiError as error:
+        fail(error, as_json)
+        raise AssertionError("fail ends the command") from error
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
 def run(work: Callable[[], Awaitable[T]], as_json: bool, *, log_level: str = "ERROR") -> T:
     """Run asynchronous work with quiet logs."""
     fmt: logging.LogFormat = "json" if os.environ.get("AGORAI_LOG_FORMAT") == "json" else "console"
