@@ -85,16 +85,13 @@ def _multiaddr(address: str) -> str:
 
 async def _measure(backend: Backend) -> None:
     """Keep the gauges near what is held. A scrape cannot wait for a store, so it gets what was found last."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None  # noqa: S101 - this runs in one
+    loop = asyncio.get_running_loop()
     while True:
         begun = loop.time()
         try:
             stat = await backend.stat()
         except AgoraiError as error:
             log.warning("storage.not_measured", reason=str(error))
-            if task.cancelling():  # a gather that fails just as it is cancelled raises its failure instead
-                return
         else:
             _BLOCKS.set(stat.blocks)
             _BYTES.set(stat.size)

@@ -180,9 +180,9 @@ class KuboStore:
 
     async def stat(self) -> Stat:
         """Give what Kubo's disk holds; it lists all its blocks to count them."""
-        stat, names = await asyncio.gather(
-            self._work(lambda: self._rpc.repo_stat(count=True)), self._work(self._rpc.pin_ls)
-        )
+        # one after the other: a gather that fails just as it is cancelled swallows the cancellation
+        stat = await self._work(lambda: self._rpc.repo_stat(count=True))
+        names = await self._work(self._rpc.pin_ls)
         quota = stat.storage_max if self._quota is None else self._quota
         return Stat(stat.blocks, stat.size, len(names), quota, "kubo")
 

@@ -66,7 +66,7 @@ async def pin_from(
     """
     try:
         return await backend.pin(cid, name=name)
-    except DagIncompleteError:
+    except (DagIncompleteError, BlockCorruptError):  # what was damaged is now absent
         if not peers:
             raise
     on_progress(0, 0)
