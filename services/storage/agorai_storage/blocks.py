@@ -47,6 +47,7 @@ from agorai_storage.backend import (
     StoreInUseError,
     StoreReadOnlyError,
 )
+from agorai_storage.disk import read_block, sync_folder, write_all, write_durably
 from agorai_storage.index import Entry, Index, Key
 
 log = logging.get(__name__)
@@ -94,7 +95,7 @@ class BlockStore:
             self.index = Index(root / "index.db")
             undo.callback(self.index.close)
             for folder in (root, root / "blocks"):
-                _sync_folder(folder)
+                sync_folder(folder)
             undo.pop_all()
 
     def close(self) -> None:
@@ -233,9 +234,7 @@ class BlockStore:
     def _read(self, key: Key) -> bytes | None:
         with self.disk_errors():
             try:
-                with self._path(key).open("rb", buffering=0) as file:
-                    # one byte more than any block has: then the hash cannot fit, and memory is bounded
-                    return file.read(MAX_BLOCK_SIZE + 1)
+                return read_block(self._path(key))
             except FileNotFoundError:
                 return self.index.small(key)
 
@@ -314,9 +313,8 @@ class Staging:
                 return
             number = len(self._large)
             self._large[key] = number, size
-        with self._store.disk_errors(), self._temporary(number).open("xb", buffering=0) as file:
-            _write(file, block.data)
-            os.fsync(file.fileno())
+        with self._store.disk_errors():
+            write_durably(self._temporary(number), block.data)
 
     @property
     def size(self) -> int:
@@ -355,7 +353,7 @@ class Staging:
         if folders:
             with self._store.disk_errors(), ThreadPoolExecutor(_FOLDERS_AT_ONCE) as several:
                 # their syncs share the file system's commits
-                list(several.map(_sync_folder, [*folders, self._store.root / "blocks"]))
+                list(several.map(sync_folder, [*folders, self._store.root / "blocks"]))
 
     def entry(self, pins: Sequence[Pin]) -> Entry:
         """Give what the index is to keep."""
@@ -405,7 +403,7 @@ class _Small:
         if self._size > _IN_MEMORY:
             if self._file is None:
                 self._file = self._path.open("x+b", buffering=0)
-            _write(self._file, b"".join(data for _, data in self._waiting))
+            write_all(self._file, b"".join(data for _, data in self._waiting))
             self._filed += [(key, len(data)) for key, data in self._waiting]
             self._waiting, self._size = [], 0
 
@@ -447,24 +445,9 @@ def _key_of(path: Path) -> Key | None:
     return multihash[2:] if multihash.startswith(b"\x12\x20") else None
 
 
-def _write(file: FileIO, data: bytes) -> None:
-    """Write all of it: the kernel cuts a write short where the disk has no room for more."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) :]
-
-
 def _rename(temporary: Path, final: Path) -> None:
     try:
         temporary.rename(final)
     except FileNotFoundError:
         final.parent.mkdir(exist_ok=True)
         temporary.rename(final)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

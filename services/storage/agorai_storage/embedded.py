@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -154,10 +155,9 @@ class EmbeddedStore:
         """Tell whether a block could be stored now."""
         await self.in_thread(self.blocks.check_writable)
 
-    async def in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run what blocks in one of the store's threads."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: work(*args, **kwargs))
+    def in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """Run what blocks in one of the store's threads; it goes on though nobody waits for it any more."""
+        return asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **kwargs))
 
     async def commit(self, staging: Staging, pins: Sequence[Pin]) -> None:
         """Acknowledge an upload, together with the others that wait for the same."""
@@ -195,7 +195,7 @@ class _Upload:
     def __init__(self, store: EmbeddedStore) -> None:
         self._store = store
         self._staging = store.blocks.begin()
-        self._writing: deque[asyncio.Task[Any]] = deque()
+        self._writing: deque[asyncio.Future[Any]] = deque()
         self._begun: set[asyncio.Future[Any]] = set()
         self._in_threads = False
 
@@ -215,7 +215,7 @@ class _Upload:
 
     async def commit(self, pins: Sequence[Pin]) -> None:
         """Give the blocks their names, and have them acknowledged with these pins."""
-        await asyncio.shield(self._task(self._commit(pins)))
+        await asyncio.shield(self._note(asyncio.create_task(self._commit(pins))))
 
     async def abandon(self) -> None:
         """Remove what was not acknowledged, once no thread writes to it any more."""
@@ -250,26 +250,25 @@ class _Upload:
                 waiting += below
         return sum({digest: size for (digest, _), size in seen.items()}.values())
 
-    def begin(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Task[T]:
+    def begin(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Run work in a thread. Threads cannot be cancelled: await it shielded, and let `abandon` wait."""
         self._in_threads = True
-        return self._task(self._store.in_thread(work, *args, **kwargs))
+        return self._note(self._store.in_thread(work, *args, **kwargs))
 
     async def _commit(self, pins: Sequence[Pin]) -> None:
         if self._in_threads:
             await self._store.in_thread(self._staging.settle)
         await self._store.commit(self._staging, pins)
 
-    def _task(self, work: Any) -> asyncio.Task[Any]:
-        task = asyncio.create_task(work)
-        self._begun.add(task)
-        task.add_done_callback(self._ended)
-        return task
+    def _note(self, begun: asyncio.Future[T]) -> asyncio.Future[T]:
+        self._begun.add(begun)
+        begun.add_done_callback(self._ended)
+        return begun
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._begun.discard(task)
-        if not task.cancelled():
-            task.exception()  # of several writes that fail on one full disk only the first is raised
+    def _ended(self, begun: asyncio.Future[Any]) -> None:
+        self._begun.discard(begun)
+        if not begun.cancelled():
+            begun.exception()  # of several writes that fail on one full disk only the first is raised
 
 
 class _FileUpload(_Upload):
@@ -279,7 +278,7 @@ class _FileUpload(_Upload):
         super().__init__(store)
         self._profile = profile
         self._tree = TreeBuilder(profile)
-        self._leaves: deque[asyncio.Task[tuple[CidParts, int, int]]] = deque()
+        self._leaves: deque[asyncio.Future[tuple[CidParts, int, int]]] = deque()
         self.size = 0
 
     async def take(self, chunk: bytes) -> None:

@@ -291,7 +291,7 @@ class _Reader:
 
     def begin(self) -> asyncio.Future[bytes]:
         """Begin to read the next piece."""
-        return asyncio.ensure_future(asyncio.to_thread(self._read))
+        return asyncio.get_running_loop().run_in_executor(None, self._read)
 
     def close_after(self, reading: asyncio.Future[bytes]) -> None:
         """Close it once a reading has ended, which, being in a thread, cannot be stopped."""
