@@ -11,18 +11,6 @@ from contextlib import asynccontextmanager, suppress
 from agorai_shared.processes import Running
 
 
-async def stop_accepting(server: asyncio.Server) -> None:
-    """Have a server that is about to be closed accept nothing more.
-
-    CPython 3.11 drops, unclosed, a connection that it has accepted and not yet handed over when its server closes.
-    """
-    loop = asyncio.get_running_loop()
-    for socket in server.sockets:
-        loop.remove_reader(socket.fileno())
-    for _ in range(3):
-        await asyncio.sleep(0)
-
-
 class Link:
     """Carries bytes between clients and a NATS server.
 
@@ -63,7 +51,6 @@ class Link:
         try:
             yield self
         finally:
-            await stop_accepting(server)
             server.close()
             for link in self._links:
                 link.cancel()
