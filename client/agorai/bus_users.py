@@ -9,10 +9,12 @@ delivers.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -130,10 +132,22 @@ class BusUsers:
         return (Configuration.load(self.path) or Configuration()).passwords()
 
     def _add(self, user: str) -> str:
-        passwords = self._passwords()
-        password = passwords.setdefault(user, secrets.token_urlsafe(32))
-        Accounts(accounts=self._accounts(passwords)).save(self.path)
+        with self._alone():
+            passwords = self._passwords()
+            password = passwords.setdefault(user, secrets.token_urlsafe(32))
+            Accounts(accounts=self._accounts(passwords)).save(self.path)
         return password
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep others that join at the same moment from writing what they read before."""
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
 
     def _accounts(self, passwords: Mapping[str, str]) -> dict[str, Account]:
         accounts: dict[str, Account] = {}

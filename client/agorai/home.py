@@ -64,7 +64,7 @@ class HomeFile(BaseModel):
     def save(self, path: Path) -> None:
         """Write it whole or not at all, mode 0600."""
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        part = path.with_suffix(".part")
+        part = path.with_suffix(f".{os.getpid()}.part")
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(self.model_dump_json(indent=2))
         part.replace(path)
