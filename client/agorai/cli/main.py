@@ -47,8 +47,3 @@ app.command("invoke")(market.invoke)
 app.command("versions")(versions.versions)
 app.add_typer(market.offer_app, name="offer")
 app.add_typer(demo, name="demo")
-
-
-def main() -> None:
-    """Run the command."""
-    app()
