@@ -100,9 +100,14 @@ def require_token(request: Request, token: str) -> None:
     TokenRefusedError
         If the bearer token is absent or another.
     """
-    given = request.headers.get("authorization", "").encode()
-    if not hmac.compare_digest(given, f"Bearer {token}".encode()):
+    if not has_token(request, token):
         raise TokenRefusedError
+
+
+def has_token(request: Request, token: str) -> bool:
+    """Tell whether a request shows the node's token."""
+    given = request.headers.get("authorization", "").encode()
+    return hmac.compare_digest(given, f"Bearer {token}".encode())
 
 
 class RequestMalformedError(InputError):
@@ -137,8 +142,12 @@ async def problem_response(_request: Request, error: Exception) -> Response:
         first = error.errors()[0]
         error = RequestMalformedError(".".join(map(str, first["loc"]))[:100], str(first["msg"]))
     assert isinstance(error, AgoraiError)  # noqa: S101 - the only types it is registered for
+    headers = None if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
     return JSONResponse(
-        error.to_problem(), status_code=error.http_status, media_type="application/problem+json"
+        error.to_problem(),
+        status_code=error.http_status,
+        headers=headers,
+        media_type="application/problem+json",
     )
 
 

@@ -20,8 +20,9 @@ from starlette.types import Receive, Scope, Send
 from agorai_shared import cid as cids
 from agorai_shared import directory, logging, metrics
 from agorai_shared.directory import PathNameError
-from agorai_shared.errors import AgoraiError, InputError
+from agorai_shared.errors import AgoraiError, InputError, UnavailableError
 from agorai_shared.file_reader import RangeNotSatisfiableError
+from agorai_shared.service import has_token
 from agorai_shared.types import Cid
 from agorai_storage.backend import Backend
 
@@ -162,13 +163,54 @@ def unsatisfiable(error: RangeNotSatisfiableError, size: int) -> Response:
     return problem(error, {"Content-Range": f"bytes */{size}"})
 
 
+STALLED_S: Final = 30.0
+"""Seconds for one piece of an answer, a mebibyte at most; a client that takes longer must not keep others waiting."""
+
+
+class TooManyAnswersError(UnavailableError):
+    """Enough is being sent."""
+
+    retry_after_s = 5
+
+    def __init__(self, most: int, what: str) -> None:
+        super().__init__(
+            f"This store is sending {most} {what} already, the most that it sends at once.",
+            remedy=f"Try again after {self.retry_after_s} seconds.",
+        )
+
+
+class Places:
+    """Answers of one kind that are sent to strangers at once: each holds memory while its client is slow."""
+
+    def __init__(self, most: int, what: str, token: str) -> None:
+        self._most = most
+        self._what = what
+        self._token = token
+        self._taken = 0
+
+    def take(self, request: Request) -> Callable[[], None]:
+        """Take a place; gives what gives it back. Who has the node's token needs none.
+
+        Raises
+        ------
+        TooManyAnswersError
+        """
+        if has_token(request, self._token):
+            return lambda: None
+        if self._taken >= self._most:
+            raise TooManyAnswersError(self._most, self._what)
+        self._taken += 1
+        return self._give_back
+
+    def _give_back(self) -> None:
+        self._taken -= 1
+
+
 class Streamed(StreamingResponse):
     """Pieces as they come. A fault closes the connection before the end that the client has been told to expect.
 
     Parameters
     ----------
-    stalled_s
-        Seconds after which a client that takes nothing is given up; None is never.
     ended
         Called once the answer is over, however it ended.
     """
@@ -179,12 +221,10 @@ class Streamed(StreamingResponse):
         *,
         headers: Mapping[str, str],
         status_code: int = HTTPStatus.OK,
-        stalled_s: float | None = None,
-        ended: Callable[[], None] | None = None,
+        ended: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(pieces, status_code, headers)
         self._pieces = pieces
-        self._stalled_s = stalled_s
         self._ended = ended
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -192,15 +232,14 @@ class Streamed(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            if self._ended is not None:
-                self._ended()
+            self._ended()
 
     async def stream_response(self, send: Send) -> None:
         """Send the head, the pieces, and, if all went well, the end."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         try:
             async for piece in self._pieces:
-                async with asyncio.timeout(self._stalled_s):
+                async with asyncio.timeout(STALLED_S):
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
         except (AgoraiError, TimeoutError) as error:
             reason = str(error) or "the client takes nothing"

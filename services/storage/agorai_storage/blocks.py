@@ -192,10 +192,9 @@ class BlockStore:
         with self.disk_errors(), self._names:
             relied_on = [*(staging.keys for staging in self.uploads), *spared]
             doomed = [key for key in keys if not any(key in some for some in relied_on)]
-            removed = self.index.remove(doomed)
-            for key in doomed:
+            for key in doomed:  # before the index, which a full disk has no room to change
                 self._path(key).unlink(missing_ok=True)
-        return removed
+            return self.index.remove(doomed)
 
     def on_disk(self) -> Iterator[list[Key]]:
         """Give the keys of the large blocks on the disk, known to the index or not, a folder at a time."""
@@ -233,10 +232,19 @@ class BlockStore:
 
     def _read(self, key: Key) -> bytes | None:
         with self.disk_errors():
-            try:
-                return read_block(self._path(key))
-            except FileNotFoundError:
+            known = self.index.size(key)  # what it does not know is of an upload that was not acknowledged
+            if known is None:
+                return None
+            if known[1]:
                 return self.index.small(key)
+            try:
+                return self.read_file(key)
+            except FileNotFoundError:
+                return None
+
+    def read_file(self, key: Key) -> bytes:
+        """Read a large block's file, unverified."""
+        return read_block(self._path(key))
 
     def _quarantine(self, cid: Cid, key: Key) -> None:
         path = self._path(key)
@@ -284,6 +292,7 @@ class Staging:
         self.keys: dict[Key, int] = {}
         """Bytes of every block of the upload, those too that were held before; no collection takes them."""
         self.acknowledged = False
+        self._settled = False
         self._new = 0
         self._large: dict[Key, tuple[int, int]] = {}
         """Number of the temporary file, and bytes."""
@@ -302,7 +311,7 @@ class Staging:
             if key in self.keys:
                 return
             self.keys[key] = size
-        if size > SMALL and self._store.held(key) == size:
+        if (size > SMALL or self._store.quota is not None) and self._store.held(key) == size:
             return
         self._store.take_in(size)
         with self._lock:
@@ -354,9 +363,17 @@ class Staging:
             with self._store.disk_errors(), ThreadPoolExecutor(_FOLDERS_AT_ONCE) as several:
                 # their syncs share the file system's commits
                 list(several.map(sync_folder, [*folders, self._store.root / "blocks"]))
+        self._settled = True
+
+    @property
+    def has_large(self) -> bool:
+        """Tell whether there are blocks to be named by `settle`."""
+        return bool(self._large)
 
     def entry(self, pins: Sequence[Pin]) -> Entry:
         """Give what the index is to keep."""
+        if self._large and not self._settled:
+            raise AssertionError("an upload is settled before it is published")
         return Entry(self._small, [(key, size) for key, (_, size) in self._large.items()], pins)
 
     def discard(self) -> None:

@@ -16,7 +16,7 @@ from agorai_shared import dag_pb, logging
 from agorai_shared.cid import CidParts, Codec
 from agorai_shared.errors import AgoraiError
 from agorai_shared.types import Cid, Digest
-from agorai_storage.backend import BlockCorruptError, Collected, DagIncompleteError, Pin, PinIncompleteError
+from agorai_storage.backend import Collected, DagIncompleteError, Pin, PinIncompleteError
 from agorai_storage.blocks import BlockStore
 from agorai_storage.index import Entry, Key, now
 
@@ -60,6 +60,11 @@ class Collector:
         """Give the pins, oldest first."""
         with self._store.disk_errors():
             return self._store.index.pins()
+
+    def count(self) -> int:
+        """Count the pins."""
+        with self._store.disk_errors():
+            return self._store.index.count()
 
     def collect(self) -> Collected:
         """Remove the blocks that no pin reaches and no upload relies on.
@@ -106,29 +111,34 @@ def adopt(store: BlockStore) -> None:
     """
     if store.index.complete:
         return
-    roots, children = dict[Key, Codec](), set[Key]()
+    kinds: dict[Key, Codec] = {}
+    children: set[Key] = set()
     with store.disk_errors():
         for keys in store.on_disk():
             entries = []
             for key in keys:
-                try:
-                    data = store.get(cids.of_digest(key))
-                except BlockCorruptError:
+                data = store.read_file(key)
+                if cids.sha256(data) != key:
                     continue
                 entries.append((key, len(data)))
                 links = _links_held(store, data)
                 children.update(links)
-                roots[key] = Codec.DAG_PB if links else Codec.RAW
+                kinds[key] = Codec.DAG_PB if links else Codec.RAW
             store.index.publish([Entry((), entries, ())])
-        pins = [
-            Pin(CidParts(1, codec, Digest(key)).text, "adopted", 0, now())
-            for key, codec in roots.items()
-            if key not in children
-        ]
-        store.index.publish([Entry((), (), pins)])
+        reached: set[Key] = set()
+        # what a leaf that reads as a node seems to link to is reached by nothing else: it gets a pin of its own
+        for likely in (True, False):
+            for key, codec in kinds.items():
+                if key not in reached and (key not in children or not likely):
+                    root = CidParts(1, codec, Digest(key)).text
+                    try:
+                        reached.update(part.digest for part in _reached(store, root, set()))
+                    except AgoraiError as error:  # the pin will tell it to who collects
+                        log.warning("pin.incomplete", cid=root, reason=error.message)
+                    store.index.publish([Entry((), (), [Pin(root, "adopted", 0, now())])])
         store.index.completed()
-    if pins:
-        log.warning("store.adopted", pins=len(pins), root=str(store.root))
+    if kinds:
+        log.warning("store.adopted", blocks=len(kinds), root=str(store.root))
 
 
 def _links_held(store: BlockStore, data: bytes) -> list[Key]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,8 @@ from typing import Any, Final, ParamSpec, TypeVar
 from agorai_shared import cid as cids
 from agorai_shared import dag_pb
 from agorai_shared.cid import CidParts, Codec
-from agorai_shared.types import Cid
+from agorai_shared.dag import DagTooLargeError
+from agorai_shared.types import Cid, Digest
 from agorai_shared.unixfs import UNIXFS_V1, Block, Profile, TreeBuilder, leaf_block
 from agorai_storage.backend import (
     BlockNotFoundError,
@@ -45,6 +46,12 @@ THREADS: Final = 8
 
 _COMMITTED_AT_ONCE: Final = 512
 
+_INLINE: Final = SMALL // 2
+"""Bytes of a chunk whose block is certainly a small one, which goes into memory: a thread would cost more."""
+
+_MAX_LINKS: Final = 256 << 20
+"""Bytes of links, as kept while blocks come in, of one DAG: eight million different ones."""
+
 
 class EmbeddedStore:
     """Objects and pins in one folder, owned by this process until `close`.
@@ -66,6 +73,8 @@ class EmbeddedStore:
         adopt(self.blocks)
         self.max_object_size = max_object_size
         self._collector = Collector(self.blocks)
+        self._alone = asyncio.Lock()
+        """Held by a pin or collection: waiting for another in a thread, they would leave none for reading."""
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="storage")
         self._waiting: deque[tuple[Staging, Sequence[Pin], asyncio.Future[None]]] = deque()
         self._committing: asyncio.Task[None] | None = None
@@ -98,13 +107,16 @@ class EmbeddedStore:
     ) -> Collected:
         """Keep verified blocks and pin the roots: all of it, or if it raises, nothing."""
         upload = _Upload(self)
-        links: dict[Key, tuple[CidParts, ...]] = {}
-        count = size = 0
+        links: dict[Key, bytes] = {}
+        count = size = linked = 0
         try:
             async for block in blocks:
                 parts = cids.parse(block.cid)
-                if parts.codec is Codec.DAG_PB:
-                    links[parts.digest] = tuple(link.cid for link in dag_pb.decode(block.data).links)
+                if parts.codec is Codec.DAG_PB and parts.digest not in links:
+                    links[parts.digest] = await self.in_thread(_links_of, block.data)
+                    linked += len(links[parts.digest])
+                    if linked > _MAX_LINKS:
+                        raise DagTooLargeError(block.cid, count)
                 count, size = count + 1, size + len(block.data)
                 if size > self.max_object_size:
                     raise ObjectTooLargeError(self.max_object_size)
@@ -131,7 +143,8 @@ class EmbeddedStore:
 
     async def pin(self, cid: Cid, *, name: str = "") -> Pin:
         """Keep a DAG that is held whole."""
-        return await self.in_thread(self._collector.pin, cid, name)
+        async with self._alone:
+            return await self.in_thread(self._collector.pin, cid, name)
 
     async def unpin(self, cid: Cid) -> None:
         """Let a collection remove a DAG, unless other pins reach it."""
@@ -145,11 +158,13 @@ class EmbeddedStore:
     async def stat(self) -> Stat:
         """Give what is held."""
         total = self.blocks.index.total
-        return Stat(total.blocks, total.size, len(await self.pins()), self.blocks.quota, "embedded")
+        pins = await self.in_thread(self._collector.count)
+        return Stat(total.blocks, total.size, pins, self.blocks.quota, "embedded")
 
     async def collect(self) -> Collected:
         """Remove what no pin reaches and no upload relies on."""
-        return await self.in_thread(self._collector.collect)
+        async with self._alone:
+            return await self.in_thread(self._collector.collect)
 
     async def check(self) -> None:
         """Tell whether a block could be stored now."""
@@ -226,7 +241,7 @@ class _Upload:
         else:
             self._staging.discard()
 
-    def complete(self, root: Cid, links: dict[Key, tuple[CidParts, ...]]) -> int:
+    def complete(self, root: Cid, links: Mapping[Key, bytes]) -> int:
         """See that all below a root is here; gives the bytes of its blocks.
 
         Raises
@@ -245,9 +260,7 @@ class _Upload:
             seen[part.digest, part.codec] = size
             if part.codec is Codec.DAG_PB:
                 below = links.get(part.digest)
-                if below is None:
-                    below = tuple(link.cid for link in dag_pb.decode(self._store.blocks.get(part.text)).links)
-                waiting += below
+                waiting += _parts_of(_links_of(self._store.blocks.get(part.text)) if below is None else below)
         return sum({digest: size for (digest, _), size in seen.items()}.values())
 
     def begin(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
@@ -256,7 +269,7 @@ class _Upload:
         return self._note(self._store.in_thread(work, *args, **kwargs))
 
     async def _commit(self, pins: Sequence[Pin]) -> None:
-        if self._in_threads:
+        if self._staging.has_large:
             await self._store.in_thread(self._staging.settle)
         await self._store.commit(self._staging, pins)
 
@@ -284,7 +297,7 @@ class _FileUpload(_Upload):
     async def take(self, chunk: bytes) -> None:
         """Start writing a chunk; waits while too many are being written."""
         self.size += len(chunk)
-        if len(chunk) <= SMALL and not self._leaves:  # the whole of a small file
+        if len(chunk) <= _INLINE and not self._leaves:  # the whole of a small file
             await self._hang(*self._keep(chunk))
             return
         if len(self._leaves) == WINDOW:
@@ -311,6 +324,18 @@ class _FileUpload(_Upload):
         """Hang a leaf into the tree, and write the nodes that it completes."""
         for block in self._tree.add(leaf, file_size, total_size):
             await self.write(block)
+
+
+def _links_of(block: bytes) -> bytes:
+    """Give what a node links to, each once: codec and digest, one after the other."""
+    different = {bytes([link.cid.codec]) + link.cid.digest for link in dag_pb.decode(block).links}
+    return b"".join(different)
+
+
+def _parts_of(links: bytes) -> Iterator[CidParts]:
+    for at in range(0, len(links), 1 + cids.DIGEST_LENGTH):
+        digest = Digest(links[at + 1 : at + 1 + cids.DIGEST_LENGTH])
+        yield CidParts(1, Codec(links[at]), digest)
 
 
 async def _rechunk(pieces: AsyncIterable[bytes], chunk_size: int, max_size: int) -> AsyncIterator[bytes]:

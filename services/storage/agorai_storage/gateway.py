@@ -10,7 +10,6 @@ https://specs.ipfs.tech/http-gateways/trustless-gateway and, for headers, path-g
     FormatUnsupportedError (InputError)    another format than raw or CAR, or another kind of CAR
     ScopeUnknownError (InputError)         a `dag-scope` that is none
     NotCachedError (NotFoundError)         `only-if-cached` for what is not held
-    GatewayBusyError (UnavailableError)    as many CARs as are sent at once are being sent
 """
 
 from __future__ import annotations
@@ -29,20 +28,19 @@ from starlette.routing import BaseRoute, Route
 from agorai_shared import car, dag
 from agorai_shared.content import RAW_BLOCK
 from agorai_shared.dag import Scope
-from agorai_shared.errors import InputError, NotFoundError, UnavailableError
+from agorai_shared.errors import InputError, NotFoundError
 from agorai_shared.file_reader import RangeNotSatisfiableError
 from agorai_shared.unixfs import Block
 from agorai_storage.answers import (
     FOR_EVER,
-    SERVED,
     Located,
+    Places,
     Streamed,
     content_path,
     counted,
     is_known,
     locate,
     not_modified,
-    problem,
     ranged,
     unsatisfiable,
     wanted_range,
@@ -54,10 +52,8 @@ CAR: Final = "application/vnd.ipld.car"
 CARS_AT_ONCE: Final = 16
 """CARs that one store sends at the same time; each walks a DAG, and a stranger may ask for a large one."""
 
-RETRY_AFTER_S: Final = 5
-
-STALLED_S: Final = 120.0
-"""Seconds for one piece of a CAR, about a mebibyte; a client that takes longer must not keep others waiting."""
+BLOCKS_AT_ONCE: Final = 128
+"""Single blocks that one store sends at the same time."""
 
 MAX_BLOCKS: Final = 1 << 20
 """Blocks of a CAR with duplicates, in which a small DAG can be a walk without end."""
@@ -105,16 +101,6 @@ class NotCachedError(NotFoundError):
         super().__init__(error.message, remedy=error.remedy)
 
 
-class GatewayBusyError(UnavailableError):
-    """Enough CARs are being sent."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            f"This gateway is sending {CARS_AT_ONCE} CARs already, the most that it sends at once.",
-            remedy=f"Try again after {RETRY_AFTER_S} seconds, or fetch single blocks.",
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What a request asks for; `in_url` tells whether its URL alone says so."""
@@ -133,18 +119,19 @@ class Selection:
     duplicates: bool
 
 
-def gateway_routes(backend: Backend) -> list[BaseRoute]:
-    """Give the gateway's routes."""
-    gateway = _Gateway(backend)
+def gateway_routes(backend: Backend, token: str) -> list[BaseRoute]:
+    """Give the gateway's routes; who shows `token` need not wait for strangers."""
+    gateway = _Gateway(backend, token)
     return [Route("/ipfs/{cid}", gateway.answer), Route("/ipfs/{cid}/{path:path}", gateway.answer)]
 
 
 class _Gateway:
     """The gateway to one store."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, token: str) -> None:
         self._backend = backend
-        self._cars = 0
+        self._cars = Places(CARS_AT_ONCE, "CARs", token)
+        self._blocks_sent = Places(BLOCKS_AT_ONCE, "blocks", token)
 
     async def answer(self, request: Request) -> Response:
         """Answer a GET or HEAD."""
@@ -184,13 +171,17 @@ class _Gateway:
             span = wanted_range(request, size, headers["ETag"])
         except RangeNotSatisfiableError as error:
             return unsatisfiable(error, size)
-        block = await self._backend.get_block(cid)
+        ended = self._blocks_sent.take(request)
+        try:
+            block = await self._backend.get_block(cid)
+        except BaseException:
+            ended()
+            raise
         if span is not None:
             headers = ranged(headers, span, size)
             block = block[span[0] : span[1] + 1]
-        SERVED.inc(len(block))
         status = HTTPStatus.OK if span is None else HTTPStatus.PARTIAL_CONTENT
-        return Response(block, status_code=status, headers=headers)
+        return Streamed(counted(block, _nothing()), headers=headers, status_code=status, ended=ended)
 
     async def _car(self, request: Request, wanted: Wanted, located: Located, path: str) -> Response:
         selection = select(request, wanted)
@@ -207,20 +198,15 @@ class _Gateway:
             head = Response(headers=headers)
             del head.headers["Content-Length"]  # it is not known, and not zero
             return head
-        if self._cars >= CARS_AT_ONCE:
-            return problem(GatewayBusyError(), {"Retry-After": str(RETRY_AFTER_S)})
-        self._cars += 1
+        ended = self._cars.take(request)
         try:
             pieces = car.write([located.cid], self._blocks(located, selection))
             # the first block decides the status: after it a fault can only cut the answer off
             first = await anext(pieces) + await anext(pieces)
         except BaseException:
-            self._ended()
+            ended()
             raise
-        return Streamed(counted(first, pieces), headers=headers, stalled_s=STALLED_S, ended=self._ended)
-
-    def _ended(self) -> None:
-        self._cars -= 1
+        return Streamed(counted(first, pieces), headers=headers, ended=ended)
 
     async def _blocks(self, located: Located, selection: Selection) -> AsyncIterator[Block]:
         for cid in located.traversed:
@@ -235,6 +221,12 @@ class _Gateway:
             max_blocks=MAX_BLOCKS if selection.duplicates else None,
         ):
             yield block
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    """Give no more pieces."""
+    return
+    yield b""
 
 
 def negotiate(request: Request) -> Wanted:

@@ -17,6 +17,7 @@ a CID cannot be guessed from it. All else is the node's own. Lines are `applicat
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
 from http import HTTPStatus
@@ -39,6 +40,7 @@ from agorai_shared.unixfs import PROFILES, UNIXFS_V1, Profile
 from agorai_storage import progress
 from agorai_storage.answers import (
     FOR_EVER,
+    Places,
     Streamed,
     content_path,
     counted,
@@ -62,8 +64,11 @@ _PUT_SECONDS = metrics.histogram("agorai_storage_put_seconds", "From an upload's
 
 _MAX_NAME: Final = 256
 _MAX_ORDER: Final = 64 << 10
-_READ_AHEAD: Final = 4
+_READ_AHEAD: Final = 2
 """Blocks of a file that are read ahead of the client, each of a mebibyte."""
+
+OBJECTS_AT_ONCE: Final = 64
+"""Files that one store sends at the same time: with what is read ahead, a bound on their memory."""
 
 _Name = Annotated[str, Field(max_length=_MAX_NAME)]
 
@@ -136,7 +141,7 @@ def routes(backend: Backend, token: str) -> list[BaseRoute]:
         Route("/pins/{cid}", api.unpin, methods=["DELETE"]),
         Route("/collections", api.collect, methods=["POST"]),
         Route("/stat", api.stat, methods=["GET"]),
-        *gateway_routes(backend),
+        *gateway_routes(backend, token),
     ]
 
 
@@ -147,6 +152,8 @@ class _Api:
         self._backend = backend
         self._token = token
         self._imports = 0
+        self._collecting = asyncio.Lock()
+        self._objects = Places(OBJECTS_AT_ONCE, "files", token)
 
     async def put_object(self, request: Request) -> Response:
         require_token(request, self._token)
@@ -184,11 +191,17 @@ class _Api:
         content = file_reader.read_file(
             cid, self._backend.get_block, window=_READ_AHEAD, first=first, last=last
         )
-        # the first bytes decide the status: after them a fault can only cut the answer off
-        pieces = counted(await anext(content, b""), content)
+        ended = self._objects.take(request)
+        try:
+            # the first bytes decide the status: after them a fault can only cut the answer off
+            pieces = counted(await anext(content, b""), content)
+        except BaseException:
+            ended()
+            raise
         if span is None:
-            return Streamed(pieces, headers=headers)
-        return Streamed(pieces, headers=ranged(headers, span, size), status_code=HTTPStatus.PARTIAL_CONTENT)
+            return Streamed(pieces, headers=headers, ended=ended)
+        headers = ranged(headers, span, size)
+        return Streamed(pieces, headers=headers, status_code=HTTPStatus.PARTIAL_CONTENT, ended=ended)
 
     async def import_path(self, request: Request) -> Response:
         require_token(request, self._token)
@@ -255,9 +268,10 @@ class _Api:
 
     async def collect(self, request: Request) -> Response:
         require_token(request, self._token)
-        if self._imports:
-            raise ImportUnderWayError
-        return JSONResponse(asdict(await self._backend.collect()))
+        async with self._collecting:  # one that has waited for another looks again
+            if self._imports:
+                raise ImportUnderWayError
+            return JSONResponse(asdict(await self._backend.collect()))
 
     async def stat(self, request: Request) -> Response:
         require_token(request, self._token)

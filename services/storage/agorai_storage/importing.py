@@ -9,14 +9,17 @@ collection may begin while a folder is imported; who starts collections has to s
     ImportKindError (InputError)         a symbolic link, a socket, a device
     ImportDepthError (RefusedError)      folders within folders beyond what a reader follows
     ImportUnreadableError (InputError)   a file or folder that cannot be read
+    ImportMovedError (RefusedError)      a folder that was replaced by a link while it was read
     FileChangedError (RefusedError)      a file that grew or shrank while it was read
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import stat
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
@@ -93,6 +96,18 @@ class ImportUnreadableError(InputError):
         )
 
 
+class ImportMovedError(RefusedError):
+    """A folder was replaced while it was imported."""
+
+    http_status = 409
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{str(path)!r} is no longer where it was when the import began.",
+            remedy="Import it when nothing writes to it.",
+        )
+
+
 class FileChangedError(RefusedError):
     """A file changed while it was read."""
 
@@ -123,10 +138,11 @@ async def import_path(
     ------
     ImportPathError, ImportKindError, ImportDepthError, ImportUnreadableError, PathNameError, ObjectTooLargeError
         Before anything is stored.
-    FileChangedError, QuotaExceededError, StoreFullError, StoreReadOnlyError, StoreFaultError
+    ImportMovedError, FileChangedError, QuotaExceededError, StoreFullError, StoreReadOnlyError, StoreFaultError
     """
     if not path.is_absolute() or "\0" in str(path):
         raise ImportPathError(path, "it is not an absolute path")
+    path = await asyncio.to_thread(_canonical, path)
     survey = await asyncio.to_thread(_survey, path, backend.max_object_size)
     on_progress(0, survey.size)
     work = _Import(backend, profile, survey.size, on_progress)
@@ -264,11 +280,46 @@ def _entries(folder: Path, depth: int) -> list[_Entry]:
     if depth == MAX_DEPTH:
         raise ImportDepthError(folder)
     entries: list[_Entry] = []
-    with _reading(folder), os.scandir(folder) as listing:
+    with _reading(folder), _opened(folder, os.O_DIRECTORY) as descriptor, os.scandir(descriptor) as listing:
         for found in sorted(listing, key=lambda found: os.fsencode(found.name)):
             directory.check_name(found.name)
-            entries.append(_entry(Path(found.path), found.stat(follow_symlinks=False)))
+            entries.append(_entry(folder / found.name, found.stat(follow_symlinks=False)))
     return entries
+
+
+def _canonical(path: Path) -> Path:
+    """Give a path without symbolic links, but for its last part, which is refused if it is one."""
+    try:
+        return path.parent.resolve(strict=True) / path.name
+    except OSError:
+        return path  # and the survey says what is wrong with it
+
+
+@contextmanager
+def _opened(path: Path, kind: int = 0) -> Iterator[int]:
+    """Open what lies at a path without symbolic links.
+
+    Raises
+    ------
+    ImportMovedError
+        Another way led there: a folder on it was replaced by a link since it was looked at.
+    """
+    # what was put in its place meanwhile is neither followed nor waited for
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | kind
+    descriptor = os.open(path, flags)
+    try:
+        if _path_of(descriptor) != str(path):
+            raise ImportMovedError(path)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _path_of(descriptor: int) -> str:
+    """Ask the kernel where an open file lies."""
+    if sys.platform == "darwin":
+        return os.fsdecode(fcntl.fcntl(descriptor, fcntl.F_GETPATH, bytes(1024)).rstrip(b"\0"))
+    return str(Path(f"/proc/self/fd/{descriptor}").readlink())
 
 
 def _entry(path: Path, info: os.stat_result) -> _Entry:
@@ -308,9 +359,8 @@ class _Reader:
 
     def _read(self) -> bytes:
         if self._file is None:
-            # what was put in its place meanwhile is neither followed nor waited for
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            self._file = os.fdopen(os.open(self._path, flags), "rb")
+            with _opened(self._path) as descriptor:
+                self._file = os.fdopen(os.dup(descriptor), "rb")
             info = os.fstat(self._file.fileno())
             if not stat.S_ISREG(info.st_mode):
                 raise ImportKindError(self._path, info.st_mode)

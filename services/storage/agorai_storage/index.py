@@ -26,9 +26,9 @@ Key = bytes
 _BATCH: Final = 1000
 
 _SCHEMA: Final = """
+PRAGMA locking_mode = EXCLUSIVE;
 PRAGMA page_size = 8192;
 PRAGMA auto_vacuum = INCREMENTAL;
-PRAGMA locking_mode = EXCLUSIVE;
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
 PRAGMA cache_size = -8000;
@@ -109,6 +109,8 @@ class Index:
         """Add what several uploads bring, durably, all of it or nothing."""
         with self._transaction() as db:
             for entry in entries:
+                # one that lies there as a file, from before there was an index, is counted once
+                db.executemany("DELETE FROM large WHERE key = ?", ((key,) for key, _ in entry.small))
                 db.executemany("INSERT INTO small VALUES (?, ?) ON CONFLICT DO NOTHING", entry.small)
                 db.executemany("INSERT INTO large VALUES (?, ?) ON CONFLICT DO NOTHING", entry.large)
                 db.executemany(
@@ -153,6 +155,11 @@ class Index:
         with self._lock:
             rows = self._db.execute("SELECT cid, name, size, since FROM pins ORDER BY since, cid").fetchall()
         return [Pin(Cid(cid), name, size, since) for cid, name, size, since in rows]
+
+    def count(self) -> int:
+        """Count the pins."""
+        with self._lock:
+            return int(self._db.execute("SELECT COUNT(*) FROM pins").fetchone()[0])
 
     def pin(self, cid: Cid) -> Pin | None:
         """Find one pin."""

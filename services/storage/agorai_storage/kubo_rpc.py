@@ -123,11 +123,11 @@ class KuboRpc:
         with self._answering("add"):
             return cids.canonical(self._client.add_bytes(pieces, opts=options, timeout=self._upload))
 
-    def dag_import(self, pieces: Iterator[bytes]) -> dict[Cid, str]:
-        """Import a CAR; gives for each root why it was not pinned, "" if it was."""
+    def dag_import(self, pieces: Iterator[bytes]) -> None:
+        """Import a CAR; nothing is pinned."""
         # dag.imprt() takes files only, and fails on more than one line of answer: there is one for each root
         body, headers = multipart.stream_bytes((piece for piece in pieces), chunk_size=PIECE)
-        options = {"pin-roots": "true", "fast-provide-wait": "false"}
+        options = {"pin-roots": "false", "stats": "true", "fast-provide-wait": "false"}
         with self._answering("dag/import"):
             lines = self._client._client.request(
                 "/dag/import",
@@ -137,8 +137,8 @@ class KuboRpc:
                 opts=options,
                 timeout=self._upload,
             )
-            roots = [line["Root"] for line in lines if line.get("Root")]
-            return {cids.canonical(root["Cid"]["/"]): str(root["PinErrorMsg"]) for root in roots}
+            if not any(line.get("Stats") for line in lines):
+                raise KuboAnswerError(self.api, "dag/import", "nothing of what it stored")
 
     def block_get(self, cid: Cid) -> bytes:
         """Read a block and verify it.

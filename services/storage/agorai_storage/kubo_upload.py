@@ -13,9 +13,9 @@ from agorai_shared.cid import CidMismatchError
 from agorai_shared.errors import AgoraiError
 from agorai_shared.types import Cid
 from agorai_shared.unixfs import Block, Profile, TreeHasher
-from agorai_storage.backend import DagIncompleteError, ObjectTooLargeError, Stored
-from agorai_storage.kubo_errors import KuboAnswerError, KuboRefusedError
-from agorai_storage.kubo_rpc import PIECE, KuboRpc, missing_block
+from agorai_storage.backend import ObjectTooLargeError, Stored
+from agorai_storage.kubo_errors import KuboAnswerError
+from agorai_storage.kubo_rpc import PIECE, KuboRpc
 
 T = TypeVar("T")
 
@@ -82,35 +82,21 @@ class Importing:
         DagIncompleteError, KuboAnswerError
             And whatever `KuboRpc.dag_import` raises.
         """
-        before = {root: self._rpc.pin_name(root) for root in self._roots}
-        refusals = self._rpc.dag_import(pieces)
+        self._rpc.dag_import(pieces)
+        # pinned only now, and not by the import: what was pinned before the stream began another may have
+        # unpinned since, or pinned anew, and an import cannot name pins, and forgets the names they had
+        mine: list[Cid] = []
         try:
             for root in self._roots:
-                self._judge(root, refusals.get(root))
+                before = self._rpc.pin_name(root)
+                self._rpc.pin_add(root, self._name or before or "")
+                if before is None:
+                    mine.append(root)
         except AgoraiError:
-            for root in self._roots:
-                if refusals.get(root) == "":
-                    with suppress(AgoraiError):
-                        self._restore(root, before[root])
+            for root in mine:
+                with suppress(AgoraiError):
+                    self._rpc.pin_rm(root)
             raise
-        for root in self._roots:
-            if name := self._name or before[root]:
-                self._rpc.pin_add(root, name)  # an import cannot name pins, and forgets the names they had
-
-    def _restore(self, root: Cid, before: str | None) -> None:
-        """Undo a pin: Kubo pins what it can, though another root cannot be pinned."""
-        if before is None:
-            self._rpc.pin_rm(root)
-        elif before:
-            self._rpc.pin_add(root, before)
-
-    def _judge(self, root: Cid, refusal: str | None) -> None:
-        if refusal is None:
-            raise KuboAnswerError(self._rpc.api, "dag/import", f"nothing about {root}")
-        if (missing := missing_block(refusal)) is not None:
-            raise DagIncompleteError(root, missing)
-        if refusal:
-            raise KuboRefusedError(self._rpc.api, "dag/import", refusal)
 
 
 class Counted:

@@ -157,6 +157,9 @@ def test_the_quota_counts_what_is_stored_and_what_is_being_written(tmp_path: Pat
     put(store, large(2), large(3))
     with pytest.raises(QuotaExceededError):
         put(store, block_of(b"one byte is too much"))
+    store.remove([cids.digest_of(large(2).cid)], [])
+    put(store, block_of(bytes(SMALL)))
+    put(store, block_of(bytes(SMALL)))  # again, which adds nothing
     store.close()
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from agorai_shared import cid as cids
-from agorai_shared import file_reader
+from agorai_shared import dag_pb, file_reader, unixfs
+from agorai_shared.dag_pb import PbLink, PbNode
 from agorai_shared.types import Cid
-from agorai_shared.unixfs import Block
+from agorai_shared.unixfs import Block, FileNode, Link
 from agorai_storage.backend import (
     BlockCorruptError,
     BlockNotFoundError,
@@ -207,4 +208,61 @@ def test_pins_tell_when_and_under_which_name(tmp_path: Path) -> None:
     staging.discard()
     assert Collector(store).pin(cids.of_raw(b"a"), "") == Pin(cids.of_raw(b"a"), "first", 1, 5)
     assert Collector(store).pin(cids.of_raw(b"a"), "second").name == "second"
+    store.close()
+
+
+def test_a_leaf_that_reads_as_a_node_does_not_cost_another_its_pin(tmp_path: Path) -> None:
+    """What was a leaf of one object cannot be told from a node once the index is lost."""
+    first = BlockStore(tmp_path)
+    victim = Block(cids.of_raw(bytes(SMALL + 7)), bytes(SMALL + 7))
+    link = PbLink(cids.parse(victim.cid), "", len(victim.data))
+    looks = dag_pb.encode(PbNode((link,) * 2000, None))
+    leaf = Block(cids.of_raw(looks), looks)
+    assert len(looks) > SMALL
+    root = unixfs.encode_node(FileNode(b"", (Link(cids.parse(leaf.cid), len(looks), len(looks)),) * 1500))
+    assert len(root) > SMALL
+    staging = first.begin()
+    for block in (victim, leaf, Block(cids.of_dag_pb(root), root)):
+        staging.add(block)
+    staging.settle()
+    first.publish([(staging, ())])
+    staging.discard()
+    first.close()
+    (tmp_path / "index.db").unlink()
+    store = BlockStore(tmp_path)
+    adopt(store)
+    Collector(store).collect()
+    assert store.get(victim.cid) == victim.data
+    assert store.get(leaf.cid) == leaf.data
+    store.close()
+
+
+def test_a_small_block_that_lay_there_as_a_file_is_counted_once(tmp_path: Path) -> None:
+    BlockStore(tmp_path).close()
+    (tmp_path / "index.db").unlink()
+    block = Block(cids.of_raw(b"as in older folders"), b"as in older folders")
+    store = BlockStore(tmp_path)
+    path = store._path(cids.digest_of(block.cid))
+    path.parent.mkdir()
+    path.write_bytes(block.data)
+    adopt(store)
+    assert store.index.total == Collected(1, len(block.data))
+    staging = store.begin()
+    staging.add(block)
+    store.publish([(staging, ())])
+    staging.discard()
+    assert store.index.total == Collected(1, len(block.data))
+    assert store.get(block.cid) == block.data
+    store.close()
+
+
+def test_what_was_named_and_never_acknowledged_cannot_be_read(tmp_path: Path) -> None:
+    store = BlockStore(tmp_path)
+    staging = store.begin()
+    block = Block(cids.of_raw(bytes(SMALL + 1)), bytes(SMALL + 1))
+    staging.add(block)
+    staging.settle()
+    with pytest.raises(BlockNotFoundError):
+        store.get(block.cid)
+    assert store.size(block.cid) is None
     store.close()

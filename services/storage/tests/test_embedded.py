@@ -7,17 +7,22 @@ import os
 import random
 import subprocess
 import sys
+import threading
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from agorai_shared import cid as cids
-from agorai_shared import file_reader, unixfs
+from agorai_shared import dag_pb, file_reader, unixfs
+from agorai_shared.dag_pb import PbLink, PbNode
 from agorai_shared.types import Cid
-from agorai_shared.unixfs import UNIXFS_V1
+from agorai_shared.unixfs import PROFILES, UNIXFS_V1, Block, Profile
 from agorai_storage.backend import BlockCorruptError, BlockNotFoundError, ObjectTooLargeError
-from agorai_storage.embedded import EmbeddedStore
+from agorai_storage.blocks import SMALL
+from agorai_storage.collecting import Collector
+from agorai_storage.embedded import THREADS, EmbeddedStore
 
 from .conftest import MAX_OBJECT_SIZE, WatchedStore, pieces
 
@@ -175,3 +180,58 @@ async def test_300_mebibytes_of_zeros_take_two_blocks(tmp_path: Path) -> None:
         size += len(piece)
     assert size == 300 << 20
     await store.close()
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+async def test_files_of_about_the_size_of_a_row_are_kept(store: WatchedStore, profile: Profile) -> None:
+    """A node's frame makes a leaf larger than its chunk: some that would be rows are files."""
+    stored = {}
+    for size in (*range(SMALL - 20, SMALL + 3), SMALL // 2, SMALL // 2 + 1):
+        content = os.urandom(size)
+        stored[(await store.put(pieces(content), profile=profile)).cid] = content
+    for cid, content in stored.items():
+        assert await read(store, cid) == content
+    await store.collect()
+    assert {pin.cid for pin in await store.pins()} == set(stored)
+
+
+async def test_reading_goes_on_while_pins_wait_for_a_collection(
+    store: WatchedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cid = (await store.put(pieces(b"content"))).cid
+    marking, go_on = threading.Event(), threading.Event()
+
+    def slow(_self: Collector) -> set[bytes]:
+        marking.set()
+        go_on.wait(30)
+        return real(_self)
+
+    real = Collector._live
+    monkeypatch.setattr(Collector, "_live", slow)
+    collecting = asyncio.create_task(store.collect())
+    await asyncio.to_thread(marking.wait, 30)
+    waiting = [asyncio.create_task(store.pin(cid)) for _ in range(2 * THREADS)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert await store.get_block(cid) == b"content"
+    go_on.set()
+    await asyncio.gather(collecting, *waiting)
+
+
+async def test_nodes_full_of_the_same_link_take_no_more_memory_than_one(store: WatchedStore) -> None:
+    leaf = Block(cids.of_raw(b"leaf"), b"leaf")
+    links = tuple(PbLink(cids.parse(leaf.cid), "", 4) for _ in range(40_000))
+
+    async def nodes() -> AsyncIterator[Block]:
+        yield leaf
+        for number in range(8):
+            data = dag_pb.encode(PbNode(links, bytes([8, 1, 0x18, number])))
+            yield Block(cids.of_dag_pb(data), data)
+
+    blocks = [block async for block in nodes()]
+    tracemalloc.start()
+    try:
+        await store.put_blocks(nodes(), [blocks[-1].cid])
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()

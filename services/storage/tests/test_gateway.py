@@ -16,7 +16,7 @@ from agorai_shared import dag_pb, directory, unixfs
 from agorai_shared.directory import DirectoryBuilder
 from agorai_shared.types import Cid
 from agorai_shared.unixfs import UNIXFS_V1, Block
-from agorai_storage import gateway
+from agorai_storage import answers, gateway, handlers
 
 from .conftest import OWNER, Serving, make_car, problem, read_car
 
@@ -375,14 +375,16 @@ async def test_so_many_cars_are_sent_at_once_and_no_more(serving: Serving) -> No
 async def test_a_client_that_takes_nothing_does_not_hold_its_place(
     serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway, "STALLED_S", 0.05)
-    monkeypatch.setattr(gateway, "CARS_AT_ONCE", 1)
+    monkeypatch.setattr(answers, "STALLED_S", 0.05)
     cid = await serving.client.put(os.urandom(16 << 20))
     path = f"/ipfs/{cid}?format=car"
-    reader, writer = await asyncio.open_connection("127.0.0.1", serving.port, limit=1)
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    assert await reader.read(1) == b"H"
-    monkeypatch.setattr(gateway, "STALLED_S", 60)
+    writers = []
+    for _ in range(gateway.CARS_AT_ONCE):
+        reader, writer = await asyncio.open_connection("127.0.0.1", serving.port, limit=1)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert await reader.read(1) == b"H"
+        writers.append(writer)
+    monkeypatch.setattr(answers, "STALLED_S", 60)
     while True:
         async with serving.session.get(path) as answer:
             if answer.status == 200:
@@ -390,4 +392,24 @@ async def test_a_client_that_takes_nothing_does_not_hold_its_place(
                 await answer.read()
                 break
             await asyncio.sleep(0)
-    writer.close()
+    for writer in writers:
+        writer.close()
+
+
+async def test_the_nodes_own_cars_and_files_wait_for_no_stranger(serving: Serving) -> None:
+    cid = await serving.client.put(os.urandom(16 << 20))
+    idle = aiohttp.ClientSession(serving.url, connector=aiohttp.TCPConnector(limit=0), read_bufsize=1 << 10)
+    own = OWNER
+    async with idle:
+        for path, most in (
+            (f"/ipfs/{cid}?format=car", gateway.CARS_AT_ONCE),
+            (f"/objects/{cid}", handlers.OBJECTS_AT_ONCE),
+        ):
+            held = [await idle.get(path) for _ in range(most)]
+            async with serving.session.get(path) as refused:
+                assert refused.status == 503
+            async with serving.session.get(path, headers=own) as answer:
+                assert answer.status == 200
+                await answer.read()
+            for each in held:
+                each.close()

@@ -24,7 +24,9 @@ from agorai_storage.importing import (
     FileChangedError,
     ImportDepthError,
     ImportKindError,
+    ImportMovedError,
     ImportPathError,
+    ImportUnreadableError,
     import_path,
 )
 
@@ -320,3 +322,31 @@ async def test_an_import_ends_when_its_client_goes_away(
         answer.close()
     await ended.wait()
     assert await serving.store.pins() == []
+
+
+async def test_a_folder_that_is_replaced_by_a_link_is_not_followed(
+    store: WatchedStore, tmp_path: Path
+) -> None:
+    secret, shared = tmp_path / "secret", tmp_path / "shared"
+    for folder in (secret, shared / "a", shared / "b"):
+        folder.mkdir(parents=True)
+    (secret / "key").write_text("the vault's key")
+    (shared / "b" / "key").write_text("nothing special")
+    (shared / "a" / "large").write_bytes(bytes(8 << 20))
+
+    def replace(done: int, _of: int) -> None:
+        if done and (shared / "b").exists() and not (shared / "b").is_symlink():
+            (shared / "b").rename(tmp_path / "gone")
+            (shared / "b").symlink_to(secret)
+
+    with pytest.raises((ImportUnreadableError, ImportMovedError)):
+        await import_path(store, shared, on_progress=replace)
+    assert await store.pins() == []
+
+
+async def test_a_link_above_what_is_imported_is_the_owners_own(store: WatchedStore, tmp_path: Path) -> None:
+    (tmp_path / "real" / "folder").mkdir(parents=True)
+    (tmp_path / "real" / "folder" / "file").write_text("content")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    through = await import_path(store, tmp_path / "link" / "folder")
+    assert through == await import_path(store, tmp_path / "real" / "folder")

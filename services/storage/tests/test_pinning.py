@@ -37,7 +37,7 @@ HASTY = Patience(attempts=1, silence_s=0.3, block_s=0.5)
 @asynccontextmanager
 async def peer(path: Path) -> AsyncIterator[tuple[EmbeddedStore, str]]:
     store = EmbeddedStore(path, 1 << 30)
-    async with http(gateway_routes(store)) as port:
+    async with http(gateway_routes(store, "nobody asks for more here")) as port:
         yield store, f"http://127.0.0.1:{port}"
     await store.close()
 
