@@ -150,6 +150,13 @@ def test_owners_that_are_away_are_counted_and_what_was_kept_of_them_is_found(
     assert set(later["not_measured"]) == {"label_noise", "class_balance"}
 
 
+def test_a_wish_for_an_unknown_type_names_the_known_ones(nodes: tuple[Node, Node]) -> None:
+    unknown = asked(nodes[1], "search", "--field", "species:numbr", status=1)["error"]
+    assert "'numbr'" in unknown["detail"]
+    assert "number" in unknown["remedy"]
+    assert asked(nodes[1], "search", "--field", "a:numbr:")["found"] == []  # a name with a colon
+
+
 def test_a_wish_of_no_form_is_said_to_be_one(nodes: tuple[Node, Node]) -> None:
     assert "kind" in asked(nodes[1], "search", "--kind", "thing", status=1)["error"]["detail"]
 
@@ -271,6 +278,33 @@ def test_portions_interrupted_say_how_to_go_on_and_are_not_begun_anew_by_mistake
     assert asked(seller, "search", "stopped")["matching"] == 10
 
 
+def test_portions_that_are_all_on_the_market_are_published_anew_only_when_told(
+    nodes: tuple[Node, Node], flowers: Path, tmp_path: Path
+) -> None:
+    seller, _ = nodes
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(flowers.read_text().splitlines()[:21]) + "\n")
+    arguments = ("publish", "data", table, "--portions", 2, "--no-quality", "--name", "Halves")
+    first = [one["resource"] for one in asked(seller, *arguments)["portions"]]
+    again = asked(seller, *arguments, status=1)["error"]
+    assert (
+        f"All 2 portions of this file are on the market as resources {first[0]}, {first[1]}"
+        in again["detail"]
+    )
+    assert "--from-portion 1" in again["remedy"]
+    anew = asked(seller, *arguments, "--from-portion", 1)["portions"]
+    assert not {one["resource"] for one in anew} & set(first)
+    assert asked(seller, "search", "halves")["matching"] == 4
+
+
+def test_portions_stratified_by_nothing_say_that_the_target_is_missing(flowers: Path, tmp_path: Path) -> None:
+    stratified = ("--portions", 3, "--deal", "stratified")
+    for command in (("publish", "data", flowers), ("data", "split", flowers, "-o", tmp_path / "out")):
+        found = inside(tmp_path, *command, *stratified)
+        assert found.exit_code == 2
+        assert "--target" in found.stderr
+
+
 def test_portions_go_on_only_as_they_were_begun(
     nodes: tuple[Node, Node], flowers: Path, tmp_path: Path
 ) -> None:
@@ -320,6 +354,69 @@ def test_anyone_sees_how_the_public_descriptions_of_versions_differ(
     assert f"{published} → {changed}" in shown
     assert "column origin" in shown
     assert "99.5" in shown
+    assert "licence" in shown
+
+
+def test_terms_that_changed_alone_are_told(nodes: tuple[Node, Node], flowers: Path) -> None:
+    seller, buyer = nodes
+    common = ("publish", "data", flowers, "--no-quality", "--name", "Terms")
+    first = asked(seller, *common, "--description", "x" * 80)["resource"]
+    terms = ("--licence", "MIT", "--days", 2, "--uses", 3, "--window", 120, "--restricted")
+    second = asked(seller, *common, *terms, "--description", "x" * 81, "--previous", first)["resource"]
+    compare = ("versions", second, "--diff")
+    (told,) = asked(buyer, *compare)
+    assert {change["path"]: change["after"] for change in told["offer"]} == {
+        "license": "MIT", "days": 2, "uses": 3, "window": 120, "restricted": True, "description": "x" * 81
+    }  # fmt: skip
+    shown = say(buyer, *compare)
+    assert "days of use" in shown
+    assert "differs further on" in shown
+    assert "the same" not in shown
+    same = asked(seller, *common, "--description", "x" * 80)["resource"]
+    assert "are the same" in say(buyer, "versions", same, "--diff", "--with", first)
+
+
+def test_what_looks_the_same_before_and_after_is_not_shown_as_different(
+    nodes: tuple[Node, Node], tmp_path: Path
+) -> None:
+    seller, buyer = nodes
+    rows = [f"{number},{number % 7},{number % 11}" for number in range(10_000)]
+    resources = []
+    for name, last in (("whole", "10000,1,1"), ("holed", "10000,,1")):
+        table = tmp_path / f"{name}.csv"
+        table.write_text("\n".join(["a,b,c", *rows, last]) + "\n")
+        common = ("publish", "data", table, "--no-quality", "--name", "Near")
+        resources.append(asked(seller, *common)["resource"])
+    compare = ("versions", resources[1], "--diff", "--with", resources[0])
+    (told,) = asked(buyer, *compare)
+    assert "quality.score" in {change["path"] for change in told["schema"]["changes"]}
+    shown = say(buyer, *compare)
+    assert "column b.missing" in shown
+    assert "100.00%" not in shown
+
+
+def test_the_previous_version_is_looked_at_before_anything_is_measured(
+    nodes: tuple[Node, Node], published: int, flowers: Path
+) -> None:
+    seller, buyer = nodes
+    for node, previous, why in ((seller, 99_999, "there is none"), (buyer, published, "it is 0x")):
+        found = inside(node.home, "publish", "data", flowers, "--previous", previous)
+        assert found.exit_code == 1
+        said = " ".join(found.stderr.split())
+        assert f"Resource {previous} cannot be the previous version: {why}" in said
+        assert "--previous" in said.partition("→")[2]
+        assert "measuring" not in said
+
+
+def test_a_model_is_no_table_to_compare(nodes: tuple[Node, Node], published: int, tmp_path: Path) -> None:
+    _, buyer = nodes
+    right = asked(buyer, "buy", published)["invocation"]
+    task = tmp_path / "task.toml"
+    task.write_text(TASK)
+    trained = ("train", published, "--task", task, "--invocation", right, "--name", "a model")
+    model = asked(buyer, *trained)["resource"]
+    compare = ("versions", model, "--diff", "--with", published, "--contents")
+    assert f"Resource {model} is a model" in asked(buyer, *compare, status=1)["error"]["detail"]
 
 
 def test_the_owner_sees_how_the_tables_differ(nodes: tuple[Node, Node], published: int, changed: int) -> None:
@@ -337,7 +434,8 @@ def test_the_owner_sees_how_the_tables_differ(nodes: tuple[Node, Node], publishe
     assert "99.5" in shown
     assert "Rows changed: 1" in shown
     twice = asked(seller, "versions", changed, "--diff", "--contents", "--key", "species", status=1)
-    assert "Two rows of the first table have the same 'species'" in twice["error"]["detail"]
+    assert twice["error"]["detail"] == "Two rows of the first table have the same 'species'."
+    assert "Name a column, or several, that tell every row apart" in twice["error"]["remedy"]
 
 
 def test_a_buyer_compares_what_it_bought_and_nothing_else(
@@ -409,6 +507,28 @@ def test_people_see_columns_and_quality_of_a_file(flowers: Path, tmp_path: Path)
     assert "sepal length (cm)" in found.stdout
     assert "0.1 … 2.5" in found.stdout
     assert "not measured: the owner left it out" in found.stdout
+    assert "%*" in found.stdout
+    assert "* not all parts were measured." in found.stdout
+
+
+def test_a_table_of_nothing_but_the_target_has_nothing_to_learn_from(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("y\n" + "a\nb\n" * 20)
+    found = inside(tmp_path, "data", "check", table, "--target", "y")
+    assert found.exit_code == 0, found.output
+    assert "nothing to learn from" in found.stdout
+    (warning,) = json.loads(inside(tmp_path, "data", "check", table, "--target", "y", "--json").stdout)[
+        "warnings"
+    ]
+    assert "“y”" in warning
+
+
+def test_a_score_of_less_than_all_parts_is_marked_when_it_is_published(
+    nodes: tuple[Node, Node], flowers: Path
+) -> None:
+    shown = say(nodes[0], "publish", "data", flowers, "--no-quality", "--name", "Starred")
+    assert "%*" in shown
+    assert "* not all parts were measured." in shown
 
 
 def test_a_file_is_split_into_files_that_hold_each_row_once(flowers: Path, tmp_path: Path) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
 import random
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ import pytest
 from typer.testing import CliRunner
 
 from agorai.cli.main import app
+from agorai.cli.store_pins import told
 from agorai.home import Home
 from agorai.store_client import StoreClient
 from agorai_shared import car, logging, unixfs
@@ -24,6 +28,7 @@ from agorai_shared.content import StoreUnreachableError
 from agorai_shared.dag_pb import PbLink, PbNode, encode
 from agorai_shared.types import Cid
 from agorai_shared.unixfs import UNIXFS_V0, Block, Kind, Message
+from agorai_storage.backend import Pin
 from tests.nodes import AGORAI, Node, stop, up
 
 ABSENT = "bafkreifjjcie6lypi6ny7amxnfftagclbuxndqonfipmb64f2km2devei4"
@@ -155,6 +160,59 @@ def test_a_stream_goes_in_and_comes_out(node: Node, content: bytes) -> None:
     assert piped(node, "get", cid, "-o", "-").stdout == content
 
 
+def test_only_files_folders_and_pipes_are_put(node: Node, folder: Path, tmp_path: Path) -> None:
+    link, gone, pipe, listening = (tmp_path / name for name in ("link", "gone", "pipe", "socket"))
+    link.symlink_to(folder)
+    gone.symlink_to(tmp_path / "nothing")
+    os.mkfifo(pipe)
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(listening))
+    for path, kind in ((link, "a symbolic link"), (gone, "a symbolic link"), (listening, "a socket")):
+        problem = refused(node, "put", path)
+        assert (problem["title"], kind in problem["detail"]) == ("source_kind", True)
+        assert refused(node, "put", path, "--sealed")["title"] == "source_kind"
+    with ThreadPoolExecutor() as thread:
+        thread.submit(pipe.write_bytes, BIG)
+        assert store(node, "put", pipe)["cid"] == unixfs.cid_of(BIG)
+    put = f"{AGORAI} store put <(printf streamed)"
+    found = subprocess.run(
+        ["bash", "-c", put],  # noqa: S607 - any bash
+        env={**os.environ, "AGORAI_HOME": str(node.home)},
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert found.stdout.decode() == unixfs.cid_of(b"streamed") + "\n"
+
+
+def test_a_cid_alone_goes_to_a_script_and_one_whole_line_to_a_terminal(node: Node, tmp_path: Path) -> None:
+    found = piped(node, "put", "-", given=b"for a script")
+    cid = unixfs.cid_of(b"for a script")
+    assert found.stdout.decode() == cid + "\n"
+    assert "12 bytes stored and pinned" in found.stderr.decode()
+    (tmp_path / "file").write_bytes(b"for a script")
+    ours, theirs = pty.openpty()
+    try:
+        subprocess.run(
+            [AGORAI, "store", "put", tmp_path / "file"],
+            env={
+                **os.environ,
+                "AGORAI_HOME": str(node.home),
+                "COLUMNS": "40",
+                "NO_COLOR": "1",
+                "TERM": "dumb",
+            },
+            stdout=theirs,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+            check=True,
+        )
+        assert os.read(ours, 1 << 12).decode() == f"{cid} ✓ 12 bytes stored and pinned.\r\n"
+    finally:
+        os.close(theirs)
+        os.close(ours)
+
+
 @pytest.mark.parametrize("pin", [(), ("--no-pin",)], ids=["pinned", "not pinned"])
 def test_the_old_profile_gives_the_old_cid(node: Node, tmp_path: Path, pin: tuple[str, ...]) -> None:
     cid = put(node, BIG, tmp_path / "a.bin", "--profile", "unixfs-v0-2015", *pin)
@@ -232,6 +290,9 @@ def test_what_is_sealed_is_opened_by_this_node_alone(node: Node, tmp_path: Path)
     assert piped(node, "get", sealed["cid"], "--sealed", "-o", "-").stdout == BIG
     streamed = json.loads(piped(node, "put", "-", "--sealed", "--json", given=BIG).stdout)
     assert streamed["cid"] != sealed["cid"]
+    plain = put(node, b"as it is", tmp_path / "plain")
+    problem = refused(node, "get", plain, "--sealed", "-o", tmp_path / "back")
+    assert (problem["title"], "leave --sealed out" in problem["remedy"]) == ("content_not_owned", True)
     store(node, "get", streamed["cid"], "--sealed", "-o", tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == BIG
 
@@ -244,7 +305,11 @@ def test_what_was_bought_is_opened_and_its_resource_pinned(node: Node, tmp_path:
     assert (tmp_path / "bought.csv").read_bytes() == flowers.read_bytes()
     pinned = store(node, "pin", "add", "--resource", resource)
     assert (pinned["resource"], pinned["sealed"]) == (resource, got["cid"])
-    assert [pin["name"] for pin in pinned["pins"]] == [f"resource {resource}"] * 2
+    assert [pin["name"] for pin in pinned["pins"]] == [
+        "node: description of flowers",
+        "node: sealed content",
+    ]
+    assert "node: grant" in {pin["name"] for pin in store(node, "pin", "ls")["pins"]}
     problem = refused(node, "get", ABSENT, "--sealed", "--invocation", invocation)
     assert problem["title"] == "another_content"
 
@@ -287,10 +352,11 @@ def test_objects_and_the_store_are_measured(node: Node, folder: Path) -> None:
     # three folders, three small files, and the big one's four blocks
     assert (whole["kind"], whole["size"], whole["blocks"], whole["stored"]) == (
         "directory",
-        None,
+        pin["size"],
         10,
         pin["size"],
     )
+    assert "none" not in agorai(node.home, "store", "stat", cid).stdout
     held = store(node, "stat")
     assert set(held) == {"blocks", "size", "pins", "quota", "backend"}
     assert (held["backend"], held["quota"]) == ("embedded", None)
@@ -306,7 +372,7 @@ def test_what_is_pinned_no_more_is_gone_after_a_collection(node: Node, tmp_path:
     loose = put(node, b"never pinned", tmp_path / "loose", "--no-pin")
     assert store(node, "pin", "rm", cid) == {"unpinned": cid}
     assert store(node, "stat", cid)["blocks"] == 3
-    collected = store(node, "gc")
+    collected = store(node, "gc", "--yes")
     assert collected["blocks"] >= 3
     assert collected["size"] > 400_000
     for one in (cid, loose):
@@ -319,6 +385,8 @@ def test_a_collection_is_asked_about(node: Node) -> None:
     asking = agorai(node.home, "store", "gc")
     assert asking.returncode == 1
     assert "Remove every block that no pin reaches?" in asking.stderr
+    problem = refused(node, "gc")
+    assert (problem["title"], "--yes" in problem["remedy"]) == ("collection_not_confirmed", True)
     assert "Removed" in agorai(node.home, "store", "gc", "--yes").stdout
 
 
@@ -331,13 +399,39 @@ def test_pins_have_names_and_are_renamed(node: Node, tmp_path: Path) -> None:
     assert "second" in agorai(node.home, "store", "pin", "ls").stdout
 
 
+def test_what_the_node_pinned_for_itself_is_known_and_kept(node: Node, tmp_path: Path) -> None:
+    path = tmp_path / "mine.bin"
+    path.write_bytes(b"mine")
+    sealed = json.loads(piped(node, "put", "-", "--sealed", "--json", given=b"mine").stdout)["cid"]
+    names = {pin["cid"]: pin["name"] for pin in store(node, "pin", "ls")["pins"]}
+    assert names[sealed] == "node: sealed content"
+    assert {"node: profile", "node: encryption key"} <= set(names.values())
+    problem = refused(node, "pin", "rm", sealed)
+    assert (problem["title"], "--force" in problem["remedy"]) == ("node_pin", True)
+    store(node, "pin", "rm", sealed, "--force")
+    assert sealed not in {pin["cid"] for pin in store(node, "pin", "ls")["pins"]}
+    cid = put(node, b"mine", path)
+    for verb in (("put", path), ("pin", "add", cid), ("car", "import", path)):
+        assert refused(node, *verb, "--name", "node: profile")["title"] == "pin_name"
+    (listed,) = [pin for pin in store(node, "pin", "ls")["pins"] if pin["cid"] == cid]
+    assert listed["name"] == "mine.bin"
+    assert listed["since"] > 0
+
+
+def test_a_time_that_is_not_known_is_null() -> None:
+    assert told(Pin(Cid(ABSENT), "one of Kubo's", 12, 0))["since"] is None
+    assert told(Pin(Cid(ABSENT), "one of ours", 12, 1_700_000_000))["since"] == 1_700_000_000
+
+
 def test_what_is_missing_is_asked_of_the_stores_named(node: Node, tmp_path: Path) -> None:
     address = node.agorai("account", "show")["address"]
     problem = refused(node, "pin", "add", ABSENT, "--from", address, "--from", "http://127.0.0.1:9")
     assert problem["title"] == "no_peer_has"
     assert "2 peers" in problem["detail"]
-    problem = refused(node, "get", ABSENT, "--from", "http://127.0.0.1:9", "-o", tmp_path / "x")
-    assert problem["title"] == "no_peer_has"
+    for peer in ("http://127.0.0.1:9", address):
+        for verb in (("get", ABSENT, "-o", tmp_path / "x"), ("ls", ABSENT)):
+            assert refused(node, *verb, "--from", peer)["title"] == "no_peer_has"
+    assert "--from" in refused(node, "get", ABSENT)["remedy"]
 
 
 # -------------------------------------------------------------------------------------------------- CARs
@@ -353,7 +447,7 @@ def test_a_car_takes_a_folder_out_and_in_again(node: Node, folder: Path, tmp_pat
     }
     assert piped(node, "car", "export", cid, "-o", "-").stdout == (tmp_path / "all.car").read_bytes()
     store(node, "pin", "rm", cid)
-    store(node, "gc")
+    store(node, "gc", "--yes")
     imported = store(node, "car", "import", tmp_path / "all.car", "--name", "back")
     assert (imported["roots"], imported["blocks"]) == ([cid], 10)
     store(node, "get", cid, "-o", tmp_path / "back")
@@ -447,6 +541,9 @@ def test_a_folder_of_which_a_block_is_missing_leaves_nothing(node: Node, tmp_pat
         (("get", "--sealed", "--invocation", 999, "-o", "x"), "invocation_not_found", "999"),
         (("get", ABSENT, "--sealed"), "content_not_found", ABSENT),
         (("put", "not/there"), "source_unreadable", "not/there"),
+        (("put", ""), "source_unreadable", "empty"),
+        (("put", "/dev/null"), "source_kind", "a device"),
+        (("put", "/dev/null", "--no-pin"), "source_kind", "a device"),
         (("put", ROOT / "docs", "--sealed"), "folder_not_sealed", "docs"),
         (("put", ROOT / "docs", "--no-pin"), "folder_pinned", "docs"),
         (("put", ROOT / "README.md", "--name", "x" * 300), "request_malformed", "name"),

@@ -33,7 +33,7 @@ from agorai_shared.bindings.invocation import Item, Paid, State
 from agorai_shared.bindings.registry import Kind, Registered, Resource, ResourceParams
 from agorai_shared.chain import Chain, Finality
 from agorai_shared.command import Commander
-from agorai_shared.content import ContentStore
+from agorai_shared.content import NODE_PIN, ContentStore
 from agorai_shared.contract import Call
 from agorai_shared.deployment import Deployment
 from agorai_shared.documents import Metadata, Schema
@@ -46,7 +46,7 @@ from agorai_shared.errors import (
 )
 from agorai_shared.event_filter import EventFilter
 from agorai_shared.events import ChainEvent, Phase, subject
-from agorai_shared.market import Event, Market
+from agorai_shared.market import Event, Market, ResourceNotFoundError
 from agorai_shared.rpc import Rpc
 from agorai_shared.search import SchemaQuery
 from agorai_shared.stream_reader import AFTER_NEWS_S, LOOK_S, first_at, read_portion
@@ -80,6 +80,7 @@ PATIENCE_S = 30.0
 T = TypeVar("T")
 EventT = TypeVar("EventT", bound=Event)
 PIECE = 1 << 20
+_MAX_PIN_NAME = 256
 MOST_CONTENT = 2 << 30
 """Bytes of a data set that is opened here."""
 
@@ -118,6 +119,26 @@ class PriceTooHighError(RefusedError):
         super().__init__(
             f"Resource {resource} costs {price / 10**18:g}, more than the {most / 10**18:g} set as the most.",
             remedy="Raise the most (--max-price), or do without it; nothing was spent.",
+        )
+
+
+class PreviousUnfitError(InputError):
+    """What was named as the previous version cannot be one."""
+
+    def __init__(self, previous: int, why: str) -> None:
+        super().__init__(
+            f"Resource {previous} cannot be the previous version: {why}.",
+            remedy="Name a resource of your own and of the same kind by --previous, or leave it out.",
+        )
+
+
+class ModelNotComparedError(InputError):
+    """What was named to be compared is no table."""
+
+    def __init__(self, resource: int) -> None:
+        super().__init__(
+            f"Resource {resource} is a model; only the contents of data sets are compared.",
+            remedy="Leave out --contents: what is public of models is compared too.",
         )
 
 
@@ -274,25 +295,33 @@ class Client:
             Of a data set; stored as a document of its own, which the metadata then name.
         once
             The same text is the same offer, however often it is asked for; see `transact`.
+
+        Raises
+        ------
+        PreviousUnfitError
+            As of `check_previous`; nothing was sealed.
         """
         tell = on_stage or silent
         if once is not None and (sent := await self._sent(once)):
             return (await self.market.emitted(sent, Registered)).id
+        kind = Kind.DATA if metadata.kind == "data" else Kind.MODEL
+        await self.check_previous(offer.previous, kind)
 
         async def pieces() -> AsyncIterator[bytes]:
             for start in range(0, len(content), PIECE):
                 tell("sealing", start / len(content))
                 yield content[start : start + PIECE]
 
+        called = f"{NODE_PIN}description of {metadata.name}"[:_MAX_PIN_NAME]
         if schema is not None:
-            described = await self.store.put_document(schema.to_bytes())
+            described = await self.store.put_document(schema.to_bytes(), name=called)
             metadata = metadata.model_copy(update={"schema_cid": described})
-        document = cid.digest_of(await self.store.put_document(metadata.to_bytes()))
+        document = cid.digest_of(await self.store.put_document(metadata.to_bytes(), name=called))
         sealed = await self.vault.put(pieces())
         tell("registering")
         call = self.market.registry.register(
             ResourceParams(
-                kind=Kind.DATA if metadata.kind == "data" else Kind.MODEL,
+                kind=kind,
                 price=offer.price,
                 previous=offer.previous,
                 duration=offer.duration,
@@ -305,6 +334,27 @@ class Client:
         )
         transaction = await self.transact(call, once=once)
         return (await self.market.emitted(transaction, Registered)).id
+
+    async def check_previous(self, previous: int, kind: Kind) -> None:
+        """See that a resource, if not 0, may be named as the previous version of one of this account's.
+
+        Raises
+        ------
+        PreviousUnfitError
+            If there is none, it is another's, or of another kind.
+        """
+        if not previous:
+            return
+        try:
+            found = await self.market.resource(previous)
+        except ResourceNotFoundError as error:
+            raise PreviousUnfitError(previous, "there is none of this number") from error
+        if found.owner != self.address:
+            raise PreviousUnfitError(previous, f"it is {found.owner}'s")
+        if found.kind != kind:
+            raise PreviousUnfitError(
+                previous, "it is a model" if found.kind == Kind.MODEL else "it is a data set"
+            )
 
     # ---------------------------------------------------------------------------------------------- buying
 
@@ -521,6 +571,8 @@ class Client:
 
         Raises
         ------
+        ModelNotComparedError
+            If one of them is a model; nothing was opened.
         NotOpenableError
             If one of them is neither this node's own nor bought by one of these rights.
         InputError
@@ -529,6 +581,9 @@ class Client:
         from agorai_trainer import comparing  # noqa: PLC0415 - as above
         from agorai_trainer.app import make_sandbox  # noqa: PLC0415
 
+        for one in (before, after):
+            if (await self.market.resource(one)).kind == Kind.MODEL:
+                raise ModelNotComparedError(one)
         tell = on_stage or silent
         tell("opening both")
         old, new = await self.content(before, invocations), await self.content(after, invocations)

@@ -20,7 +20,7 @@ from agorai_shared import cid as cids
 from agorai_shared import logging
 from agorai_shared.chain import Chain, Finality
 from agorai_shared.command import Commander, bus_of
-from agorai_shared.content import ContentStore
+from agorai_shared.content import NODE_PIN, ContentStore
 from agorai_shared.deployment import Deployment
 from agorai_shared.documents import Profile
 from agorai_shared.market import Market
@@ -167,8 +167,9 @@ async def _join(info: NodeFile, gateway: str, keys: Keys, broker: NatsBroker) ->
     async with Rpc(info.rpc_url) as rpc, aiohttp.ClientSession() as session:
         store = ContentStore(info.url, info.token, session)
         market = Market(Chain(rpc, Finality(0)), Deployment.load(info.deployment), store, session)
-        profile = cids.digest_of(await store.put_document(Profile(name=info.name).to_bytes()))
-        key = cids.digest_of(await store.put_document(keys.public_document))
+        described = await store.put_document(Profile(name=info.name).to_bytes(), name=f"{NODE_PIN}profile")
+        public_key = await store.put_document(keys.public_document, name=f"{NODE_PIN}encryption key")
+        profile, key = cids.digest_of(described), cids.digest_of(public_key)
         (actor,) = await market.chain.read(market.registry.actor(keys.address))
         if (actor.profile, actor.encryption_key, actor.gateway) == (profile, key, gateway):
             return

@@ -9,6 +9,7 @@ AgoraiError
 InputError
 ├── NothingToGoOnWithError     no run of this file was begun from this home
 ├── RunUnfinishedError         a run of this file broke off, and it is not said whether to go on with it
+├── RunFinishedError           all portions are on the market, and it is not said to publish them anew
 └── DealtOtherwiseError        the run that was begun dealt it another way
 """
 
@@ -30,6 +31,9 @@ from agorai_shared.types import ResourceId
 from agorai_shared.vault import TransactionRevertedError
 from agorai_trainer import portions
 from agorai_trainer.messages import Offer
+
+_MOST_NAMED = 20
+"""Resources that a message names."""
 
 
 class PortionsUnfinishedError(AgoraiError):
@@ -68,6 +72,19 @@ class RunUnfinishedError(InputError):
             f"{len(known.published)} of {known.count} portions of this file are on the market already; "
             "the run broke off.",
             remedy=f"Go on with --from-portion {known.following}, or publish all anew with --from-portion 1.",
+        )
+
+
+class RunFinishedError(InputError):
+    """All was published that a new run would offer again."""
+
+    def __init__(self, known: WholeFile) -> None:
+        there = [str(known.published[number]) for number in sorted(known.published)]
+        more = f" and {len(there) - _MOST_NAMED} more" if len(there) > _MOST_NAMED else ""
+        super().__init__(
+            f"All {known.count} portions of this file are on the market "
+            f"as resources {', '.join(there[:_MOST_NAMED])}{more}.",
+            remedy="Publish them anew with --from-portion 1.",
         )
 
 
@@ -125,7 +142,8 @@ def prepare(
     Parameters
     ----------
     first
-        The number of the portion to go on with, from 1, which begins anew; none begins unless a run broke off.
+        The number of the portion to go on with, from 1, which begins anew; none begins unless a run of the
+        same deal published any.
 
     Raises
     ------
@@ -170,8 +188,8 @@ def _begun(path: Path, deal: Deal, count: int, target: str | None, first: int | 
     if known is not None and other is None:
         if not known.published:
             return known  # its first portion may have been sent
-        if first is None and known.following <= count:
-            raise RunUnfinishedError(known)
+        if first is None:
+            raise RunUnfinishedError(known) if known.following <= count else RunFinishedError(known)
     made = WholeFile(
         salt=known.salt if known else secrets.token_hex(portions.SALT_LENGTH),
         run=secrets.token_hex(16),

@@ -75,11 +75,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """An object: the bytes of a file (None of a directory), its different blocks, and their bytes."""
+    """An object: its size, its different blocks, and their bytes.
+
+    `size` is the bytes of a file; of anything else those of all blocks below it, as it says itself, which counts
+    a block as often as it occurs.
+    """
 
     cid: Cid
     kind: EntryKind
-    size: int | None
+    size: int
     blocks: int
     stored: int
 
@@ -243,6 +247,7 @@ class StoreClient:
         met = {entry.cid}
         waiting = [(entry.cid, entry.size or 0)]
         stored = 0
+        total = entry.size or 0
         while waiting:
             cid, size = waiting.pop()
             if cids.parse(cid).codec is Codec.RAW:
@@ -250,12 +255,14 @@ class StoreClient:
                 continue
             block = await self.fetch(cid)
             stored += len(block)
-            for link in dag_pb.links_of(cid, block):
+            links = dag_pb.links_of(cid, block)
+            if cid == entry.cid and entry.kind != "file":
+                total = len(block) + sum(link.total_size for link in links)
+            for link in links:
                 if link.cid.text not in met:
                     met.add(link.cid.text)
                     waiting.append((link.cid.text, link.total_size))
-        file_size = entry.size if entry.kind == "file" else None
-        return Measured(entry.cid, entry.kind, file_size, len(met), stored)
+        return Measured(entry.cid, entry.kind, total, len(met), stored)
 
     async def export_car(self, cid: Cid) -> AsyncIterator[bytes]:
         """Give a whole DAG as a CAR, whose every block has been verified and none of which is missing.

@@ -32,6 +32,10 @@ DIGEST_LENGTH = 32
 MAX_TEXT_LENGTH = 128
 """Characters; sha2-256 CIDs need 46 to 73 in the multibases read here, so more is not worth decoding."""
 
+_BASE32_LENGTH = 59
+_VERSION_0_LENGTH = 46
+"""Characters of a CIDv1 in base32, and of a CIDv0, which is the shortest of all."""
+
 _SHA2_256 = 0x12
 _MULTIHASH_PREFIX = bytes([_SHA2_256, DIGEST_LENGTH])
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
@@ -128,9 +132,24 @@ def parse(text: str) -> CidParts:
     ------
     CidSyntaxError, CidUnsupportedError
     """
+    try:
+        return _parse(text)
+    except CidSyntaxError:
+        whole = {"ba": _BASE32_LENGTH, "Qm": _VERSION_0_LENGTH}.get(text[:2], 0)
+        is_word = text.isascii() and text.isalnum()
+        if is_word and 2 < len(text) < whole:
+            raise CidSyntaxError(text, f"was it cut off? It has {len(text)} characters of {whole}") from None
+        if not is_word or len(text) < _VERSION_0_LENGTH:
+            raise CidSyntaxError(
+                text, "it does not look like one, which begins with bafkrei, bafybei or Qm"
+            ) from None
+        raise
+
+
+def _parse(text: str) -> CidParts:
     if not 2 <= len(text) <= MAX_TEXT_LENGTH:
         raise CidSyntaxError(text, f"it has {len(text)} characters")
-    if len(text) == 46 and text.startswith("Qm"):
+    if len(text) == _VERSION_0_LENGTH and text.startswith("Qm"):
         parts = _parse_binary(_base_decode(text, text, _BASE58), text)
         if parts.version != 0:
             raise CidSyntaxError(text, "a CIDv1 needs a multibase prefix")

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -48,6 +48,9 @@ RAW_BLOCK: Final = "application/vnd.ipld.raw"
 
 MAX_DOCUMENT_SIZE: Final = 1 << 20
 """Bytes; a document is one raw block."""
+
+NODE_PIN: Final = "node: "
+"""What the names of those pins begin with that a node makes for itself."""
 
 _READING: Final = {"Accept": RAW_BLOCK, "Accept-Encoding": "identity"}
 _MAX_PROBLEM_SIZE: Final = 64 << 10
@@ -138,7 +141,7 @@ class ContentStore:
         self._patience = patience
         self._window = window
 
-    async def put(self, content: bytes | AsyncIterable[bytes], *, pin: bool = True) -> Cid:
+    async def put(self, content: bytes | AsyncIterable[bytes], *, pin: bool = True, name: str = "") -> Cid:
         """Store content of any size, streaming it, and give its CID as computed here.
 
         Only content given as bytes is sent again when the connection fails; a stream cannot be.
@@ -147,17 +150,20 @@ class ContentStore:
         ----------
         pin
             Whether the store is to keep it; else its next collection removes it, unless it is pinned already.
+        name
+            What its pin is called, in at most 256 characters; an empty one leaves that of an earlier pin.
 
         Raises
         ------
         StoreUnreachableError, RemoteError, StoreAnswerError, CidMismatchError
             And whatever the stream itself raises.
         """
+        query = ({} if pin else {"pin": "false"}) | ({"name": name} if name else {})
         if isinstance(content, bytes):
-            return await self._patiently(lambda: self._upload(_pieces(content), len(content), pin))
-        return await self._upload(content, None, pin)
+            return await self._patiently(lambda: self._upload(_pieces(content), len(content), query))
+        return await self._upload(content, None, query)
 
-    async def put_document(self, document: bytes, *, pin: bool = True) -> Cid:
+    async def put_document(self, document: bytes, *, pin: bool = True, name: str = "") -> Cid:
         """Store a document as one raw block, pinned or not, and give its CID as computed here.
 
         Raises
@@ -167,7 +173,7 @@ class ContentStore:
         """
         if len(document) > MAX_DOCUMENT_SIZE:
             raise DocumentTooLargeError(len(document), MAX_DOCUMENT_SIZE)
-        return await self.put(document, pin=pin)
+        return await self.put(document, pin=pin, name=name)
 
     def get(self, cid: Cid, *, max_size: int | None = None) -> AsyncIterator[bytes]:
         """Stream a file's bytes, each block verified before any of it is yielded.
@@ -229,7 +235,7 @@ class ContentStore:
                     raise StoreAnswerError(self.url, f"more than {max_size} bytes for {cid}")
             return bytes(block)
 
-    async def _upload(self, pieces: AsyncIterable[bytes], size: int | None, pin: bool) -> Cid:
+    async def _upload(self, pieces: AsyncIterable[bytes], size: int | None, query: Mapping[str, str]) -> Cid:
         """Send pieces and hash them on the way; compare the store's name for them with ours."""
         headers = {"Content-Type": "application/octet-stream"}
         if self._token is not None:
@@ -241,7 +247,7 @@ class ContentStore:
             async with (
                 outgoing.silence,
                 self._session.post(
-                    self._base / "objects" % ({} if pin else {"pin": "false"}),
+                    self._base / "objects" % query,
                     data=outgoing.stream(),
                     headers=headers,
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._patience.connect_s),

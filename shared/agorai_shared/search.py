@@ -15,7 +15,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from agorai_shared.documents import Metadata, Schema, Task
+from agorai_shared.documents import ClassBalance, ClassShare, Metadata, Quality, Schema, Task
 from agorai_shared.types import Wei
 
 IN_NAME, IN_FIELD, IN_DESCRIPTION = 8.0, 4.0, 1.0
@@ -23,6 +23,10 @@ IN_NAME, IN_FIELD, IN_DESCRIPTION = 8.0, 4.0, 1.0
 
 _WORD = re.compile(r"[^\W_]+")
 _SHORTEST_BEGINNING = 3
+_LEAST_EVENNESS = Quality.score_of(
+    0, 0, None, ClassBalance(classes=(ClassShare(name=0, share=1),), entropy=0)
+)
+"""What a score is multiplied by if all rows are of one class."""
 _NUMBERS = frozenset({"integer", "real"})
 
 
@@ -66,7 +70,10 @@ class Candidate:
 
 
 def ranked(query: SchemaQuery, candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Give those that match: by rank, then the best score, then the lowest price, then the key."""
+    """Give those that match: by rank, then the best score, then the lowest price, then the key.
+
+    In this order a part that was not measured, though it could have been, counts as the worst it may be.
+    """
     found = [(rank(query, each.metadata, each.schema, each.price), each) for each in candidates]
     matching = [(points, each) for points, each in found if points is not None]
     return [each for _, each in sorted(matching, key=lambda pair: (-pair[0], *_order(pair[1])))]
@@ -130,9 +137,21 @@ def _likeness(word: str, there: list[str]) -> float:
     return 0.5 if begins else 0.0
 
 
-def _order(candidate: Candidate) -> tuple[float, float, int]:
-    score = candidate.schema.quality.score if candidate.schema else 0.0
-    return -score, float("inf") if candidate.price is None else candidate.price, candidate.key
+def _order(candidate: Candidate) -> tuple[float, float, float, int]:
+    schema = candidate.schema
+    scores = (_certain(schema), schema.quality.score) if schema else (0.0, 0.0)
+    price = float("inf") if candidate.price is None else candidate.price
+    return -scores[0], -scores[1], price, candidate.key
+
+
+def _certain(schema: Schema) -> float:
+    """Give the least score that the parts left unmeasured could lead to; a quantity has no labels to measure."""
+    quality = schema.quality
+    if schema.task == "regression":
+        return quality.score
+    if "label_noise" in quality.not_measured:
+        return 0.0  # all labels may be wrong
+    return quality.score * (_LEAST_EVENNESS if "class_balance" in quality.not_measured else 1.0)
 
 
 def _words(text: str) -> list[str]:

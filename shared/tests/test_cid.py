@@ -69,6 +69,18 @@ def test_other_multibases_name_the_same_cid() -> None:
     assert cids.canonical("k" + base36) == HELLO
 
 
+@pytest.mark.parametrize("length", [3, 7, 12, 40, 58])
+def test_a_cid_that_was_cut_off_is_asked_about(length: int) -> None:
+    with pytest.raises(CidSyntaxError, match=f"was it cut off. It has {length} characters of 59"):
+        cids.parse(HELLO[:length])
+
+
+@pytest.mark.parametrize("text", ["", "flowers.csv", "big.bin", "../etc", "hello", "héllo" * 12])
+def test_what_is_nothing_like_a_cid_is_said_to_be_none(text: str) -> None:
+    with pytest.raises(CidSyntaxError, match="does not look like one"):
+        cids.parse(text)
+
+
 def test_base58_under_its_prefix_is_a_version_1() -> None:
     # the CIDv1 example of the specification, https://github.com/multiformats/cid
     digest = bytes.fromhex("6e6ff7950a36187a801613426e858dce686cd7d7e3c0fc42ee0330072d245c95")

@@ -78,6 +78,7 @@ class Store:
     async def put(self, request: Request) -> Response:
         self.asked += 1
         self.authorization = request.headers.get("authorization", "")
+        self.query = dict(request.query_params)
         return await self.answer_put(request)
 
 
@@ -162,6 +163,15 @@ async def test_a_document_is_one_raw_block(store: Store, client: ContentStore) -
     assert cid == cids.of_raw(b"{}")
     store.keep(b"{}")
     assert await client.get_document(cid) == b"{}"
+
+
+async def test_what_is_put_may_have_a_name_and_no_pin(store: Store, client: ContentStore) -> None:
+    await client.put(pieces(b"x"), name="node: a & b")
+    assert store.query == {"name": "node: a & b"}
+    await client.put_document(b"{}", name="node: profile")
+    assert store.query == {"name": "node: profile"}
+    await client.put_document(b"{}", pin=False)
+    assert store.query == {"pin": "false"}
 
 
 async def test_a_document_larger_than_a_block_is_not_sent(store: Store, client: ContentStore) -> None:

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from agorai_shared.documents import Column, Metadata, Quality, Schema, SchemaField
+from agorai_shared.documents import (
+    ClassBalance,
+    ClassShare,
+    Column,
+    LabelNoise,
+    Metadata,
+    Quality,
+    Schema,
+    SchemaField,
+    Task,
+)
 from agorai_shared.search import IN_DESCRIPTION, IN_FIELD, IN_NAME, Candidate, SchemaQuery, rank, ranked
 from agorai_shared.types import Wei
+
+_NOISE = LabelNoise(
+    suspected=0, share=0, rows=150, sampled=False, accuracy=1, method="m", estimator="e", folds=5, seed=0
+)  # fmt: skip
 
 
 def candidate(
@@ -18,23 +32,27 @@ def candidate(
     missing: float = 0.0,
     price: int | None = 5,
     license: str = "CC-BY-4.0",  # noqa: A002  # the document's own word
+    task: Task = "classification",
+    measured: bool = False,
 ) -> Candidate:
+    balance = ClassBalance(classes=(ClassShare(name="a", share=1),), entropy=1) if measured else None
+    noise = _NOISE if measured else None
     schema = Schema(
         name=name,
         format="csv",
         rows=150,
         fields=tuple(SchemaField(name=field, type="real", missing=0, distinct=3) for field in fields),
         target=fields[-1],
-        task="classification",
+        task=task,
         quality=Quality(
             size=1000,
             rows=150,
             missing_share=missing,
             duplicate_rows=0,
             duplicate_share=0,
-            class_balance=None,
-            label_noise=None,
-            not_measured={"class_balance": "not asked", "label_noise": "not asked"},
+            class_balance=balance,
+            label_noise=noise,
+            not_measured={} if measured else {"class_balance": "not asked", "label_noise": "not asked"},
             score=1 - missing,
         ),
     )
@@ -127,3 +145,11 @@ def test_the_better_found_comes_first_then_the_better_then_the_cheaper() -> None
     unpriced = candidate(5, price=None)
     found = ranked(SchemaQuery(words="iris"), [described, worse, unpriced, dear, cheap])
     assert [each.key for each in found] == [3, 2, 5, 4, 1]
+
+
+def test_what_could_have_been_measured_and_was_not_is_not_taken_for_perfect() -> None:
+    measured = candidate(1, missing=0.4, measured=True)
+    unmeasured, worse = candidate(2), candidate(3, missing=0.1)
+    quantity = candidate(4, missing=0.2, task="regression")
+    found = ranked(SchemaQuery(), [worse, unmeasured, measured, quantity])
+    assert [each.key for each in found] == [4, 1, 2, 3]

@@ -18,11 +18,13 @@ from agorai.cli.publish import (
     PORTION_ROWS,
     PORTIONS,
     SEED,
+    STAR_NOTE,
     TARGET,
     TASK,
     Dealing,
     Kind,
     deal_of,
+    score_of,
     task_of,
 )
 from agorai_shared.documents import Quality, Schema, SchemaField
@@ -74,10 +76,20 @@ def check(
     found = local(work, as_json)
     doubtful = [_suspect(one) for one in found.suspects]
     emit(
-        {"schema": found.schema.model_dump(mode="json"), "suspects": doubtful},
+        {
+            "schema": found.schema.model_dump(mode="json"),
+            "suspects": doubtful,
+            "warnings": _warnings(found.schema),
+        },
         as_json,
         lambda: _checked(found.schema, len(doubtful), suspects),
     )
+
+
+def _warnings(schema: Schema) -> list[str]:
+    if schema.target is not None and len(schema.fields) == 1:
+        return [f"There is nothing to learn from: the target “{schema.target}” is the only column."]
+    return []
 
 
 def _suspect(one: Suspect) -> dict[str, Any]:
@@ -98,6 +110,7 @@ def _checked(schema: Schema, suspected: int, written: Path | None) -> object:
     aim = f"; models predict “{schema.target}” ({schema.task})" if schema.target else ""
     head = f"{schema.name}: {schema.format}, {schema.rows:,} rows, {len(schema.fields)} columns{aim}"
     parts: list[object] = [Text(printable(head)), _fields_table(schema), quality_table(schema.quality)]
+    parts += [styled("[bold yellow]Warning:[/] {text}", text=text) for text in _warnings(schema)]
     if written is not None:
         parts.append(styled("{count} suspected rows are in {path}.", count=suspected, path=written))
     elif suspected:
@@ -153,7 +166,9 @@ def quality_table(quality: Quality) -> object:
         made.add_row(part.replace("label_noise", "label errors").replace("class_balance", "classes"),
                      f"not measured: {why}")  # fmt: skip
     made.add_section()
-    made.add_row("score", f"{quality.score:.2%}")
+    made.add_row("score", score_of(quality.score, quality.not_measured, digits=2))
+    if quality.not_measured:
+        made.caption = STAR_NOTE
     return made
 
 

@@ -27,7 +27,8 @@ from agorai.cli.output import HOME, JSON, emit, err, fail, local, out, progress,
 from agorai.client import Client
 from agorai.devchain import TOKEN
 from agorai.home import Home
-from agorai_shared.documents import Task
+from agorai_shared.bindings import registry
+from agorai_shared.documents import Quality, Task
 from agorai_shared.types import ResourceId
 from agorai_trainer.messages import Offer
 
@@ -63,6 +64,15 @@ PORTION_ROWS = typer.Option(None, min=1, help="Into portions of at most so many 
 DEAL = typer.Option(Dealing.IN_ORDER, help="How rows are dealt into portions; stratified: by the target.")
 
 
+STAR_NOTE = "* not all parts were measured."
+"""Goes with the star of `score_of`."""
+
+
+def score_of(score: float, not_measured: object, digits: int = 1) -> str:
+    """Write a score in percent, with a star if it is of less than all parts."""
+    return f"{score:.{digits}%}{'*' if not_measured else ''}"
+
+
 def task_of(kind: Kind | None) -> Task | None:
     """Give the task as documents name it."""
     return None if kind is None else "classification" if kind is Kind.CLASSIFICATION else "regression"
@@ -72,6 +82,10 @@ def deal_of(count: int | None, rows: int | None, how: Dealing, by: str | None, s
     """Say how a data set is dealt."""
     from agorai.data_sets import Deal  # noqa: PLC0415 - pyarrow, which other verbs do without
 
+    if how is Dealing.STRATIFIED and by is None:
+        raise typer.BadParameter(
+            "--deal stratified needs --target, the column to stratify by; it is missing."
+        )
     if how is Dealing.STRATIFIED:
         return Deal(count, rows, "stratified", by, seed)
     return Deal(count, rows, "shuffled" if how is Dealing.SHUFFLED else "in order", None, seed)
@@ -119,6 +133,9 @@ def publish_data(
 def _publish_whole(
     file: Path, offer: Offer, chosen: dict[str, Any], seed: int, home: Path, as_json: bool
 ) -> None:
+    if offer.previous:  # before anything is measured
+        with_client(home, as_json, lambda client: client.check_previous(offer.previous, registry.Kind.DATA))
+
     def prepare() -> DataSet:
         from agorai import data_sets  # noqa: PLC0415 - as above
 
@@ -135,7 +152,7 @@ def _publish_whole(
             )
 
     resource = with_client(home, as_json, work)
-    _published(resource, offer, "data", as_json, quality=found.schema.quality.score)
+    _published(resource, offer, "data", as_json, quality=found.schema.quality)
 
 
 def _publish_portions(
@@ -211,6 +228,7 @@ def _resources(
             "name": known[number].name if number in known else None,
             "rows": known[number].rows if number in known else None,
             "quality": known[number].quality.score if number in known else None,
+            "not_measured": known[number].quality.not_measured if number in known else None,
         }
         for number, resource in sorted(published.items())
     ]
@@ -219,7 +237,7 @@ def _resources(
 def _portions_table(shown: list[dict[str, Any]]) -> object:
     made = table(">Portion", ">Resource", "Name", ">Rows", ">Quality", ">Price", title="On the market")
     for one in shown:
-        quality = "" if one["quality"] is None else f"{one['quality']:.1%}"
+        quality = "" if one["quality"] is None else score_of(one["quality"], one["not_measured"])
         name = one["name"] or "(published before)"
         made.add_row(
             str(one["portion"]),
@@ -229,6 +247,8 @@ def _portions_table(shown: list[dict[str, Any]]) -> object:
             quality,
             f"{one['price']:g}",
         )
+    if any(one["not_measured"] for one in shown):
+        made.caption = STAR_NOTE
     return made
 
 
@@ -265,18 +285,29 @@ def publish_model(
 
 
 def _published(
-    resource: int, offer: Offer, kind: str, as_json: bool, *, quality: float | None = None
+    resource: int, offer: Offer, kind: str, as_json: bool, *, quality: Quality | None = None
 ) -> None:
-    said = {"resource": resource, "kind": kind, "name": offer.name, "price": offer.price / TOKEN}
+    said: dict[str, Any] = {
+        "resource": resource,
+        "kind": kind,
+        "name": offer.name,
+        "price": offer.price / TOKEN,
+    }
+    tail, note = "", ""
+    if quality is not None:
+        said |= {"quality": quality.score, "not_measured": quality.not_measured}
+        tail = f"; its quality is {score_of(quality.score, quality.not_measured)}"
+        note = f"\n{STAR_NOTE}" if quality.not_measured else ""
     emit(
-        said if quality is None else {**said, "quality": quality},
+        said,
         as_json,
         lambda: styled(
-            "[bold green]✓[/] Resource [bold]{resource}[/] ({kind} “{name}”) is on the market at {price}{tail}.",
+            "[bold green]✓[/] Resource [bold]{resource}[/] ({kind} “{name}”) is on the market at {price}{tail}."
+            + note,
             resource=resource,
             kind=kind,
             name=offer.name,
             price=f"{offer.price / TOKEN:g}",
-            tail="" if quality is None else f"; its quality is {quality:.1%}",
+            tail=tail,
         ),
     )

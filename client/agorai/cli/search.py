@@ -12,7 +12,7 @@ from rich.text import Text
 
 from agorai.catalogue import Described, Search
 from agorai.cli.output import HOME, JSON, emit, progress, table, with_client
-from agorai.cli.publish import Kind, task_of
+from agorai.cli.publish import STAR_NOTE, Kind, score_of, task_of
 from agorai.client import Client
 from agorai.devchain import TOKEN
 from agorai_shared.errors import InputError
@@ -28,6 +28,17 @@ class QueryError(InputError):
         first = error.errors(include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         super().__init__(f"Nothing can be found by this {where}: {first['msg']}.", remedy="See --help.")
+
+
+class FieldTypeError(InputError):
+    """A column is wished to be of a type that there is not."""
+
+    def __init__(self, given: str, kind: str) -> None:
+        super().__init__(
+            f"There is no type {kind!r}, as in --field {given!r}.",
+            remedy=f"Types are {', '.join(_TYPES)}. If the colon is the name's own, end the name by another: "
+            f"{given + ':'!r}.",
+        )
 
 
 def search(
@@ -86,11 +97,13 @@ def search(
 
 
 def _field(given: str) -> WantedField:
-    """Read NAME[:TYPE]; a colon that no type follows is the name's own."""
+    """Read NAME[:TYPE]; the last colon ends the name, so that one with a colon of its own takes another."""
     name, colon, kind = given.rpartition(":")
-    if colon and kind in _TYPES:
-        return WantedField(name=name, type=kind)
-    return WantedField(name=given, type=None)
+    if not colon:
+        return WantedField(name=given, type=None)
+    if kind and kind not in _TYPES:
+        raise FieldTypeError(given, kind)
+    return WantedField(name=name, type=kind or None)
 
 
 def _told(one: Described) -> dict[str, Any]:
@@ -129,9 +142,7 @@ def _shown(found: Search) -> object:
             whole=(">Resource",),
         )
         for one in map(_told, found.found):
-            # a star: of less than all parts
-            star = "*" if one["not_measured"] else ""
-            quality = "" if one["quality"] is None else f"{one['quality']:.1%}{star}"
+            quality = "" if one["quality"] is None else score_of(one["quality"], one["not_measured"])
             rows = "" if one["rows"] is None else f"{one['rows']:,}"
             shown.add_row(
                 str(one["resource"]), one["kind"], one["name"], rows, one["target"] or "", quality,
@@ -139,7 +150,7 @@ def _shown(found: Search) -> object:
             )  # fmt: skip
         parts.append(shown)
         if any(one.schema and one.schema.quality.not_measured for one in found.found):
-            parts.append(Text("* not all parts were measured. Quality is what each owner's node measured."))
+            parts.append(Text(f"{STAR_NOTE} Quality is what each owner's node measured."))
     counted = f"{found.matching} of {found.resources} offers match"
     shown_ = f", {len(found.found)} are shown (--most)" if found.matching > len(found.found) else ""
     parts.append(Text(f"{counted}{shown_}."))

@@ -6,30 +6,32 @@ The other verbs of the group are in `store_pins`.
 from __future__ import annotations
 
 import re
-import stat as stat_module
-from collections.abc import AsyncIterator, Awaitable, Callable
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
+from eth_utils.address import is_address
 
-from agorai.cli.output import HOME, JSON, emit, out, run, styled, table
-from agorai.cli.transfer import SourceUnreadableError, counted, moving, pieces_of, shown_size, to_stdout
+from agorai.cli.output import HOME, JSON, emit, err, out, run, styled, table
+from agorai.cli.transfer import counted, moving, pieces_of, shown_size, source_of, to_stdout
 from agorai.client import Client
 from agorai.home import Home
+from agorai.pinning import check_name, gateways
 from agorai.store_client import Entry, OnProgress, StoreClient
 from agorai.store_files import SymlinkRefusedError, save_file, save_folder
 from agorai.store_http import Outgoing
 from agorai_shared import cid as cids
+from agorai_shared.content import ContentNotFoundError
 from agorai_shared.errors import InputError
 from agorai_shared.types import Cid
 from agorai_shared.unixfs import PROFILES, UNIXFS_V0, UNIXFS_V1
 from agorai_shared.vault import PlaintextCutOffError
 
 T = TypeVar("T")
-_READ_BY_NODE = (stat_module.S_IFREG, stat_module.S_IFDIR)
 JOB = "agorai store get"
 """As which the vault counts what is opened for a file: the right's uses are spent by jobs."""
 
@@ -83,12 +85,24 @@ class AnotherContentError(InputError):
         )
 
 
+class CollectionNotConfirmedError(InputError):
+    """Nobody was asked whether to remove anything."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Nothing was removed: with --json nobody is asked first.",
+            remedy="Add --yes to remove every block that no pin reaches.",
+        )
+
+
 app = typer.Typer(
     help="Put files and folders into the node's store, and get them back.", no_args_is_help=True
 )
 
 OBJECT = typer.Argument(metavar="CID[/PATH]", help="A CID, or a CID and a path: CID/folder/file.")
-FROM = typer.Option(None, "--from", help="URL of another store or gateway that may have it; may be repeated.")
+FROM = typer.Option(
+    None, "--from", help="URL or member's address of another store that may have it; may be repeated."
+)
 
 
 def with_store(
@@ -97,10 +111,25 @@ def with_store(
     """Reach the running node's store, do the work, and turn an error into its message and status 1."""
 
     async def main() -> T:
-        async with StoreClient.connect(Home(home), others=others or ()) as store:
-            return await work(store)
+        urls = await urls_of(home, others or ())
+        async with StoreClient.connect(Home(home), others=urls) as store:
+            try:
+                return await work(store)
+            except ContentNotFoundError as error:
+                error.remedy = (
+                    "Name who has it: `agorai store get`, `ls` and `pin add` take --from URL or address."
+                )
+                raise
 
     return run(main, as_json)
+
+
+async def urls_of(home: Path, peers: Sequence[str]) -> Sequence[str]:
+    """Give URLs as they are, and for a member's address its gateway; raises `NotAMemberError`."""
+    if not any(is_address(peer) for peer in peers):
+        return peers
+    async with Client.connect(Home(home)) as client:
+        return await gateways(client, peers)
 
 
 @app.command("put")
@@ -121,7 +150,8 @@ def put(
     called = ("" if path == "-" else Path(path).absolute().name) if name is None else name
 
     async def work(store: StoreClient) -> dict[str, Any]:
-        source = _source(path)
+        source = source_of(path)
+        check_name(called)
         with moving("sealing" if sealed else "storing", as_json) as tell:
             if sealed:
                 if source is not None and source.is_dir():
@@ -138,26 +168,18 @@ def put(
         return {**asdict(stored), "name": called, "pinned": not no_pin}
 
     found = with_store(home, as_json, work)
-    template = "[bold]{cid}[/] [green]✓[/] {size} stored{how}."
     how = ", sealed and pinned" if sealed else ", not pinned" if no_pin else " and pinned"
-    emit(found, as_json, lambda: styled(template, size=shown_size(found["size"]), how=how, cid=found["cid"]))
 
+    def human() -> None:
+        done = styled("[green]✓[/] {size} stored{how}.", size=shown_size(found["size"]), how=how)
+        if sys.stdout.isatty():
+            line = styled("[bold]{cid}[/] ", cid=found["cid"]) + done
+            out.print(line, soft_wrap=True, highlight=False)
+        else:  # for `cid=$(agorai store put FILE)`
+            sys.stdout.write(found["cid"] + "\n")
+            err.print(done, highlight=False)
 
-def _source(path: str) -> Path | None:
-    """Give the file or folder that the node can read itself; None for what can only be streamed.
-
-    Raises
-    ------
-    SourceUnreadableError
-    """
-    if path == "-":
-        return None
-    try:
-        source = Path(path)
-        # a pipe of the shell's has a path that leads to nothing when it is resolved
-        return source.resolve() if stat_module.S_IFMT(source.stat().st_mode) in _READ_BY_NODE else None
-    except (OSError, ValueError) as error:
-        raise SourceUnreadableError(path, getattr(error, "strerror", None) or str(error)) from None
+    emit(found, as_json, human)
 
 
 async def _seal(home: Path, store: StoreClient, path: str, name: str, tell: OnProgress) -> dict[str, Any]:
@@ -330,6 +352,8 @@ def gc(
         typer.confirm("Remove every block that no pin reaches?", abort=True, err=True)
 
     async def work(store: StoreClient) -> dict[str, Any]:
+        if not yes and as_json:
+            raise CollectionNotConfirmedError
         return asdict(await store.collect())
 
     found = with_store(home, as_json, work)

@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from eth_utils.address import is_address
 from rich.text import Text
 
 from agorai.cli.output import HOME, JSON, emit, out, styled
-from agorai.cli.store import OBJECT, app, with_store
+from agorai.cli.store import OBJECT, app, urls_of, with_store
 from agorai.cli.transfer import counted, moving, pieces_of, shown_size, to_stdout
 from agorai.client import Client
 from agorai.home import Home
-from agorai.pinning import MOST_PEERS, content_of, gateways
+from agorai.pinning import MOST_PEERS, NodePinError, check_name, content_of, gateways
 from agorai.store_client import OnProgress, StoreClient
 from agorai.store_files import save_file
 from agorai_shared import cid as cids
+from agorai_shared.content import NODE_PIN
 from agorai_shared.types import Cid
+from agorai_storage.backend import Pin
 
 pin_app = typer.Typer(help="Say what the store keeps.", no_args_is_help=True)
 car_app = typer.Typer(help="Take whole objects out of and into the store as CAR files.", no_args_is_help=True)
@@ -47,15 +48,13 @@ def add(
         raise typer.BadParameter("give either a CID or --resource")
 
     async def work(store: StoreClient) -> dict[str, Any]:
+        check_name(name or "")
         with moving("fetching", as_json) as tell:
             if resource is not None:
                 return await _resource(home, store, resource, name, peers or (), tell)
-            urls = await _urls(home, peers or ())
-            return {
-                "pins": [
-                    asdict(await store.pin(Cid(cid or ""), name=name or "", peers=urls, on_progress=tell))
-                ]
-            }
+            urls = await urls_of(home, peers or ())
+            pinned = await store.pin(Cid(cid or ""), name=name or "", peers=urls, on_progress=tell)
+            return {"pins": [told(pinned)]}
 
     found = with_store(home, as_json, work)
 
@@ -71,24 +70,25 @@ def add(
     emit(found, as_json, human)
 
 
-async def _urls(home: Path, peers: Sequence[str]) -> Sequence[str]:
-    if not any(is_address(peer) for peer in peers):
-        return peers
-    async with Client.connect(Home(home)) as client:
-        return await gateways(client, peers)
-
-
 async def _resource(
     home: Path, store: StoreClient, resource: int, name: str | None, peers: Sequence[str], tell: OnProgress
 ) -> dict[str, Any]:
     async with Client.connect(Home(home)) as client:
         content = await content_of(client, resource)
         urls = list(dict.fromkeys([*await gateways(client, peers), *content.peers]))[:MOST_PEERS]
-    called = name or f"resource {resource}"
-    pins = [await store.pin(content.metadata, name=called, peers=urls, on_progress=tell)]
-    if content.sealed is not None:
-        pins.append(await store.pin(content.sealed, name=called, peers=urls, on_progress=tell))
-    return {"resource": resource, "sealed": content.sealed, "pins": [asdict(pin) for pin in pins]}
+    own = {pin.cid for pin in await store.pins() if pin.name.startswith(NODE_PIN)}
+    pins = []
+    for cid in (content.metadata, content.sealed):
+        if cid is not None:
+            # the node's own keeps its name, by which it is known
+            called = name or ("" if cid in own else f"resource {resource}")
+            pins.append(await store.pin(cid, name=called, peers=urls, on_progress=tell))
+    return {"resource": resource, "sealed": content.sealed, "pins": [told(pin) for pin in pins]}
+
+
+def told(pin: Pin) -> dict[str, Any]:
+    """Give a pin as --json shows it; a time that its store does not know is null."""
+    return {**asdict(pin), "since": pin.since or None}
 
 
 @pin_app.command("ls")
@@ -96,7 +96,7 @@ def ls(home: Path = HOME, as_json: bool = JSON) -> None:
     """List what is kept."""
 
     async def work(store: StoreClient) -> list[dict[str, Any]]:
-        return [asdict(pin) for pin in await store.pins()]
+        return [told(pin) for pin in await store.pins()]
 
     found = with_store(home, as_json, work)
 
@@ -114,12 +114,18 @@ def ls(home: Path = HOME, as_json: bool = JSON) -> None:
 
 @pin_app.command("rm")
 def rm(
-    cid: str = typer.Argument(metavar="CID", help="What was pinned."), home: Path = HOME, as_json: bool = JSON
+    cid: str = typer.Argument(metavar="CID", help="What was pinned."),
+    force: bool = typer.Option(False, "--force", help="Even what the node pinned for itself."),
+    home: Path = HOME,
+    as_json: bool = JSON,
 ) -> None:
     """Keep an object no longer; `agorai store gc` then removes what no other pin reaches."""
 
     async def work(store: StoreClient) -> str:
         pinned = cids.canonical(cid)
+        for pin in () if force else await store.pins():
+            if pin.cid == pinned and pin.name.startswith(NODE_PIN):
+                raise NodePinError(pinned, pin.name)
         await store.unpin(pinned)
         return pinned
 
@@ -172,7 +178,7 @@ def import_(
 
     async def work(store: StoreClient) -> dict[str, Any]:
         with moving("importing", as_json) as tell:
-            return asdict(await store.import_car(pieces_of(file, tell), name=name))
+            return asdict(await store.import_car(pieces_of(file, tell), name=check_name(name)))
 
     found = with_store(home, as_json, work)
 

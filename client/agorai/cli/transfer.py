@@ -28,6 +28,9 @@ from agorai_shared.errors import InputError
 
 PIECE = 1 << 20
 
+_READ_BY_NODE = (stat.S_IFREG, stat.S_IFDIR)
+_REFUSED = {stat.S_IFSOCK: "a socket", stat.S_IFBLK: "a device", stat.S_IFCHR: "a device"}
+
 
 class SourceUnreadableError(InputError):
     """A file cannot be read."""
@@ -36,6 +39,40 @@ class SourceUnreadableError(InputError):
         super().__init__(
             f"{path!r} cannot be read: {why}.", remedy="Name a file or folder that you may read."
         )
+
+
+class SourceKindError(InputError):
+    """A path to what is neither a file, a folder nor a pipe."""
+
+    def __init__(self, path: str, kind: str) -> None:
+        super().__init__(
+            f"{path!r} is {kind}; only files, folders and pipes are stored.",
+            remedy="Name the file or folder itself, or give - for standard input.",
+        )
+
+
+def source_of(path: str) -> Path | None:
+    """Give the file or folder that the node can read itself; None for what can only be streamed.
+
+    Raises
+    ------
+    SourceUnreadableError, SourceKindError
+    """
+    if path == "-":
+        return None
+    if not path:
+        raise SourceUnreadableError(path, "the path is empty")
+    try:
+        source = Path(path)
+        is_link = source.is_symlink()
+        kind = 0 if is_link and not source.exists() else stat.S_IFMT(source.stat().st_mode)
+        if kind == stat.S_IFIFO:
+            return None  # one of the shell's is a link, whose path leads to nothing when it is resolved
+        if is_link or kind in _REFUSED:
+            raise SourceKindError(path, "a symbolic link" if is_link else _REFUSED[kind])
+        return source.resolve() if kind in _READ_BY_NODE else None
+    except (OSError, ValueError) as error:
+        raise SourceUnreadableError(path, getattr(error, "strerror", None) or str(error)) from None
 
 
 @contextlib.contextmanager

@@ -40,10 +40,17 @@ _QUALITY = {
 }
 """What people are told of a quality, and by which words."""
 
+_OFFERED = {"license": "licence", "size": "bytes", "days": "days of use", "window": "seconds to deliver"}
+"""What people are told of an offer by other words than JSON's."""
+
 _SHARES = frozenset({"quality.score", "quality.missing_share", "quality.label_noise.accuracy"})
+
+_UNSEEN = "The public descriptions differ by less than is shown; --json has all."
 
 _MOST_ROWS = 100
 """Of differences between descriptions."""
+
+_DAY_S = 86_400
 
 _MOST_COLUMNS = 8
 """Of whole rows."""
@@ -109,6 +116,7 @@ async def _public(client: Client, before: Listing, after: Listing) -> dict[str, 
         "after": after.id,
         "names": [one.metadata.name if one.metadata else None for one in (before, after)],
         "prices": [one.resource.price / TOKEN for one in (before, after)],
+        "offer": [],
         "schema": None,
         "why": None,
         "contents": None,
@@ -117,7 +125,34 @@ async def _public(client: Client, before: Listing, after: Listing) -> dict[str, 
         told["schema"] = asdict(await client.schema_differences(before.id, after.id))
     except SchemaAbsentError as error:
         told["why"] = error.message
+    told["offer"] = _offers_differ(before, after, described=told["schema"] is not None)
     return told
+
+
+def _offers_differ(before: Listing, after: Listing, *, described: bool) -> list[dict[str, Any]]:
+    """Compare terms and metadata; what schemas tell in full is left to them, if there are both."""
+    left_out = {"schema_cid", "columns", "size"} if described else {"schema_cid"}
+    old, new = _terms(before), _terms(after)
+    if before.metadata and after.metadata:
+        old |= before.metadata.model_dump(mode="json")
+        new |= after.metadata.model_dump(mode="json")
+    return [
+        {"path": path, "before": old.get(path), "after": new.get(path)}
+        for path in dict.fromkeys((*old, *new))
+        if path not in left_out and old.get(path) != new.get(path)
+    ]
+
+
+def _terms(one: Listing) -> dict[str, Any]:
+    resource = one.resource
+    return {
+        "price": resource.price / TOKEN,
+        "days": resource.duration / _DAY_S,
+        "uses": resource.uses,
+        "window": resource.window,
+        "restricted": resource.restricted,
+        "withdrawn": resource.withdrawn,
+    }
 
 
 async def _contents(
@@ -138,13 +173,13 @@ def _difference(one: dict[str, Any]) -> list[Any]:
     )
     parts: list[Any] = [head]
     shown = table("What", "Before", "After")
-    if one["prices"][0] != one["prices"][1]:
-        shown.add_row("price", f"{one['prices'][0]:g}", f"{one['prices'][1]:g}")
     schema = one["schema"] or {"fields_removed": (), "fields_added": (), "changes": ()}
+    offered = {change["path"] for change in one["offer"]}
     rows = [
+        *_changes(one["offer"]),
         *((f"column {name}", "there", "removed") for name in schema["fields_removed"]),
         *((f"column {name}", "", "added") for name in schema["fields_added"]),
-        *_changes(schema["changes"]),
+        *_changes([change for change in schema["changes"] if change["path"] not in offered]),
     ]
     for row in rows[:_MOST_ROWS]:
         shown.add_row(*row)
@@ -155,7 +190,8 @@ def _difference(one: dict[str, Any]) -> list[Any]:
     if one["why"]:
         parts.append(Text(one["why"]))
     elif not shown.row_count:
-        parts.append(Text("The public descriptions are the same."))
+        unseen = bool(schema["changes"])
+        parts.append(Text(_UNSEEN if unseen else "The public descriptions and terms are the same."))
     if one["contents"] is not None:
         parts += _tables(one["contents"])
     return [*parts, Text("")]
@@ -164,15 +200,20 @@ def _difference(one: dict[str, Any]) -> list[Any]:
 def _changes(changes: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:
     for change in changes:
         path = change["path"]
-        if (what := _what(path)) is not None:
-            yield what, _said(path, change["before"]), _said(path, change["after"])
+        if (what := _what(path)) is None:
+            continue
+        old, new = _said(path, change["before"]), _said(path, change["after"])
+        if old != new:
+            yield what, old, new
+        elif isinstance(change["before"], str):  # cut before they differ
+            yield what, old, "differs further on; --json has all"
 
 
 def _what(path: str) -> str | None:
     """Name a member of a schema for people; none for what follows from others, which --json has."""
     if path.startswith("fields."):
         return "column " + path.removeprefix("fields.")
-    return _QUALITY.get(path) if path.startswith("quality.") else path
+    return _QUALITY.get(path) if path.startswith("quality.") else _OFFERED.get(path, path)
 
 
 def _said(path: str, value: Any) -> str:

@@ -8,11 +8,12 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from agorai_trainer import tables, verdicts
-from agorai_trainer.differences import TableDifferences, differences
+from agorai_trainer.differences import KeyNotUniqueError, TableDifferences, differences
 from agorai_trainer.jobs import Job, Reply
 from agorai_trainer.sandbox import Sandbox
 
 _DIFFERENCES = TypeAdapter(TableDifferences)
+_VERSIONS = frozenset({"first", "second"})
 
 
 async def in_sandbox(
@@ -22,6 +23,9 @@ async def in_sandbox(
     reply = await sandbox.run(
         f"{__name__}:compare", {"key": list(key), "examples": examples}, (before, after)
     )
+    version = reply.body.get("not_unique")
+    if isinstance(version, str) and version in _VERSIONS:
+        raise KeyNotUniqueError(key, version)
     try:
         (found,) = reply.blobs
         return _DIFFERENCES.validate_json(found)
@@ -35,5 +39,8 @@ def compare(job: Job) -> Reply:
     key, examples = job.body["key"], job.body["examples"]
     if not isinstance(key, list) or not isinstance(examples, int):
         raise TypeError("the key is a list and examples a number")
-    found = differences(before, after, [str(name) for name in key] or None, examples=examples)
+    try:
+        found = differences(before, after, [str(name) for name in key] or None, examples=examples)
+    except KeyNotUniqueError as error:
+        return Reply({"not_unique": error.version}, ())
     return Reply({}, (orjson.dumps(asdict(found)),))

@@ -34,8 +34,9 @@ class KeyNotUniqueError(InputError):
         names = ", ".join(repr(name[:60]) for name in key)
         super().__init__(
             f"Two rows of the {version} table have the same {names}.",
-            remedy="Name columns that tell every row apart, or none to compare whole rows.",
+            remedy="Name a column, or several, that tell every row apart, or none to compare whole rows.",
         )
+        self.version = version
 
 
 @dataclass(frozen=True, slots=True)

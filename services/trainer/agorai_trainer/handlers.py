@@ -13,6 +13,7 @@ from agorai_shared import logging
 from agorai_shared.bindings.invocation import Item
 from agorai_shared.bindings.registry import Kind, Registered, ResourceParams
 from agorai_shared.chain import ContractRevertError
+from agorai_shared.content import NODE_PIN
 from agorai_shared.contract import Call
 from agorai_shared.documents import Column, Evaluation, Metadata
 from agorai_shared.errors import AgoraiError, InputError, NotFoundError, RefusedError
@@ -149,7 +150,8 @@ class JobProtocol:
         await self.jobs.update(key, stage="sealing")
         sealed = await self.vault.put(trained.model)
         document = describe(job, source, trained).to_bytes()
-        metadata = cids.digest_of(await self.market.store.put_document(document))
+        called = f"{NODE_PIN}description of {job.offer.name}"[:256]
+        metadata = cids.digest_of(await self.market.store.put_document(document, name=called))
         await self.jobs.update(
             key,
             stage="registering",

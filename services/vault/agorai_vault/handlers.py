@@ -13,6 +13,7 @@ from agorai_shared import logging
 from agorai_shared.bindings.invocation import Delivered, Item, Paid
 from agorai_shared.bindings.invocation import State as ItemState
 from agorai_shared.chain import ContractRevertError
+from agorai_shared.content import NODE_PIN
 from agorai_shared.contract import Call
 from agorai_shared.errors import NotFoundError, RefusedError
 from agorai_shared.market import Market
@@ -46,11 +47,12 @@ class InvocationNotFoundError(NotFoundError):
 class ContentNotOwnedError(NotFoundError):
     """The vault has no key for a content."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(
-            f"This vault holds no key for {what}.",
-            remedy="Restore the vault's database from its backup, or withdraw the resource.",
-        )
+    def __init__(
+        self,
+        what: str,
+        remedy: str = "Restore the vault's database from its backup, or withdraw the resource.",
+    ) -> None:
+        super().__init__(f"This vault holds no key for {what}.", remedy=remedy)
 
 
 class NotEntitledError(RefusedError):
@@ -167,7 +169,8 @@ class InvocationProtocol:
 
     async def _delivery(self, invocation: InvocationId) -> Call[None]:
         grant = await self._make_grant(invocation)
-        digest = cids.digest_of(await self.market.store.put_document(grant))
+        document = await self.market.store.put_document(grant, name=f"{NODE_PIN}grant")
+        digest = cids.digest_of(document)
         return self.market.invocation.deliver(invocation, digest)
 
     async def _refund(self, invocation: InvocationId) -> Call[None]:
@@ -229,7 +232,7 @@ class SealedContent:
                 yield piece
 
         key, salt = new_content_key(), os.urandom(32)
-        cid = await self.protocol.market.store.put(seal(counted(), key))
+        cid = await self.protocol.market.store.put(seal(counted(), key), name=f"{NODE_PIN}sealed content")
         content = ContentKey(cid, key, salt, grants.commit(cid, salt))
         self.protocol.box.keep_content(content)
         return content, size
@@ -244,7 +247,10 @@ class SealedContent:
         """
         content = self.protocol.box.content_by_cid(cid)
         if content is None:
-            raise ContentNotOwnedError(cid)
+            remedy = (
+                "If it is not sealed, leave --sealed out; if it was sealed by another node, ask that one."
+            )
+            raise ContentNotOwnedError(cid, remedy)
         return open_sealed(self.protocol.market.store.get(cid), content.key)
 
     async def bought(self, invocation: InvocationId, job: str) -> AsyncIterator[bytes]:
