@@ -22,7 +22,7 @@ class AgoraiError(Exception):
 
     http_status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
-    retry_after_s: ClassVar[int | None] = None
+    retry_after_s: float | None = None
     """Seconds after which to try again, where that is known."""
 
     def __init__(self, message: str, *, remedy: str = "") -> None:

@@ -22,6 +22,7 @@ from contextlib import (
     nullcontext,
 )
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
 import uvicorn
@@ -142,7 +143,7 @@ async def problem_response(_request: Request, error: Exception) -> Response:
         first = error.errors()[0]
         error = RequestMalformedError(".".join(map(str, first["loc"]))[:100], str(first["msg"]))
     assert isinstance(error, AgoraiError)  # noqa: S101 - the only types it is registered for
-    headers = None if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    headers = None if error.retry_after_s is None else {"Retry-After": str(ceil(error.retry_after_s))}
     return JSONResponse(
         error.to_problem(),
         status_code=error.http_status,
