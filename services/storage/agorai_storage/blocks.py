@@ -27,6 +27,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
+from itertools import product
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -61,6 +62,7 @@ _IN_MEMORY: Final = 1 << 20
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _READ_ONLY: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
 _FOLDERS_AT_ONCE: Final = 8
+_SHARD_LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
 
 class BlockStore:
@@ -94,6 +96,8 @@ class BlockStore:
                 leftover.unlink()
             self.index = Index(root / "index.db")
             undo.callback(self.index.close)
+            for one, other in product(_SHARD_LETTERS, repeat=2):  # all at once, or each upload waits for some
+                (root / "blocks" / f"{one}{other}").mkdir(exist_ok=True)
             for folder in (root, root / "blocks"):
                 sync_folder(folder)
             undo.pop_all()
@@ -136,6 +140,16 @@ class BlockStore:
                 return self._path(key).stat().st_size
             except FileNotFoundError:
                 return None
+
+    def has_file(self, key: Key, size: int) -> bool:
+        """Tell whether a large block of this length in bytes is held."""
+        with self.disk_errors():
+            try:  # before the index: that it is new, which is the rule, costs one call of the kernel
+                if self._path(key).stat().st_size != size:
+                    return False
+            except FileNotFoundError:
+                return False
+            return self.index.size(key) is not None
 
     def begin(self) -> Staging:
         """Start collecting the blocks of one upload; end with `discard`, after `settle` and `publish` or not."""
@@ -311,7 +325,10 @@ class Staging:
             if key in self.keys:
                 return
             self.keys[key] = size
-        if (size > SMALL or self._store.quota is not None) and self._store.held(key) == size:
+        if size > SMALL:
+            if self._store.has_file(key, size):
+                return
+        elif self._store.quota is not None and self._store.held(key) == size:
             return
         self._store.take_in(size)
         with self._lock:
