@@ -169,7 +169,7 @@ def zipped(name: str, content: bytes) -> bytes:
         b"cos\nsystem\n(S'id'\ntR.",
         joblib_dump(None),
         *(joblib_dump((name, 3)) for name in ("zlib", "gzip", "bz2", "xz", "lzma")),
-        gzip.compress(pickle.dumps(1)),
+        gzip.compress(pickle.dumps(1), mtime=0),
         bz2.compress(pickle.dumps(1)),
         lzma.compress(pickle.dumps(1)),
         zlib.compress(pickle.dumps(1)),
