@@ -169,14 +169,14 @@ def zipped(name: str, content: bytes) -> bytes:
         b"cos\nsystem\n(S'id'\ntR.",
         joblib_dump(None),
         *(joblib_dump((name, 3)) for name in ("zlib", "gzip", "bz2", "xz", "lzma")),
-        gzip.compress(pickle.dumps(1), mtime=0),
+        gzip.compress(pickle.dumps(1)),
         bz2.compress(pickle.dumps(1)),
         lzma.compress(pickle.dumps(1)),
         zlib.compress(pickle.dumps(1)),
         zipped("archive/data.pkl", pickle.dumps(1)),
         zipped("weights.bin", pickle.dumps(1)),
     ],
-    ids=lambda data: repr(data[:8]),
+    ids=lambda data: repr(data[:4]),  # behind it a gzip file tells its time, which differs between workers
 )
 def test_a_pickle_offered_as_a_model_is_refused_in_every_wrapping(data: bytes) -> None:
     with pytest.raises(PickleRefusedError, match="so it was not read"):
