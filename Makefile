@@ -25,7 +25,7 @@ setup: .venv/.dev node_modules/.ready ## Set up everything for development
 
 test: setup ## Set up, and run every test
 	@cd contracts && FORGE_SNAPSHOT_CHECK=true tools/foundry forge test --isolate
-	@$(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
+	@$(BIN)/pytest -n 3 --dist loadfile $(PYTEST)
 
 lint: setup ## Check style, types, the arrows between packages, and the contracts' style
 	@$(BIN)/ruff format --check .

@@ -78,6 +78,7 @@ def in_and_out(path: Path, folder: Path, sealed: bool) -> tuple[float, float, fl
 
     async def work() -> tuple[float, float, float]:
         store = EmbeddedStore(folder, LARGEST)
+        os.sync()  # its thousand folders, made once
         size = path.stat().st_size / MIB
         start = time.perf_counter()
         if sealed:
@@ -95,9 +96,11 @@ def in_and_out(path: Path, folder: Path, sealed: bool) -> tuple[float, float, fl
 
 
 async def pieces_of(path: Path) -> AsyncIterator[bytes]:
-    """Read a file, a mebibyte at a time."""
+    """Read a file, 4 MiB at a time and one piece ahead."""
     with path.open("rb", buffering=0) as file:
-        while piece := await asyncio.to_thread(file.read, MIB):
+        ahead = asyncio.create_task(asyncio.to_thread(file.read, 4 * MIB))
+        while piece := await ahead:
+            ahead = asyncio.create_task(asyncio.to_thread(file.read, 4 * MIB))
             yield piece
 
 

@@ -240,10 +240,24 @@ class _Segments:
         self._size = size
         self._buffer = bytearray(size)
         self._filled = 0
+        self._held: bytes | None = None
+        """A segment that came whole, in memory that nobody changes: it needs no copy."""
 
     def feed(self, piece: Buffer) -> Iterable[memoryview]:
         """Take bytes; give each full segment that has more behind it, as a view valid until the next."""
-        view = memoryview(piece)
+        if isinstance(piece, bytes) and len(piece) == self._size and not self._filled:
+            held, self._held = self._held, piece
+            return () if held is None else (memoryview(held),)
+        return self._cut(memoryview(piece))
+
+    def rest(self) -> memoryview:
+        """Give what was held back: the last segment, which may be empty."""
+        return memoryview(self._buffer)[: self._filled] if self._held is None else memoryview(self._held)
+
+    def _cut(self, view: memoryview) -> Iterable[memoryview]:
+        if view and self._held is not None:
+            held, self._held = self._held, None
+            yield memoryview(held)
         while view:
             if self._filled == self._size:
                 self._filled = 0
@@ -256,10 +270,6 @@ class _Segments:
             self._buffer[self._filled : self._filled + len(part)] = part
             self._filled += len(part)
             view = view[len(part) :]
-
-    def rest(self) -> memoryview:
-        """Give what was held back: the last segment, which may be empty."""
-        return memoryview(self._buffer)[: self._filled]
 
 
 async def seal(
@@ -317,7 +327,7 @@ def open_bytes(sealed: Buffer, key: bytes) -> bytes:
     return b"".join([*opener.update(sealed), opener.finish()])
 
 
-async def _each(pieces: AsyncIterable[bytes] | Iterable[bytes]) -> AsyncIterator[memoryview]:
+async def _each(pieces: AsyncIterable[bytes] | Iterable[bytes]) -> AsyncIterator[Buffer]:
     """Give the pieces of either kind of stream, none so large that its segments would crowd memory."""
     if isinstance(pieces, AsyncIterable):
         async for piece in pieces:
@@ -329,7 +339,9 @@ async def _each(pieces: AsyncIterable[bytes] | Iterable[bytes]) -> AsyncIterator
                 yield part
 
 
-def _slices(piece: bytes) -> Iterable[memoryview]:
+def _slices(piece: bytes) -> Iterable[Buffer]:
+    if len(piece) <= MAX_SEGMENT_SIZE:
+        return (piece,)
     view = memoryview(piece)
     return (view[at : at + MAX_SEGMENT_SIZE] for at in range(0, len(view), MAX_SEGMENT_SIZE))
 

@@ -186,6 +186,18 @@ class Collected:
     size: int
 
 
+class LocalFile(Protocol):
+    """A file of this machine, which threads read, several at once and in any order; every method blocks."""
+
+    def open(self) -> int:
+        """Open it, and give its size in bytes; comes first."""
+        ...
+
+    def read_into(self, into: memoryview, at: int) -> None:
+        """Fill memory with its bytes from an offset on, all of which lie within its size."""
+        ...
+
+
 class Backend(Protocol):
     """Blocks, files made of them, and pins, which say what is kept."""
 
@@ -208,6 +220,18 @@ class Backend(Protocol):
         ------
         ObjectTooLargeError, QuotaExceededError, StoreFullError, StoreReadOnlyError, StoreFaultError
             And whatever the stream raises.
+        """
+        ...
+
+    async def put_file(
+        self, file: LocalFile, *, profile: Profile = UNIXFS_V1, pin: bool = True, name: str = ""
+    ) -> Stored:
+        """Store a file of this machine, as `put` does a stream.
+
+        Raises
+        ------
+        ObjectTooLargeError, QuotaExceededError, StoreFullError, StoreReadOnlyError, StoreFaultError
+            And whatever the file's methods raise.
         """
         ...
 

@@ -8,7 +8,7 @@
     <root>/lock                    held by the process that owns the folder
 
 Blocks are keyed by hash and not by CID, as Kubo's flatfs keys them, so that CIDv0 and CIDv1 of one block are
-one. A large block is written to `staging` and fsynced there; once every block of an object is, all are renamed
+one. A large block is written to `staging`; once every block of an object is, all are fsynced and then renamed
 into place, leaves first and the root last, the folders are fsynced, and the index tells it in one transaction
 that is fsynced too. Then, and only then, is the object acknowledged. A reader therefore never meets a
 half-written block, nor a root without its leaves, and what was acknowledged survives a loss of power.
@@ -23,7 +23,7 @@ import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
@@ -48,7 +48,7 @@ from agorai_storage.backend import (
     StoreInUseError,
     StoreReadOnlyError,
 )
-from agorai_storage.disk import read_block, sync_folder, write_all, write_durably
+from agorai_storage.disk import read_block, sync_file, sync_folder, write_all, write_file
 from agorai_storage.index import Entry, Index, Key
 
 log = logging.get(__name__)
@@ -61,7 +61,7 @@ _IN_MEMORY: Final = 1 << 20
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _READ_ONLY: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
-_FOLDERS_AT_ONCE: Final = 8
+_SYNCS_AT_ONCE: Final = 8
 _SHARD_LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
 
@@ -310,17 +310,22 @@ class Staging:
         self._new = 0
         self._large: dict[Key, tuple[int, int]] = {}
         """Number of the temporary file, and bytes."""
+        self._unsynced: list[int] = []
         self._small = _Small(self._prefix.with_name(f"{self._prefix.name}.small"))
         self._named: list[Key] = []
 
     def add(self, block: Block) -> None:
-        """Keep a block under a temporary name, a large one durably, unless it is stored already.
+        """Keep a block under a temporary name, unless it is stored already.
 
         Raises
         ------
         QuotaExceededError, StoreFullError, StoreReadOnlyError, StoreFaultError
         """
-        key, size = cids.digest_of(block.cid), len(block.data)
+        self.keep(cids.digest_of(block.cid), block.data)
+
+    def keep(self, key: Key, data: bytes | memoryview) -> None:
+        """Do as `add` does, with a block's digest. A view must be one of `Buffers`, and is done with afterwards."""
+        size = len(data)
         with self._store._names:  # a collection that looks afterwards spares it
             if key in self.keys:
                 return
@@ -335,12 +340,13 @@ class Staging:
             self._new += size
             if size <= SMALL:
                 with self._store.disk_errors():
-                    self._small.add(key, block.data)
+                    self._small.add(key, bytes(data))
                 return
             number = len(self._large)
             self._large[key] = number, size
         with self._store.disk_errors():
-            write_durably(self._temporary(number), block.data)
+            if write_file(self._temporary(number), data):
+                self._unsynced.append(number)
 
     @property
     def size(self) -> int:
@@ -364,6 +370,7 @@ class Staging:
             And no block of this upload was named, unless it was there before.
         """
         folders: set[Path] = set()
+        self._sync_all(sync_file, [self._temporary(number) for number in self._unsynced])
         with self._store.disk_errors(), self._store._names:
             # nobody sees some of the names only: a failure takes them back before the lock is let go
             try:
@@ -377,9 +384,7 @@ class Staging:
                 self._take_back()
                 raise
         if folders:
-            with self._store.disk_errors(), ThreadPoolExecutor(_FOLDERS_AT_ONCE) as several:
-                # their syncs share the file system's commits
-                list(several.map(sync_folder, [*folders, self._store.root / "blocks"]))
+            self._sync_all(sync_folder, [*folders, self._store.root / "blocks"])
         self._settled = True
 
     @property
@@ -407,6 +412,10 @@ class Staging:
                 self._temporary(number).unlink(missing_ok=True)
         self._small.close()
         self._new, self._large = 0, {}
+
+    def _sync_all(self, sync: Callable[[Path], None], paths: Sequence[Path]) -> None:
+        with self._store.disk_errors(), ThreadPoolExecutor(_SYNCS_AT_ONCE) as threads:
+            list(threads.map(sync, paths))  # they share the file system's commits
 
     def _take_back(self) -> None:
         """Unname the blocks that this upload named, unless another upload or the index knows them."""

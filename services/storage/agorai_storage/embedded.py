@@ -1,15 +1,17 @@
 """The embedded back end: objects of any size in constant memory, over the block store on this disk.
 
-Disk and hashing run in threads of the store's own, a few blocks at a time, so that the event loop only moves
-bytes and a slow disk slows down nothing but the object at hand. Uploads that end at about the same time are
+Disk and hashing run in threads of the store's own, a few blocks at a time, so that the event loop only moves bytes
+and a slow disk slows down nothing but the object at hand. A chunk of a file visits one thread once, which hashes it
+and writes it from where it lies: handing it on costs more than either. Uploads that end at about the same time are
 acknowledged by one commit of the index, whose fsync is most of what a small object costs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import mmap
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -25,6 +27,7 @@ from agorai_storage.backend import (
     BlockNotFoundError,
     Collected,
     DagIncompleteError,
+    LocalFile,
     ObjectTooLargeError,
     Pin,
     PinNotFoundError,
@@ -33,15 +36,22 @@ from agorai_storage.backend import (
 )
 from agorai_storage.blocks import SMALL, BlockStore, Staging
 from agorai_storage.collecting import Collector, adopt
+from agorai_storage.disk import Buffers
 from agorai_storage.index import Key, now
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-WINDOW: Final = 8
-"""Blocks on their way to the disk at once, for one object: its memory in MiB."""
+_Leaf = tuple[CidParts, int, int]
+"""Its name, its bytes of the file, and those of its block."""
 
-THREADS: Final = 8
+WINDOW: Final = 16
+"""Blocks of a stream on their way to the disk at once, for one object: its memory in MiB."""
+
+_AHEAD: Final = 32
+"""Chunks of a file that threads are told of ahead, so that none waits for the event loop."""
+
+THREADS: Final = 6
 """Blocks on their way to or from the disk at once, for all objects; fsyncs of several files overlap well."""
 
 _COMMITTED_AT_ONCE: Final = 512
@@ -72,6 +82,7 @@ class EmbeddedStore:
         self.blocks = BlockStore(root, quota)
         adopt(self.blocks)
         self.max_object_size = max_object_size
+        self.buffers = Buffers()
         self._collector = Collector(self.blocks)
         self._alone = asyncio.Lock()
         """Held by a pin or collection: waiting for another in a thread, they would leave none for reading."""
@@ -95,12 +106,22 @@ class EmbeddedStore:
         """Keep a stream; once this returns, all of it is on the disk, and if it raises, none of it is."""
         upload = _FileUpload(self, profile)
         try:
-            async for chunk in _rechunk(pieces, profile.chunk_size, self.max_object_size):
-                await upload.take(chunk)
-            cid = await upload.finish(lambda cid, size: [Pin(cid, name, size, now())] if pin else [])
+            async for piece in pieces:
+                await upload.take(piece)
+            return await upload.finish(name if pin else None)
         finally:
             await upload.abandon()
-        return Stored(cid, upload.size)
+
+    async def put_file(
+        self, file: LocalFile, *, profile: Profile = UNIXFS_V1, pin: bool = True, name: str = ""
+    ) -> Stored:
+        """Keep a file of this machine, as `put` does a stream."""
+        upload = _FileUpload(self, profile)
+        try:
+            await upload.take_file(file)
+            return await upload.finish(name if pin else None)
+        finally:
+            await upload.abandon()
 
     async def put_blocks(
         self, blocks: AsyncIterable[Block], roots: Sequence[Cid], *, name: str = ""
@@ -212,7 +233,6 @@ class _Upload:
         self._staging = store.blocks.begin()
         self._writing: deque[asyncio.Future[Any]] = deque()
         self._begun: set[asyncio.Future[Any]] = set()
-        self._in_threads = False
 
     async def write(self, block: Block) -> None:
         """Start writing a block; waits while too many are being written."""
@@ -233,13 +253,19 @@ class _Upload:
         await asyncio.shield(self._note(asyncio.create_task(self._commit(pins))))
 
     async def abandon(self) -> None:
-        """Remove what was not acknowledged, once no thread writes to it any more."""
-        if self._begun:
-            await asyncio.wait(self._begun)
-        if self._in_threads:
-            await self._store.in_thread(self._staging.discard)
-        else:
-            self._staging.discard()
+        """Remove what was not acknowledged, once no thread writes to it any more.
+
+        Cancelled meanwhile, it does so all the same: what is not discarded no collection would ever take.
+        """
+        ending = asyncio.create_task(self._end())
+        cancelled: asyncio.CancelledError | None = None
+        while not ending.done():
+            try:
+                await asyncio.shield(ending)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
     def complete(self, root: Cid, links: Mapping[Key, bytes]) -> int:
         """See that all below a root is here; gives the bytes of its blocks.
@@ -265,8 +291,15 @@ class _Upload:
 
     def begin(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Run work in a thread. Threads cannot be cancelled: await it shielded, and let `abandon` wait."""
-        self._in_threads = True
         return self._note(self._store.in_thread(work, *args, **kwargs))
+
+    async def _end(self) -> None:
+        if self._begun:
+            await asyncio.wait(self._begun)
+        if self._staging.has_large:
+            await self._store.in_thread(self._staging.discard)
+        else:
+            self._staging.discard()
 
     async def _commit(self, pins: Sequence[Pin]) -> None:
         if self._staging.has_large:
@@ -291,38 +324,97 @@ class _FileUpload(_Upload):
         super().__init__(store)
         self._profile = profile
         self._tree = TreeBuilder(profile)
-        self._leaves: deque[asyncio.Future[tuple[CidParts, int, int]]] = deque()
-        self.size = 0
+        self._leaves: deque[asyncio.Future[_Leaf]] = deque()
+        self._size = 0
+        self._head = b""
+        """What came of a chunk as long as it is little, for which a buffer would be wasted."""
+        self._buffer: mmap.mmap | None = None
+        self._filled = 0
 
-    async def take(self, chunk: bytes) -> None:
-        """Start writing a chunk; waits while too many are being written."""
-        self.size += len(chunk)
-        if len(chunk) <= _INLINE and not self._leaves:  # the whole of a small file
-            await self._hang(*self._keep(chunk))
-            return
-        if len(self._leaves) == WINDOW:
-            await self._hang(*await asyncio.shield(self._leaves.popleft()))
-        self._leaves.append(self.begin(self._keep, chunk))
+    async def take(self, piece: bytes) -> None:
+        """Cut a stream into chunks, and start writing those that are full; waits while too many are."""
+        self._grow(len(piece))
+        view = memoryview(piece)
+        while view:
+            part = view[: self._profile.chunk_size - self._filled]
+            if self._buffer is None and self._filled + len(part) <= _INLINE:
+                self._head += part
+            else:
+                if self._buffer is None:
+                    self._buffer = self._store.buffers.take()
+                    self._buffer[: self._filled] = self._head
+                    self._head = b""
+                self._buffer[self._filled : self._filled + len(part)] = part
+            self._filled += len(part)
+            view = view[len(part) :]
+            if self._filled == self._profile.chunk_size:
+                await self._flush()
 
-    async def finish(self, pins: Callable[[Cid, int], Sequence[Pin]]) -> Cid:
-        """Write what is left of the tree, commit it all, and give the root."""
+    async def take_file(self, file: LocalFile) -> None:
+        """Start writing a file's chunks; waits while too many are being written."""
+        self._grow(await asyncio.shield(self.begin(file.open)))
+        for at in range(0, self._size, self._profile.chunk_size):
+            await self._room(_AHEAD)
+            size = min(self._profile.chunk_size, self._size - at)
+            self._leaves.append(self.begin(self._keep_read, file, at, size))
+
+    async def finish(self, name: str | None) -> Stored:
+        """Write what is left of the file and of the tree, and commit it all, pinned if there is a name."""
+        if self._buffer is not None:
+            await self._flush()
         while self._leaves:
-            await self._hang(*await asyncio.shield(self._leaves.popleft()))
+            await self._hang(await asyncio.shield(self._leaves.popleft()))
+        if self._filled:
+            await self._hang(self._keep(self._head))
         root, blocks = self._tree.finish()
         for block in blocks:
             await self.write(block)
         await self.written()
-        await self.commit(pins(root, self._staging.size))
-        return root
+        await self.commit([] if name is None else [Pin(root, name, self._staging.size, now())])
+        return Stored(root, self._size)
 
-    def _keep(self, chunk: bytes) -> tuple[CidParts, int, int]:
-        block = leaf_block(chunk, self._profile)
-        self._staging.add(block)
-        return cids.parse(block.cid), len(chunk), len(block.data)
+    def _grow(self, size: int) -> None:
+        self._size += size
+        if self._size > self._store.max_object_size:
+            raise ObjectTooLargeError(self._store.max_object_size)
 
-    async def _hang(self, leaf: CidParts, file_size: int, total_size: int) -> None:
+    async def _flush(self) -> None:
+        """Start writing the chunk in the buffer, or a full one so small that it has none."""
+        await self._room(WINDOW)
+        if self._buffer is None:
+            self._leaves.append(self.begin(self._keep, self._head))
+        else:
+            self._leaves.append(self.begin(self._keep_buffer, self._buffer, self._filled))
+        self._head, self._buffer, self._filled = b"", None, 0
+
+    async def _room(self, most: int) -> None:
+        if len(self._leaves) == most:
+            await self._hang(await asyncio.shield(self._leaves.popleft()))
+
+    def _keep_read(self, file: LocalFile, at: int, size: int) -> _Leaf:
+        buffer = self._store.buffers.take()
+        with memoryview(buffer) as view, view[:size] as chunk:
+            file.read_into(chunk, at)
+        return self._keep_buffer(buffer, size)
+
+    def _keep_buffer(self, buffer: mmap.mmap, size: int) -> _Leaf:
+        with memoryview(buffer) as view, view[:size] as chunk:
+            leaf = self._keep(chunk)
+        self._store.buffers.give_back(buffer)
+        return leaf
+
+    def _keep(self, chunk: bytes | memoryview) -> _Leaf:
+        if self._profile.raw_leaves:
+            cid, data = CidParts(1, Codec.RAW, cids.sha256(chunk)), chunk
+        else:
+            block = leaf_block(bytes(chunk), self._profile)
+            cid, data = cids.parse(block.cid), block.data
+        self._staging.keep(cid.digest, data)
+        return cid, len(chunk), len(data)
+
+    async def _hang(self, leaf: _Leaf) -> None:
         """Hang a leaf into the tree, and write the nodes that it completes."""
-        for block in self._tree.add(leaf, file_size, total_size):
+        for block in self._tree.add(*leaf):
             await self.write(block)
 
 
@@ -336,26 +428,3 @@ def _parts_of(links: bytes) -> Iterator[CidParts]:
     for at in range(0, len(links), 1 + cids.DIGEST_LENGTH):
         digest = Digest(links[at + 1 : at + 1 + cids.DIGEST_LENGTH])
         yield CidParts(1, Codec(links[at]), digest)
-
-
-async def _rechunk(pieces: AsyncIterable[bytes], chunk_size: int, max_size: int) -> AsyncIterator[bytes]:
-    """Cut a stream into chunks of one size; only the last may be shorter, and none is empty."""
-    parts: list[memoryview] = []
-    filled = size = 0
-    async for piece in pieces:
-        size += len(piece)
-        if size > max_size:
-            raise ObjectTooLargeError(max_size)
-        if len(piece) == chunk_size and not parts:
-            yield bytes(piece)  # no copy, if it is bytes already
-            continue
-        view = memoryview(piece)
-        while view:
-            parts.append(view[: chunk_size - filled])
-            filled += len(parts[-1])
-            view = view[len(parts[-1]) :]
-            if filled == chunk_size:
-                yield b"".join(parts)
-                parts, filled = [], 0
-    if parts:
-        yield b"".join(parts)

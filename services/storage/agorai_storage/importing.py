@@ -20,11 +20,12 @@ import fcntl
 import os
 import stat
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from agorai_shared import cid as cids
 from agorai_shared import dag_pb, directory
@@ -167,8 +168,11 @@ class _Import:
 
     async def file(self, path: Path, *, pin: bool, name: str) -> Stored:
         """Store a file."""
-        async with aclosing(self._pieces(path)) as pieces:
-            return await self._backend.put(pieces, profile=self._profile, pin=pin, name=name)
+        file = _File(path, self._progress)
+        try:
+            return await self._backend.put_file(file, profile=self._profile, pin=pin, name=name)
+        finally:
+            file.close()
 
     async def folder(self, path: Path, depth: int) -> tuple[Cid, int]:
         """Store what is in a folder, and keep its own blocks for `nodes`; gives its CID and total size."""
@@ -194,34 +198,6 @@ class _Import:
         """Give the directory blocks that are not stored yet."""
         for block in self._nodes:
             yield block
-
-    async def _pieces(self, path: Path) -> AsyncGenerator[bytes, None]:
-        """Read a file, a chunk ahead of who takes the pieces.
-
-        Raises
-        ------
-        ImportKindError, ImportUnreadableError, FileChangedError
-        """
-        reader = _Reader(path, self._profile.chunk_size)
-        left: int | None = None
-        with _reading(path):
-            ahead = reader.begin()
-            try:
-                ended = False
-                while not ended:
-                    piece = await asyncio.shield(ahead)
-                    # only the end of the file makes a piece shorter
-                    ended = len(piece) < self._profile.chunk_size
-                    left = (reader.size if left is None else left) - len(piece)
-                    if left < 0 or (ended and left):
-                        raise FileChangedError(path, reader.size)
-                    if not ended:
-                        ahead = reader.begin()
-                    if piece:
-                        self._progress(len(piece))
-                        yield piece
-            finally:
-                reader.close_after(ahead)
 
     async def _entry(self, path: Path, builder: DirectoryBuilder) -> None:
         try:
@@ -330,42 +306,74 @@ def _entry(path: Path, info: os.stat_result) -> _Entry:
     return _Entry(path, is_folder=False, size=info.st_size)
 
 
-class _Reader:
-    """A file, read piece by piece in threads, one at a time."""
+class _File:
+    """A file on its way into a store, which reads it in threads."""
 
-    def __init__(self, path: Path, piece: int) -> None:
+    def __init__(self, path: Path, on_read: Callable[[int], None]) -> None:
         self._path = path
-        self._piece = piece
-        self._file: BinaryIO | None = None
-        self.size = 0
-        """Bytes when it was opened, which the first reading does."""
+        self._on_read = on_read
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
+        self._readers = 0
+        self._closed = False
+        self._descriptor = -1
+        self._size = 0
 
-    def begin(self) -> asyncio.Future[bytes]:
-        """Begin to read the next piece."""
-        return asyncio.get_running_loop().run_in_executor(None, self._read)
+    def open(self) -> int:
+        """Open it, and give its size in bytes.
 
-    def close_after(self, reading: asyncio.Future[bytes]) -> None:
-        """Close it once a reading has ended, which, being in a thread, cannot be stopped."""
-        if reading.done():
-            self._close(reading)
-        else:
-            reading.add_done_callback(self._close)
-
-    def _close(self, read: asyncio.Future[bytes]) -> None:
-        if not read.cancelled():
-            read.exception()  # of a reading that was given up nobody asks it
-        if self._file is not None:
-            self._file.close()
-
-    def _read(self) -> bytes:
-        if self._file is None:
-            with _opened(self._path) as descriptor:
-                self._file = os.fdopen(os.dup(descriptor), "rb")
-            info = os.fstat(self._file.fileno())
+        Raises
+        ------
+        ImportKindError, ImportMovedError, ImportUnreadableError
+        """
+        with _reading(self._path), _opened(self._path) as descriptor:
+            info = os.fstat(descriptor)
             if not stat.S_ISREG(info.st_mode):
                 raise ImportKindError(self._path, info.st_mode)
-            self.size = info.st_size
-        return self._file.read(self._piece)
+            with self._lock:
+                if not self._closed:
+                    self._descriptor = os.dup(descriptor)
+        self._size = info.st_size
+        return info.st_size
+
+    def read_into(self, into: memoryview, at: int) -> None:
+        """Read a part of it.
+
+        Raises
+        ------
+        ImportUnreadableError, FileChangedError
+        """
+        with _reading(self._path), self._in_use() as descriptor:
+            end = at + len(into)
+            while into and (count := os.preadv(descriptor, [into], end - len(into))):
+                into = into[count:]
+            if into or (end == self._size and os.pread(descriptor, 1, end)):
+                raise FileChangedError(self._path, self._size)
+        self._loop.call_soon_threadsafe(self._on_read, end - at)
+
+    def close(self) -> None:
+        """Close it, once no thread reads it any more: an import that was given up does not wait for them."""
+        with self._lock:
+            self._closed = True
+            self._close_unused()
+
+    @contextmanager
+    def _in_use(self) -> Iterator[int]:
+        with self._lock:
+            if self._closed:
+                raise FileChangedError(self._path, self._size)
+            self._readers += 1
+        try:
+            yield self._descriptor
+        finally:
+            with self._lock:
+                self._readers -= 1
+                self._close_unused()
+
+    def _close_unused(self) -> None:
+        if self._closed and not self._readers and self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,8 +19,8 @@ from agorai_shared import dag_pb, file_reader, unixfs
 from agorai_shared.dag_pb import PbLink, PbNode
 from agorai_shared.types import Cid
 from agorai_shared.unixfs import PROFILES, UNIXFS_V1, Block, Profile
-from agorai_storage.backend import BlockCorruptError, BlockNotFoundError, ObjectTooLargeError
-from agorai_storage.blocks import SMALL
+from agorai_storage.backend import BlockCorruptError, BlockNotFoundError, ObjectTooLargeError, Pin
+from agorai_storage.blocks import SMALL, Staging
 from agorai_storage.collecting import Collector
 from agorai_storage.embedded import THREADS, EmbeddedStore
 
@@ -107,6 +107,30 @@ async def test_a_cancelled_put_leaves_nothing(store: WatchedStore, chunks: int) 
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    assert is_empty(store)
+
+
+async def test_a_put_that_is_cancelled_as_it_ends_is_not_relied_on_for_ever(
+    store: WatchedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, acknowledged, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    publish = store.blocks.publish
+
+    def publish_and_occupy_the_threads(uploads: Sequence[tuple[Staging, Sequence[Pin]]]) -> None:
+        publish(uploads)
+        for _ in range(THREADS):
+            store._threads.submit(go_on.wait)
+        loop.call_soon_threadsafe(acknowledged.set)
+
+    monkeypatch.setattr(store.blocks, "publish", publish_and_occupy_the_threads)
+    task = asyncio.create_task(store.put(pieces(random.Random(2).randbytes(3 * CHUNK_SIZE)), pin=False))
+    await acknowledged.wait()
+    await asyncio.sleep(0.05)  # and it waits for a thread to end in
+    task.cancel()
+    loop.call_later(0.05, go_on.set)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await store.collect()
     assert is_empty(store)
 
 

@@ -6,7 +6,8 @@ import asyncio
 import os
 import random
 import socket
-from collections.abc import AsyncIterable
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from agorai_shared.directory import PathNameError
 from agorai_shared.types import Cid
 from agorai_shared.unixfs import UNIXFS_V0, UNIXFS_V1, Profile
 from agorai_storage import importing
-from agorai_storage.backend import ObjectTooLargeError, Stored
+from agorai_storage.backend import LocalFile, ObjectTooLargeError, Stored
 from agorai_storage.embedded import EmbeddedStore
 from agorai_storage.importing import (
     FileChangedError,
@@ -214,16 +215,28 @@ class _Meddler(WatchedStore):
         self._path = path
         self._new_size = size
 
-    async def put(
-        self, pieces: AsyncIterable[bytes], *, profile: Profile = UNIXFS_V1, pin: bool = True, name: str = ""
+    async def put_file(
+        self, file: LocalFile, *, profile: Profile = UNIXFS_V1, pin: bool = True, name: str = ""
     ) -> Stored:
-        async def meddled() -> AsyncIterable[bytes]:
-            async for piece in pieces:
-                if len(piece) == profile.chunk_size:
-                    os.truncate(self._path, self._new_size)
-                yield piece
+        return await super().put_file(_Meddled(file, self._meddle), profile=profile, pin=pin, name=name)
 
-        return await super().put(meddled(), profile=profile, pin=pin, name=name)
+    def _meddle(self) -> None:
+        os.truncate(self._path, self._new_size)
+
+
+@dataclass
+class _Meddled:
+    file: LocalFile
+    meddle: Callable[[], None]
+
+    def open(self) -> int:
+        size = self.file.open()
+        if size > UNIXFS_V1.chunk_size:
+            self.meddle()
+        return size
+
+    def read_into(self, into: memoryview, at: int) -> None:
+        self.file.read_into(into, at)
 
 
 @pytest.mark.parametrize("size", [0, (10 << 20) - 1, (10 << 20) + 1, 12 << 20])
@@ -257,6 +270,18 @@ async def test_a_cancelled_import_leaves_nothing_that_is_kept(store: WatchedStor
     assert is_empty(store)
 
 
+async def test_a_file_is_closed_once_no_thread_reads_it(folder: Path) -> None:
+    file = importing._File(folder / "large", lambda _size: None)
+    size = file.open()
+    with file._in_use() as descriptor:
+        file.close()
+        assert os.fstat(descriptor).st_size == size
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+    with pytest.raises(FileChangedError):
+        file.read_into(memoryview(bytearray(1)), 0)
+
+
 async def test_an_import_over_http_answers_with_lines(serving: Serving, folder: Path) -> None:
     order = {"path": str(folder), "name": "a folder", "profile": "unixfs-v0-2015"}
     async with serving.session.post("/imports", json=order, headers=OWNER) as answer:
@@ -283,13 +308,13 @@ async def test_an_import_that_fails_on_its_way_ends_with_the_problem(
     serving: Serving, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change = asyncio.Event()
-    put = serving.store.put
+    put_file = serving.store.put_file
 
-    async def put_late(pieces: AsyncIterable[bytes], **how: Any) -> Stored:
+    async def put_late(file: LocalFile, **how: Any) -> Stored:
         await change.wait()
-        return await put(pieces, **how)
+        return await put_file(file, **how)
 
-    monkeypatch.setattr(serving.store, "put", put_late)
+    monkeypatch.setattr(serving.store, "put_file", put_late)
     async with serving.session.post("/imports", json={"path": str(folder)}, headers=OWNER) as answer:
         assert await answer.content.readline() == b'{"done":0,"of":%d}\n' % size_of(folder)
         async with serving.session.post("/collections", headers=OWNER) as collection:
@@ -309,14 +334,14 @@ async def test_an_import_ends_when_its_client_goes_away(
 ) -> None:
     ended = asyncio.Event()
 
-    async def hang(_pieces: AsyncIterable[bytes], **_how: Any) -> Stored:
+    async def hang(_file: LocalFile, **_how: Any) -> Stored:
         try:
             await asyncio.get_running_loop().create_future()
         finally:
             ended.set()
         raise AssertionError
 
-    monkeypatch.setattr(serving.store, "put", hang)
+    monkeypatch.setattr(serving.store, "put_file", hang)
     async with serving.session.post("/imports", json={"path": str(folder)}, headers=OWNER) as answer:
         await answer.content.readline()
         answer.close()
