@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv
-MEMBERS := shared services/hub services/storage services/vault services/trainer client
+MEMBERS := shared services/hub services/storage services/vault services/trainer services/verifier client
 EDITABLE := $(addprefix -e ,$(MEMBERS))
 PROJECTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
 PACKAGES := shared/agorai_shared $(wildcard services/*/agorai_*) client/agorai tests benchmarks
@@ -39,7 +39,8 @@ format: setup ## Bring everything into style
 	@$(BIN)/ruff check --fix-only -q . && $(BIN)/ruff format -q .
 	@cd contracts && tools/foundry forge fmt
 
-chaos: setup ## Kill services, and try decoders with foreign bytes, many more times than `make test` does
+chaos: setup ## Kill services, try decoders and contracts with what is foreign to them, many more times than `make test`
+	@cd contracts && FOUNDRY_PROFILE=long tools/foundry forge test --match-path 'test/invariant/*'
 	@AGORAI_TEST_FUZZ=80 $(BIN)/pytest -o timeout=0 shared/tests/test_dag_pb.py shared/tests/test_unixfs.py \
 	  shared/tests/test_file_reader.py shared/tests/test_directory.py shared/tests/test_dag.py shared/tests/test_car.py
 	@AGORAI_TEST_KILLS=100 $(BIN)/pytest services/hub/tests/test_kill.py services/vault/tests/test_kill.py \

@@ -31,10 +31,14 @@ from agorai_shared.types import Address
 from agorai_shared.waking import ACK_WAIT_S
 
 HUB = "hub"
-CONSUMERS = ("vault", "trainer")
-"""Services that read a stream through a durable consumer, named `<service>-<address>`."""
-_WOKEN_BY: Final = "Invocation"
-"""The contract whose events wake them."""
+CONSUMERS: Final = {
+    "vault": "Invocation",
+    "vault-trades": "FairExchange",
+    "vault-cases": "VotingPanel",
+    "trainer": "Invocation",
+    "verifier": "VotingPanel",
+}
+"""Durable consumers of a stream, each named `<this>-<address>`, and the contract whose events it brings."""
 HUB_ACCOUNT: Final = "HUB"
 _NODE: Final = "node-"
 _API: Final = "$JS.API."
@@ -112,7 +116,7 @@ class BusUsers:
 
     async def make_consumers(self, js: JetStreamContext, address: Address) -> None:
         """Make those of a node's consumers that are not there, as `waking` would if it might."""
-        for service in CONSUMERS:
+        for service, contract in CONSUMERS.items():
             name = f"{service}-{address}"
             try:
                 await answered(self._final, js.consumer_info(self._final, name))
@@ -120,7 +124,7 @@ class BusUsers:
                 config = ConsumerConfig(
                     name=name,
                     durable_name=name,
-                    filter_subject=f"chain.{Phase.final}.{self._chain_id}.{_WOKEN_BY}.>",
+                    filter_subject=f"chain.{Phase.final}.{self._chain_id}.{contract}.>",
                     deliver_policy=DeliverPolicy.NEW,
                     ack_policy=AckPolicy.EXPLICIT,
                     ack_wait=ACK_WAIT_S,
@@ -170,7 +174,7 @@ class BusUsers:
     def _node(self, address: Address, password: str) -> Account:
         user = node_user(address)
         asked = self._asked(address)
-        own = [f"node.{address.lower()}.>", f"{inbox_of(user)}.>"]
+        own = [f"node.{address.lower()}.>", f"peer.{address.lower()}", f"{inbox_of(user)}.>"]
         permissions = {"publish": [*own, *asked], "subscribe": [*own, "chain.>"]}
         return Account(
             users=(User(user=user, password=password, permissions=permissions),),

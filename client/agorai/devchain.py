@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from eth_utils.address import to_checksum_address
 
+from agorai_shared.bindings.fair_exchange import FairExchange
 from agorai_shared.bindings.invocation import Invocation
 from agorai_shared.bindings.market_token import MarketToken
 from agorai_shared.bindings.registry import Registry
+from agorai_shared.bindings.voting_panel import Config, VotingPanel
 from agorai_shared.chain import Chain
 from agorai_shared.contract import Call
 from agorai_shared.deployment import Deployment
@@ -35,6 +37,17 @@ class DeploymentFailedError(AgoraiError):
 
     def __init__(self, what: str) -> None:
         super().__init__(f"The embedded chain did not take {what}.", remedy="Start with a fresh --home.")
+
+
+PANEL: Final = Config(
+    seat_stake=10 * 10**18,
+    seat_bonus=10**15,
+    draw_window=600,
+    commit_window=60,
+    reveal_window=60,
+    draw_delay=0,
+)
+"""Amounts and times of voters on a chain of one's own, which mines on arrival and is in a hurry."""
 
 
 class DevChain:
@@ -71,10 +84,18 @@ class DevChain:
         )
         registry = await self._create(Registry.deploy_data(), "Registry")
         invocation = await self._create(Invocation.deploy_data(token, registry), "Invocation")
+        panel = await self._create(VotingPanel.deploy_data(token, registry, PANEL), "VotingPanel")
+        exchange = await self._create(FairExchange.deploy_data(token, registry, panel), "FairExchange")
         return Deployment(
             chain_id=await self._chain.chain_id(),
             start_block=start,
-            contracts={"MarketToken": token, "Registry": registry, "Invocation": invocation},
+            contracts={
+                "MarketToken": token,
+                "Registry": registry,
+                "Invocation": invocation,
+                "VotingPanel": panel,
+                "FairExchange": exchange,
+            },
         )
 
     async def _issuer(self) -> Address:

@@ -1,9 +1,9 @@
-"""Founding a marketplace on a chain of one's own: its three contracts, put there once by any account."""
+"""Founding a marketplace on a chain of one's own: its contracts, put there once by any account."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from eth_account.signers.local import LocalAccount
 from web3 import AsyncHTTPProvider, AsyncWeb3
@@ -11,9 +11,11 @@ from web3.exceptions import Web3Exception
 from web3.types import TxParams
 
 from agorai.client import OnStage
+from agorai_shared.bindings.fair_exchange import FairExchange
 from agorai_shared.bindings.invocation import Invocation
 from agorai_shared.bindings.market_token import MarketToken
 from agorai_shared.bindings.registry import Registry
+from agorai_shared.bindings.voting_panel import Config, VotingPanel
 from agorai_shared.deployment import Deployment
 from agorai_shared.errors import RefusedError
 from agorai_shared.rpc import RpcUnreachableError
@@ -40,8 +42,21 @@ class TokenTerms:
     """In the smallest unit; only the founder's account can issue, and never more than this."""
 
 
-async def found(rpc_url: str, account: LocalAccount, token: TokenTerms, tell: OnStage) -> Deployment:
-    """Put `MarketToken`, `Registry` and `Invocation` on the chain, each signed offline.
+PANEL: Final = Config(
+    seat_stake=10 * 10**18,
+    seat_bonus=10**17,
+    draw_window=86_400,
+    commit_window=86_400,
+    reveal_window=86_400,
+    draw_delay=2,
+)
+"""Amounts and times of a marketplace's voters, unless its founder wants others."""
+
+
+async def found(
+    rpc_url: str, account: LocalAccount, token: TokenTerms, tell: OnStage, panel: Config = PANEL
+) -> Deployment:
+    """Put the marketplace's contracts on the chain, each signed offline.
 
     Raises
     ------
@@ -68,12 +83,24 @@ async def found(rpc_url: str, account: LocalAccount, token: TokenTerms, tell: On
         tell("deploying Invocation")
         code = Invocation.deploy_data(market_token, registry)
         invocation = await _create(chain, account, "Invocation", code)
+        tell("deploying VotingPanel")
+        code = VotingPanel.deploy_data(market_token, registry, panel)
+        voting_panel = await _create(chain, account, "VotingPanel", code)
+        tell("deploying FairExchange")
+        code = FairExchange.deploy_data(market_token, registry, voting_panel)
+        fair_exchange = await _create(chain, account, "FairExchange", code)
     finally:
         await chain.provider.disconnect()
     return Deployment(
         chain_id=chain_id,
         start_block=start,
-        contracts={"MarketToken": market_token, "Registry": registry, "Invocation": invocation},
+        contracts={
+            "MarketToken": market_token,
+            "Registry": registry,
+            "Invocation": invocation,
+            "VotingPanel": voting_panel,
+            "FairExchange": fair_exchange,
+        },
     )
 
 

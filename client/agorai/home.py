@@ -155,6 +155,7 @@ class Home:
         self.vault = self.path / "vault"
         self.storage = self.path / "storage"
         self.trainer = self.path / "trainer"
+        self.verifier = self.path / "verifier"
         self.wholes = self.path / "wholes"
         self.bus = self.path / "bus"
         self.chain_state = self.path / "chain.json"

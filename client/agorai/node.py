@@ -1,4 +1,4 @@
-"""One participant's node: storage, vault and trainer in this process, over one bus connection and one port."""
+"""One participant's node: its services in this process, over one bus connection and one port."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ from agorai_vault import app as vault
 from agorai_vault import keys as key_files
 from agorai_vault.keys import Keys
 from agorai_vault.settings import VaultSettings
+from agorai_verifier import app as verifier
+from agorai_verifier.settings import VerifierSettings
 
 log = logging.get(__name__)
 
@@ -142,6 +144,13 @@ async def running(
                     sandbox,
                 )
             ),
+            await stack.enter_async_context(
+                verifier.create(
+                    settings,
+                    VerifierSettings(address=keys.address, path=home.verifier, store_url=url, vault_url=url),
+                    broker,
+                )
+            ),
         ]
         await stack.enter_async_context(Host(settings, services, broker, listener).running())
         await _join(info, public_url or url, keys, broker)
@@ -167,7 +176,8 @@ async def _join(info: NodeFile, gateway: str, keys: Keys, broker: NatsBroker) ->
     async with Rpc(info.rpc_url) as rpc, aiohttp.ClientSession() as session:
         store = ContentStore(info.url, info.token, session)
         market = Market(Chain(rpc, Finality(0)), Deployment.load(info.deployment), store, session)
-        described = await store.put_document(Profile(name=info.name).to_bytes(), name=f"{NODE_PIN}profile")
+        profile_document = Profile(name=info.name, inbox=f"{gateway.rstrip('/')}/peer").to_bytes()
+        described = await store.put_document(profile_document, name=f"{NODE_PIN}profile")
         public_key = await store.put_document(keys.public_document, name=f"{NODE_PIN}encryption key")
         profile, key = cids.digest_of(described), cids.digest_of(public_key)
         (actor,) = await market.chain.read(market.registry.actor(keys.address))

@@ -13,7 +13,12 @@ WEI = {"price", "amount", "value"}
 WEI_OF = {"creditOf", "balanceOf", "allowance", "totalSupply", "maximumSupply"}
 DIGEST = {"profile", "encryptionKey", "metadata", "grant", "evidence"}
 RESOURCE = {"resource", "previous"}
-OWN_ID = {"Registry": "ResourceId", "Invocation": "InvocationId"}
+OWN_ID = {
+    "Registry": "ResourceId",
+    "Invocation": "InvocationId",
+    "FairExchange": "TradeId",
+    "VotingPanel": "CaseId",
+}
 BASES = {"uint": "int", "int": "int", "bool": "bool", "string": "str", "bytes": "bytes", "address": "Address"}
 READERS = {"int": "as_int", "bool": "as_bool", "str": "as_text", "bytes": "as_bytes", "Address": "as_address"}
 
@@ -138,9 +143,10 @@ class Module:
         body = "".join(f"    {snake(member).upper()} = {n}\n" for n, member in enumerate(members))
         return f"class {name}(IntEnum):\n{docstring(words(node, name), 4)}\n{body}"
 
-    def struct(self, name: str, entry: Node, *, out: bool) -> str:
-        """Write a struct as a frozen dataclass, with the way out of or into the encoding."""
-        components = records(entry["components"])
+    def struct(self, name: str) -> str:
+        """Write a struct as a frozen dataclass, with the ways out of and into the encoding that are used."""
+        out = name in self.structs_out
+        components = records((self.structs_out if out else self.structs_in)[name]["components"])
         types = [self.type_out(c) if out else self.type_in(c) for c in components]
         definition = self.found("StructDefinition", name)
         if definition is None:
@@ -150,20 +156,24 @@ class Module:
             f"    {snake(str(c['name']))}: {t}\n{docstring(remark, 4) if remark else ''}"
             for c, t, remark in zip(components, types, remarks, strict=True)
         )
+        methods = []
         if out:
             self.codec.add("as_tuple")
             values = [self.read(c, f"values[{n}]") for n, c in enumerate(components)]
-            method = (
+            methods.append(
                 "    @classmethod\n    def from_abi(cls, value: object) -> Self:\n"
                 '        """Read a decoded tuple."""\n        values = as_tuple(value)\n'
-            ) + listed("return cls(", values, ")", 8)
-        else:
+                + listed("return cls(", values, ")", 8)
+            )
+        if name in self.structs_in:
             values = [self.write(c, f"self.{snake(str(c['name']))}") for c in components]
-            method = (
+            methods.append(
                 '    def to_abi(self) -> tuple[object, ...]:\n        """Give the tuple that is encoded."""\n'
-            ) + listed("return (", values, ")", 8)
+                + listed("return (", values, ")", 8)
+            )
         doc = docstring(words(definition, name), 4)
-        return f"@dataclass(frozen=True, slots=True)\nclass {name}:\n{doc}\n{fields}\n{method}"
+        body = "\n".join(methods)
+        return f"@dataclass(frozen=True, slots=True)\nclass {name}:\n{doc}\n{fields}\n{body}"
 
     def event(self, entry: Node) -> str:
         """Write an event as a frozen dataclass."""
@@ -210,7 +220,12 @@ class Module:
             "    @classmethod\n"
             + listed("def deploy_data(", parameters, ") -> bytes:", 4)
             + '        """Give the data of the transaction that creates the contract."""\n'
-            + listed("return cls.ABI.deploy_data(", names, ")", 8)
+            + listed(
+                "return cls.ABI.deploy_data(",
+                [self.write(i, n) for n, i in zip(names, inputs, strict=True)],
+                ")",
+                8,
+            )
         )
 
 
@@ -222,8 +237,7 @@ def contract_module(artifact: Artifact) -> str:
         raise UnsupportedError(f"{artifact.name} overloads a function: a method has one signature")
     methods = [module.deployment(), *(module.function(entry) for entry in functions)]
     events = [module.event(entry) for entry in artifact.abi if entry["type"] == "event"]
-    structs = [module.struct(n, e, out=False) for n, e in module.structs_in.items()]
-    structs += [module.struct(n, e, out=True) for n, e in module.structs_out.items()]
+    structs = [module.struct(name) for name in {**module.structs_in, **module.structs_out}]
     enums = [module.enum(name) for name in module.enums]
     name = artifact.name
     title = next(n for h in artifact.sources.values() for n in records(h["nodes"]) if n.get("name") == name)

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from agorai_shared.errors import InputError
 from agorai_shared.types import Address
 
-NEEDED: Final = frozenset({"MarketToken", "Registry", "Invocation"})
+NEEDED: Final = frozenset({"MarketToken", "Registry", "Invocation", "VotingPanel", "FairExchange"})
 """Contracts that every marketplace has."""
 
 
@@ -62,6 +62,16 @@ class Deployment(BaseModel):
     def invocation(self) -> Address:
         """The `Invocation` contract."""
         return self.contracts["Invocation"]
+
+    @property
+    def voting_panel(self) -> Address:
+        """The `VotingPanel` contract."""
+        return self.contracts["VotingPanel"]
+
+    @property
+    def fair_exchange(self) -> Address:
+        """The `FairExchange` contract."""
+        return self.contracts["FairExchange"]
 
     @classmethod
     def load(cls, path: Path) -> Self:

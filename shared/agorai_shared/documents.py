@@ -94,6 +94,16 @@ class Profile(Document):
     type: Literal["agorai/profile/1"] = "agorai/profile/1"
     name: str = Field(max_length=200)
     description: str = Field("", max_length=10_000)
+    inbox: str | None = Field(None, max_length=2048)
+    """URL to which others post messages for it."""
+
+    @model_serializer(mode="wrap")
+    def _without_an_absent_inbox(self, write: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
+        """Documents of before there were inboxes keep their bytes, hence their digest on the chain."""
+        members: dict[str, JsonValue] = write(self)
+        if self.inbox is None:
+            del members["inbox"]
+        return members
 
 
 class Column(Document):

@@ -21,3 +21,5 @@ Wei = NewType("Wei", int)
 
 ResourceId = NewType("ResourceId", int)
 InvocationId = NewType("InvocationId", int)
+TradeId = NewType("TradeId", int)
+CaseId = NewType("CaseId", int)

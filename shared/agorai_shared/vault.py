@@ -9,15 +9,16 @@ from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
 from enum import StrEnum
 from io import BytesIO
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import aiohttp
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from agorai_shared.command import Commander
 from agorai_shared.contract import Call
 from agorai_shared.errors import AgoraiError, NotFoundError, RefusedError, RemoteError, UnavailableError
-from agorai_shared.types import Address, Cid, Hash
+from agorai_shared.negotiation import Account, DataCid, Listing, Negotiation, Price, Resource
+from agorai_shared.types import Address, CaseId, Cid, Hash, TradeId
 
 _WITHOUT_END: Final = aiohttp.ClientTimeout(total=None, sock_connect=10)
 """For streams: however long all of one takes, what matters is that it goes on."""
@@ -173,6 +174,134 @@ class SealedObject(Message):
     """Bytes of the plaintext."""
 
 
+class Tell(Message):
+    """Send a message to another member's node."""
+
+    to: Account
+    topic: str = Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")
+    body: dict[str, JsonValue]
+
+
+class Told(Message):
+    """The other node took the message."""
+
+    id: str
+
+
+class BlockPeer(Message):
+    """Take no messages of an account any more, or take them again."""
+
+    account: Account
+    blocked: bool = True
+
+
+class BlockedPeers(Message):
+    """Whose messages are not taken."""
+
+    accounts: tuple[Address, ...]
+
+
+class ListResource(Message):
+    """Trade a model of this node's own on these terms, or no more."""
+
+    resource: int = Field(gt=0)
+    listing: Listing | None
+
+    @model_validator(mode="after")
+    def _speaks_of_one(self) -> Self:
+        if self.listing is not None and self.listing.resource != self.resource:
+            raise ValueError("the listing is of another resource")
+        return self
+
+
+class ListingsOf(Message):
+    """Ask what is listed."""
+
+
+class Listings(Message):
+    """What is listed."""
+
+    listings: tuple[Listing, ...]
+
+
+class AskFor(Message):
+    """Ask what another's model costs, or offer a price for it."""
+
+    resource: Resource
+    price: Price
+    """The most that is paid; 0 only asks."""
+    verification: DataCid
+    """The public CSV on which the model shall be judged."""
+    have: tuple[Resource, ...] = Field((), max_length=100)
+    """Own models, each listed, that would be swapped for it."""
+
+
+class Asked(Message):
+    """The ask is on its way."""
+
+    ask: str
+    other: Address
+    """Who is asked."""
+
+
+class TradeOpened(Message):
+    """Note, as the seller, that the trade agreed on is opened."""
+
+    other: Account
+    ask: str
+    trade: int = Field(gt=0)
+
+
+class AsksOf(Message):
+    """Ask how negotiations stand."""
+
+    limit: int = Field(100, ge=1, le=100)
+
+
+class Asks(Message):
+    """How negotiations stand, the newest first."""
+
+    asks: tuple[Negotiation, ...]
+
+
+class AgreeTo(Message):
+    """Agree to a trade on the terms on which it was opened."""
+
+    trade: int = Field(gt=0)
+
+
+class TradeOf(Message):
+    """Ask what this node found of a trade."""
+
+    trade: int = Field(gt=0)
+
+
+class TradeStatus(Message):
+    """What this node found of what the other side handed over: `unseen`, `good` or `bad`, and why."""
+
+    trade: int
+    agreed: bool
+    key: str
+    address: str
+    model: str
+    why: str
+
+
+class JudgeCase(Message):
+    """Judge the transcript of a case; `final` when what is missing will not be waited for."""
+
+    case: int = Field(gt=0)
+    final: bool
+
+
+class CaseFinding(Message):
+    """Who is to blame by the transcript of a trade; nobody yet if its package is to be evaluated."""
+
+    trade: int
+    blamed: Address | None
+    why: str
+
+
 class Vault:
     """Asks one node's vault."""
 
@@ -224,6 +353,60 @@ class Vault:
     async def status(self) -> VaultStatus:
         """Ask for the vault's own state."""
         return await self._commander.ask("vault", "status", Ask(), VaultStatus, 5)
+
+    async def tell(self, to: Address, topic: str, body: dict[str, JsonValue]) -> Told:
+        """Send a message to another member's node; gives when that has taken it.
+
+        Raises
+        ------
+        RemoteError
+            If that node does not answer or refuses, or the account is no member or has no inbox.
+        """
+        return await self._commander.ask("vault", "tell", Tell(to=to, topic=topic, body=body), Told, 45)
+
+    async def block_peer(self, account: Address, *, blocked: bool = True) -> BlockedPeers:
+        """Take no messages of an account any more, or take them again; gives whose are not taken."""
+        block = BlockPeer(account=account, blocked=blocked)
+        return await self._commander.ask("vault", "block_peer", block, BlockedPeers)
+
+    async def list_resource(self, resource: int, listing: Listing | None) -> Listings:
+        """Trade a model of this node's own on these terms, or no more; gives what is listed then."""
+        change = ListResource(resource=resource, listing=listing)
+        return await self._commander.ask("vault", "list_resource", change, Listings)
+
+    async def listings(self) -> Listings:
+        """Ask what is listed."""
+        return await self._commander.ask("vault", "listings", ListingsOf(), Listings)
+
+    async def ask(self, ask: AskFor) -> Asked:
+        """Ask what another's model costs, or offer a price; the answers come later, see `asks`."""
+        return await self._commander.ask("vault", "ask", ask, Asked)
+
+    async def asks(self, limit: int = 100) -> tuple[Negotiation, ...]:
+        """Ask how negotiations stand, the newest first."""
+        return (await self._commander.ask("vault", "asks", AsksOf(limit=limit), Asks)).asks
+
+    async def opened(self, other: Address, ask: str, trade: TradeId) -> None:
+        """Note, as the seller, that the trade agreed on is opened; the buyer's node is told."""
+        await self._commander.ask("vault", "opened", TradeOpened(other=other, ask=ask, trade=trade), Asks)
+
+    async def agree(self, trade: TradeId) -> TradeStatus:
+        """Agree to a trade on the terms on which it was opened; the node does the rest."""
+        return await self._commander.ask("vault", "agree", AgreeTo(trade=trade), TradeStatus)
+
+    async def trade(self, trade: TradeId) -> TradeStatus:
+        """Ask what the node found of a trade."""
+        return await self._commander.ask("vault", "trade", TradeOf(trade=trade), TradeStatus)
+
+    async def judge(self, case: CaseId, *, final: bool) -> CaseFinding:
+        """Judge the transcript of a case for which this account was drawn.
+
+        Raises
+        ------
+        RemoteError
+            If something is missing for which there is time left.
+        """
+        return await self._commander.ask("vault", "judge", JudgeCase(case=case, final=final), CaseFinding, 60)
 
     async def put(self, plain: bytes | AsyncIterable[bytes]) -> SealedObject:
         """Have bytes sealed into the store."""

@@ -10,7 +10,7 @@ from eth_utils.address import to_checksum_address
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agorai_shared.deployment import Deployment, DeploymentError
+from agorai_shared.deployment import NEEDED, Deployment, DeploymentError
 from agorai_shared.documents import (
     ClassBalance,
     ClassShare,
@@ -79,9 +79,7 @@ SCHEMA = Schema(
     portion=PortionOf(whole="0a" * 32, index=1, count=2, dealt="stratified", by="species", seed=3),
 )
 SCHEMA_CID = "bafkreifzjut3te7nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e"
-CONTRACTS = {
-    name: Address(to_checksum_address("0x" + "aa" * 20)) for name in ("MarketToken", "Registry", "Invocation")
-}
+CONTRACTS = {name: Address(to_checksum_address("0x" + "aa" * 20)) for name in NEEDED}
 
 
 def test_what_is_written_is_read_again_and_is_always_the_same_bytes() -> None:

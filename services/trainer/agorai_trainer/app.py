@@ -22,9 +22,9 @@ from agorai_shared.reconciler import Reconciler, bury
 from agorai_shared.rpc import Rpc
 from agorai_shared.service import Service, run
 from agorai_shared.settings import NodeSettings
-from agorai_shared.vault import Vault
 from agorai_shared.waking import on_final_blocks, on_final_events, stream_made
-from agorai_trainer import decide, messages
+from agorai_trainer import decide, evaluations, messages
+from agorai_trainer.evaluations import Evaluations, PackageVault
 from agorai_trainer.handlers import JobProtocol, JobRefusedError
 from agorai_trainer.job_store import JobStore
 from agorai_trainer.sandbox import Sandbox
@@ -45,12 +45,16 @@ async def create(
         store = ContentStore(settings.store_url, token, session)
         jobs = JobStore(settings.path)
         stack.callback(jobs.close)
+        vault = PackageVault(
+            Commander(bus_of(broker), settings.address, token), settings.vault_url, token, session
+        )
+        max_content = settings.max_content_mib << 20
         protocol = JobProtocol(
             Market(Chain(rpc, Finality(node.confirmations)), deployment, store, session),
-            Vault(Commander(bus_of(broker), settings.address, token), settings.vault_url, token, session),
+            vault,
             jobs,
             sandbox,
-            settings.max_content_mib << 20,
+            max_content,
         )
         reconciler: Reconciler[decide.JobState, decide.Step] = Reconciler(
             protocol, (deployment.chain_id, "trainer", settings.address), bury(broker, "trainer")
@@ -75,6 +79,9 @@ async def create(
         on_final_blocks(router, deployment.chain_id, on_block)
         commands = commands_of(token)
         _commands(commands, settings, jobs, reconciler, sandbox)
+        evaluated = Evaluations(vault, store, sandbox, max_content)
+        stack.push_async_callback(evaluated.close)
+        evaluations.answer(commands, settings.address, evaluated)
         router.include_router(commands)
 
         async def shut_in() -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from agorai_shared.errors import AgoraiError, NotFoundError
-from agorai_trainer.messages import Failure, Job, JobStatus
+from agorai_shared.trainer import Failure
+from agorai_trainer.messages import Job, JobStatus
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS job (

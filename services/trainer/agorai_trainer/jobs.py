@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 import orjson
 
-from agorai_trainer import formats, tables, training
+from agorai_trainer import degrading, evaluating, formats, tables, training
 from agorai_trainer.estimators import Format
 from agorai_trainer.frames import Json
 from agorai_trainer.tasks import ModelSchema, TrainingTask
@@ -54,6 +54,22 @@ def predict(job: Job) -> Reply:
     model, data = job.blobs
     found = training.predict(model, Format(str(job.body["format"])), schema, data)
     return Reply({}, (orjson.dumps(found.values),))
+
+
+def evaluate(job: Job) -> Reply:
+    """Judge the first blob's model by the second blob's rows and their targets."""
+    schema = ModelSchema.model_validate_json(orjson.dumps(job.body["schema"]))
+    model, data = job.blobs
+    found = evaluating.evaluate(model, Format(str(job.body["format"])), schema, data)
+    return Reply(found.model_dump())
+
+
+def degrade(job: Job) -> Reply:
+    """Make a model of low quality from the first blob's, which the second blob's rows show to be one."""
+    schema = ModelSchema.model_validate_json(orjson.dumps(job.body["schema"]))
+    model, data = job.blobs
+    fmt, seed = Format(str(job.body["format"])), int(str(job.body["seed"]))
+    return Reply({}, (degrading.degrade(model, fmt, schema, data, seed),))
 
 
 def describe(job: Job) -> Reply:

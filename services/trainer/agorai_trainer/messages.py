@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from agorai_shared.trainer import Failure, JobId, Message
 from agorai_shared.types import Cid
 from agorai_trainer.tasks import Metrics, TrainingTask
-
-JobId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-
-
-class Message(BaseModel):
-    """A command or its answer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Offer(Message):
@@ -61,14 +54,6 @@ class Submit(Message):
 
 
 Stage = Literal["waiting", "opening", "working", "sealing", "registering", "done", "failed"]
-
-
-class Failure(Message):
-    """Why a job failed, as the error's problem document has it."""
-
-    code: str
-    message: str
-    remedy: str
 
 
 class JobStatus(Message):

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from agorai_shared import logging
 from agorai_shared.errors import AgoraiError
+from agorai_shared.trainer import Score
 from agorai_trainer import frames, verdicts
 from agorai_trainer.estimators import ESTIMATORS, Format
 from agorai_trainer.frames import Frame, FrameError, Json
@@ -159,6 +160,36 @@ class Sandbox:
         if not isinstance(values, list) or not all(isinstance(value, known) for value in values):
             raise verdicts.OutputLimitError("it is no list of predictions")
         return Predictions(tuple(values))
+
+    async def evaluate(
+        self, model: bytes, fmt: Format, schema: ModelSchema, data: bytes, limits: Limits | None = None
+    ) -> Score:
+        """Give a model's accuracy on a data set whose targets are known; raises as `train` does."""
+        body: Json = {"format": fmt.value, "schema": orjson.loads(schema.model_dump_json())}
+        keras = fmt in _KERAS_FORMATS
+        reply = await self._job("evaluate", body, (model, data), limits or self.limits, None, keras=keras)
+        try:
+            return Score.model_validate(reply.body)
+        except ValidationError as error:
+            raise verdicts.OutputLimitError("it is no score") from error
+
+    async def degrade(
+        self,
+        model: bytes,
+        fmt: Format,
+        schema: ModelSchema,
+        data: bytes,
+        seed: int,
+        limits: Limits | None = None,
+    ) -> bytes:
+        """Give a model of the same structure with an accuracy below 1/2 on the data; raises as `train` does."""
+        body: Json = {"format": fmt.value, "schema": orjson.loads(schema.model_dump_json()), "seed": seed}
+        reply = await self._job("degrade", body, (model, data), limits or self.limits, None, keras=False)
+        try:
+            (made,) = reply.blobs
+        except ValueError as error:
+            raise verdicts.OutputLimitError("it is no model") from error
+        return made
 
     async def describe(self, model: bytes, limits: Limits | None = None) -> Json:
         """Tell a model's format, and what its file says of itself; raises as `train` does."""

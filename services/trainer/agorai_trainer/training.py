@@ -162,7 +162,13 @@ def predict(model: bytes, fmt: Format, schema: ModelSchema, data: bytes) -> Pred
     InputError
         A leaf that says what is wrong with the model or the data.
     """
-    table = tables.parse(data)
+    return Predictions(tuple(predictions(model, fmt, schema, tables.parse(data)).tolist()))
+
+
+def predictions(
+    model: bytes, fmt: Format, schema: ModelSchema, table: tables.Table
+) -> npt.NDArray[np.generic]:
+    """Give one class label or number for each row of a table; raises as `predict` does."""
     matrix = table.matrix(schema.features)
     predictor = formats.load(model, fmt, schema)
     try:
@@ -179,7 +185,7 @@ def predict(model: bytes, fmt: Format, schema: ModelSchema, data: bytes) -> Pred
             raise PredictionRefusedError("it gave a value that is no finite number.")
     elif not np.isin(values, np.asarray(schema.classes)).all():
         raise PredictionRefusedError("it gave a label that is not among its classes.")
-    return Predictions(tuple(values.tolist()))
+    return values
 
 
 def _features(task: TrainingTask, table: tables.Table) -> tuple[str, ...]:

@@ -2,41 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import aiohttp
 from faststream.nats import NatsBroker, NatsRouter
-from starlette.requests import Request
+from nats.errors import Error as NatsError
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from agorai_shared import cid as cids
+from agorai_shared import logging
 from agorai_shared import vault as messages
 from agorai_shared.answering import commands_of
+from agorai_shared.bindings.fair_exchange import FairExchange
 from agorai_shared.bindings.invocation import Delivered, Paid
+from agorai_shared.bindings.voting_panel import VotingPanel
 from agorai_shared.bus import inbox_of
 from agorai_shared.chain import Chain, Finality
-from agorai_shared.command import subject
+from agorai_shared.command import Commander, bus_of, subject
 from agorai_shared.content import ContentStore
 from agorai_shared.contract import Call
 from agorai_shared.deployment import Deployment
 from agorai_shared.events import BlockTick, ChainEvent
 from agorai_shared.market import Market
+from agorai_shared.negotiation import TOPIC
+from agorai_shared.peer_messages import Message as PeerMessage
 from agorai_shared.reconciler import Reconciler, bury
 from agorai_shared.rpc import Rpc
 from agorai_shared.service import Service, require_token, run
 from agorai_shared.settings import NodeSettings
-from agorai_shared.types import Cid, InvocationId
+from agorai_shared.types import Address, Cid, InvocationId
+from agorai_shared.verifier import Verifier
 from agorai_shared.waking import on_final_blocks, on_final_events, stream_made
 from agorai_vault import database, decide
 from agorai_vault import keys as key_files
 from agorai_vault.account import AccountOnChain
 from agorai_vault.handlers import InvocationProtocol, SealedContent, policy
 from agorai_vault.keys import Keys
+from agorai_vault.negotiating import Negotiations
 from agorai_vault.outbox import Outbox
+from agorai_vault.peers import Peers
 from agorai_vault.permit import sign_permit
 from agorai_vault.settings import VaultSettings
+from agorai_vault.trade import wiring
+from agorai_vault.trade.handlers import TradeProtocol
+from agorai_vault.trade.judging import Judge
+from agorai_vault.trade.packing import Packing
+from agorai_vault.trade.records import Records
+
+log = logging.get(__name__)
 
 
 @asynccontextmanager
@@ -71,13 +88,29 @@ async def create(
         )
         router = NatsRouter()
         _wake(router, deployment.chain_id, protocol, reconciler, inbox_of(node.bus_user))
+        strangers = await stack.enter_async_context(
+            aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
+        )
+        peers = Peers(connection, market, keys, strangers, _notice(broker, keys.address))
+        negotiations = Negotiations(connection, market, peers)
+        peers.on(TOPIC, negotiations)
+        trades = _trades(
+            protocol, connection, negotiations, Verifier(Commander(bus_of(broker), keys.address, token))
+        )
+        trading: wiring.Trades = Reconciler(
+            trades, (deployment.chain_id, deployment.fair_exchange), bury(broker, "vault"), clock=trades.now
+        )
+        judge = Judge(trades)
+        wiring.wake(router, deployment.chain_id, trades, trading, inbox_of(node.bus_user))
         commands = commands_of(token)
         _commands(commands, protocol)
+        _peer_commands(commands, peers, negotiations)
+        wiring.commands(commands, trades, trading, judge)
         router.include_router(commands)
 
         @asynccontextmanager
         async def background() -> AsyncIterator[None]:
-            async with outbox.running(), reconciler.running():
+            async with outbox.running(), reconciler.running(), trading.running(), peers.running():
                 yield
 
         async def chain_answers() -> None:
@@ -87,11 +120,40 @@ async def create(
         yield Service(
             "vault",
             router,
-            _routes(SealedContent(protocol), token),
+            [
+                *_routes(SealedContent(protocol), token),
+                *wiring.routes(trades, judge, token, _stream),
+                _inbox(peers),
+            ],
             lambda: stream_made(broker, deployment.chain_id),
             background,
             {"chain": chain_answers},
         )
+
+
+def _trades(
+    protocol: InvocationProtocol,
+    connection: sqlite3.Connection,
+    negotiations: Negotiations,
+    verifier: Verifier,
+) -> TradeProtocol:
+    market, keys, box = protocol.market, protocol.keys, protocol.box
+    exchange, panel = market.deployment.fair_exchange, market.deployment.voting_panel
+    records = Records(connection, box)
+    listings = negotiations.listings
+    packing = Packing(market, exchange, keys.address, box, records, lambda resource: listings().get(resource))
+    return TradeProtocol(
+        market=market,
+        exchange=FairExchange(exchange),
+        panel=VotingPanel(panel),
+        keys=keys,
+        box=box,
+        outbox=protocol.outbox,
+        records=records,
+        packing=packing,
+        verifier=verifier,
+        agreements=negotiations.bought,
+    )
 
 
 def _wake(
@@ -164,6 +226,76 @@ def _commands(router: NatsRouter, protocol: InvocationProtocol) -> None:
             encryption_key=cids.of_raw(protocol.keys.public_document),
             pending_transactions=outbox.pending(),
         )
+
+
+def _peer_commands(router: NatsRouter, peers: Peers, negotiations: Negotiations) -> None:
+    address = peers.address
+
+    @router.subscriber(subject(address, "vault", "tell"), max_workers=16)
+    async def tell(command: messages.Tell) -> messages.Told:
+        """Send a message to another member's node."""
+        return messages.Told(id=(await peers.tell(command.to, command.topic, command.body)).id)
+
+    @router.subscriber(subject(address, "vault", "block_peer"))
+    async def block_peer(command: messages.BlockPeer) -> messages.BlockedPeers:
+        """Take no messages of an account any more, or take them again."""
+        peers.block(command.account, blocked=command.blocked)
+        return messages.BlockedPeers(accounts=tuple(peers.blocked()))
+
+    @router.subscriber(subject(address, "vault", "list_resource"))
+    async def list_resource(command: messages.ListResource) -> messages.Listings:
+        """Trade a model on given terms, or no more."""
+        if command.listing is None:
+            negotiations.unlist(command.resource)
+        else:
+            await negotiations.list_resource(command.listing)
+        return messages.Listings(listings=tuple(negotiations.listings().values()))
+
+    @router.subscriber(subject(address, "vault", "listings"))
+    async def listings(_command: messages.ListingsOf) -> messages.Listings:
+        """Tell what is listed."""
+        return messages.Listings(listings=tuple(negotiations.listings().values()))
+
+    @router.subscriber(subject(address, "vault", "ask"))
+    async def ask(command: messages.AskFor) -> messages.Asked:
+        """Ask what another's model costs, or offer a price for it."""
+        made = await negotiations.ask(command.resource, command.price, command.verification, command.have)
+        return messages.Asked(ask=made.ask.ask, other=made.other)
+
+    @router.subscriber(subject(address, "vault", "opened"))
+    async def opened(command: messages.TradeOpened) -> messages.Asks:
+        """Note, as the seller, that the trade agreed on is opened, and tell the buyer."""
+        negotiations.opened(command.other, command.ask, command.trade)
+        return messages.Asks(asks=tuple(negotiations.latest(1)))
+
+    @router.subscriber(subject(address, "vault", "asks"))
+    async def asks(command: messages.AsksOf) -> messages.Asks:
+        """Tell how negotiations stand."""
+        return messages.Asks(asks=tuple(negotiations.latest(command.limit)))
+
+
+def _notice(broker: NatsBroker, address: Address) -> Callable[[PeerMessage], Awaitable[None]]:
+    """Give what tells outside listeners, on `peer.<address>`, of a message; what it says stays in the vault."""
+
+    async def notify(message: PeerMessage) -> None:
+        notice = {"topic": message.topic, "sender": message.sender, "id": message.id}
+        try:
+            await broker.publish(notice, f"peer.{address.lower()}")
+        except (NatsError, OSError) as error:  # it was taken all the same
+            log.warning("peer.not_noticed", error=str(error) or type(error).__name__)
+
+    return notify
+
+
+def _inbox(peers: Peers) -> Route:
+    async def arrive(request: Request) -> Response:
+        try:
+            await peers.arrive(request.stream(), request.client.host if request.client else "")
+        except ClientDisconnect:  # a stranger's going away is no fault of this node
+            return Response(status_code=400)
+        return Response(status_code=202)
+
+    return Route("/peer", arrive, methods=["POST"])
 
 
 def _routes(content: SealedContent, token: str) -> list[BaseRoute]:

@@ -1,4 +1,4 @@
-"""The vault's database: content keys in an AES-GCM box, grants, and the outbox; one SQLite file.
+"""The vault's database: content keys in an AES-GCM box, grants, the outbox, peer messages; one SQLite file.
 
 Every commit reaches the disk before it is answered (`synchronous=FULL` in WAL mode).
 """
@@ -39,6 +39,21 @@ CREATE TABLE IF NOT EXISTS attempt (
     max_tip INTEGER NOT NULL, gas INTEGER NOT NULL, sent_at REAL NOT NULL, head INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS attempt_by_intent ON attempt (once);
+CREATE TABLE IF NOT EXISTS peer_seen (
+    sender TEXT NOT NULL, id TEXT NOT NULL, expires INTEGER NOT NULL, PRIMARY KEY (sender, id)
+) STRICT;
+CREATE INDEX IF NOT EXISTS peer_seen_by_expiry ON peer_seen (expires);
+CREATE TABLE IF NOT EXISTS peer_outgoing (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, recipient TEXT NOT NULL, topic TEXT NOT NULL,
+    body TEXT NOT NULL, time INTEGER NOT NULL, expires INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS peer_outgoing_by_recipient ON peer_outgoing (recipient);
+CREATE TABLE IF NOT EXISTS peer_blocked (account TEXT PRIMARY KEY) STRICT;
+CREATE TABLE IF NOT EXISTS listing (resource INTEGER PRIMARY KEY, document TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS negotiation (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, other TEXT NOT NULL, ask TEXT NOT NULL, state TEXT NOT NULL,
+    document TEXT NOT NULL, UNIQUE (other, ask)
+) STRICT;
 """
 
 
@@ -160,7 +175,7 @@ class Box:
         """Keep the key of an object of this node's own."""
         self._database.execute(
             "INSERT OR IGNORE INTO content VALUES (?, ?, ?, ?)",
-            (content.cid, content.commitment, content.salt, self._seal(content.key, content.name)),
+            (content.cid, content.commitment, content.salt, self.seal(content.key, content.name)),
         )
 
     def content_by_commitment(self, commitment: bytes) -> ContentKey | None:
@@ -179,13 +194,13 @@ class Box:
         if row is None:
             return None
         kept = ContentKey(Cid(row[0]), b"", row[2], row[3])
-        return replace(kept, key=self._open(row[1], kept.name, kept.cid))
+        return replace(kept, key=self.open(row[1], kept.name, kept.cid))
 
     def keep_grant(self, invocation: InvocationId, cid: Cid, key: bytes) -> None:
         """Keep the content key that a grant brought."""
         self._database.execute(
             "INSERT OR IGNORE INTO held_grant (invocation, cid, sealed_key) VALUES (?, ?, ?)",
-            (invocation, cid, self._seal(key, f"grant {invocation} {cid}")),
+            (invocation, cid, self.seal(key, f"grant {invocation} {cid}")),
         )
 
     def refuse_grant(self, invocation: InvocationId, refusal: str) -> None:
@@ -209,7 +224,7 @@ class Box:
         """Give the object and the key that a taken grant opens."""
         query = "SELECT cid, sealed_key FROM held_grant WHERE invocation = ? AND cid IS NOT NULL"
         row = self._database.execute(query, (invocation,)).fetchone()
-        return (Cid(row[0]), self._open(row[1], f"grant {invocation} {row[0]}", row[0])) if row else None
+        return (Cid(row[0]), self.open(row[1], f"grant {invocation} {row[0]}", row[0])) if row else None
 
     def count_opening(self, invocation: InvocationId, job: str, allowed: int) -> bool:
         """Count the opening for one job, which may open again, unless `allowed` others were; give whether."""
@@ -221,11 +236,18 @@ class Box:
         known = "SELECT 1 FROM opening WHERE invocation = ? AND job = ?"
         return changed.rowcount == 1 or bool(self._database.execute(known, (invocation, job)).fetchone())
 
-    def _seal(self, secret: bytes, name: str) -> bytes:
+    def seal(self, secret: bytes, name: str) -> bytes:
+        """Encrypt a secret with the name of what it belongs to bound in."""
         nonce = os.urandom(12)
         return nonce + self._cipher.encrypt(nonce, secret, name.encode())
 
-    def _open(self, sealed: bytes, name: str, cid: str) -> bytes:
+    def open(self, sealed: bytes, name: str, cid: str) -> bytes:
+        """Decrypt what was sealed under a name; `cid` names it in the error.
+
+        Raises
+        ------
+        BoxTamperedError
+        """
         try:
             return self._cipher.decrypt(sealed[:12], sealed[12:], name.encode())
         except (InvalidTag, ValueError) as error:

@@ -8,29 +8,37 @@ all but the payer; the signature makes a false grant provable; the fields bind i
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 from dataclasses import dataclass, field
 from typing import Literal
 
-import orjson
 from eth_account import Account
 from eth_account.messages import SignableMessage, encode_typed_data
 from joserfc import jwe
-from joserfc.jwk import RSAKey
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agorai_shared import cid as cids
 from agorai_shared.errors import AgoraiError, IntegrityError
+from agorai_shared.jwe import ALGORITHMS, EncryptionKeyError, decode, encode, public_key
 from agorai_shared.types import Address, Cid
 from agorai_vault.keys import Keys
 
+__all__ = [
+    "ALGORITHMS",
+    "Content",
+    "EncryptionKeyError",
+    "GrantRefusedError",
+    "Terms",
+    "commit",
+    "make",
+    "public_key",
+    "take",
+]
+
 TYPE: Literal["agorai/grant/1"] = "agorai/grant/1"
-ALGORITHMS = ["RSA-OAEP-256", "A256GCM"]
-LEAST_RSA_BITS, MOST_RSA_BITS = 2048, 8192
-MOST_GRANT, MOST_KEY = 1 << 16, 1 << 14
-"""Bytes of the two documents; real ones have a few hundred."""
+MOST_GRANT = 1 << 16
+"""Bytes of a grant; real ones have about a thousand."""
 FIELDS = [
     {"name": "invocation", "type": "uint256"},
     {"name": "resource", "type": "uint256"},
@@ -50,16 +58,6 @@ class GrantRefusedError(IntegrityError):
         super().__init__(
             f"The grant is refused: {why}.",
             remedy="Report the owner; the signed grant or its absence is the evidence.",
-        )
-
-
-class EncryptionKeyError(IntegrityError):
-    """A participant's encryption-key document cannot be used."""
-
-    def __init__(self, owner: Address, why: str) -> None:
-        super().__init__(
-            f"The encryption key of {owner} cannot be used: {why}.",
-            remedy="They must join the Registry again with an RSA public JWK of 2048 bits or more.",
         )
 
 
@@ -122,10 +120,10 @@ def make(terms: Terms, content: Content, keys: Keys, recipient_key: bytes) -> by
     signature = keys.account.sign_message(_typed(terms, content)).signature
     document = _Document(
         cid=content.cid,
-        key=_encode(content.key),
-        salt=_encode(content.salt),
+        key=encode(content.key),
+        salt=encode(content.salt),
         expiresAt=terms.expires_at,
-        signature=_encode(bytes(signature)),
+        signature=encode(bytes(signature)),
     )
     header = {"alg": "RSA-OAEP-256", "enc": "A256GCM", "typ": "JOSE", "cty": TYPE}
     key = public_key(recipient_key, terms.recipient)
@@ -150,8 +148,8 @@ def take(grant: bytes, terms: Terms, keys: Keys, now: int) -> Content:
         raise GrantRefusedError("it does not open with this account's key, or was altered") from error
     try:
         document = _Document.model_validate_json(opened.plaintext or b"")
-        content = Content(Cid(document.cid), _decode(document.key), _decode(document.salt))
-        signature = _decode(document.signature)
+        content = Content(Cid(document.cid), decode(document.key), decode(document.salt))
+        signature = decode(document.signature)
         committed = commit(content.cid, content.salt)
     except (ValidationError, ValueError, AgoraiError) as error:
         raise GrantRefusedError("its document is malformed") from error
@@ -170,29 +168,6 @@ def take(grant: bytes, terms: Terms, keys: Keys, now: int) -> Content:
     if signer != terms.sender:
         raise GrantRefusedError("it is not the resource's owner who signed it for this invocation")
     return content
-
-
-def public_key(document: bytes, owner: Address) -> RSAKey:
-    """Read an encryption-key document.
-
-    Raises
-    ------
-    EncryptionKeyError
-        If it is no public RSA JWK of at least 2048 bits.
-    """
-    if len(document) > MOST_KEY:
-        raise EncryptionKeyError(owner, f"it has more than {MOST_KEY} bytes")
-    try:
-        members = orjson.loads(document)
-        key = RSAKey.import_key({name: members[name] for name in ("kty", "n", "e", "d") if name in members})
-    except Exception as error:
-        raise EncryptionKeyError(owner, "it is no public RSA JWK") from error
-    if key.is_private:
-        raise EncryptionKeyError(owner, "it is a private key, now known to all")
-    bits = key.raw_value.key_size
-    if not LEAST_RSA_BITS <= bits <= MOST_RSA_BITS:
-        raise EncryptionKeyError(owner, f"it has {bits} bits")
-    return key
 
 
 def _typed(terms: Terms, content: Content) -> SignableMessage:
@@ -215,11 +190,3 @@ def _typed(terms: Terms, content: Content) -> SignableMessage:
             "expiresAt": terms.expires_at,
         },
     )
-
-
-def _encode(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def _decode(text: str) -> bytes:
-    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 from agorai_shared import cid as cids
 from agorai_shared import logging
@@ -19,17 +19,14 @@ from agorai_shared.errors import NotFoundError, RefusedError
 from agorai_shared.market import Market
 from agorai_shared.sealing import new_content_key, open_sealed, seal
 from agorai_shared.types import Address, Cid, InvocationId
-from agorai_shared.vault import TransactionRevertedError, TransactionState
 from agorai_vault import decide, grants
 from agorai_vault.database import Box, ContentKey
 from agorai_vault.holders import Holders
 from agorai_vault.keys import Keys
 from agorai_vault.outbox import Outbox
+from agorai_vault.steps import send_step
 
 log = logging.get(__name__)
-
-TRIES = 5
-"""Transactions for one step of an item; each but the last reverted though the step was still to be taken."""
 
 
 class InvocationNotFoundError(NotFoundError):
@@ -110,10 +107,10 @@ class InvocationProtocol:
         invocation = InvocationId(key)
         match step:
             case decide.Deliver():
-                await self._send(once, lambda: self._delivery(invocation))
+                await send_step(self.outbox, once, lambda: self._delivery(invocation))
             case decide.Refund():
                 try:
-                    await self._send(once, lambda: self._refund(invocation))
+                    await send_step(self.outbox, once, lambda: self._refund(invocation))
                 except ContractRevertError as error:
                     if not error.reason.startswith("Invocation_DeadlineNotPassed"):
                         raise
@@ -200,19 +197,6 @@ class InvocationProtocol:
             commitment=resource.commitment,
             expires_at=item.deadline + item.duration if item.duration else 0,
         )
-
-    async def _send(self, once: str, make: Callable[[], Awaitable[Call[Any]]]) -> None:
-        """Send the step's call, unless it is on its way.
-
-        A try that reverted, or lost its nonce to another wallet, is final; the item was read after that and
-        still wants the step, so another try can do it once.
-        """
-        for number in range(TRIES):
-            key = f"{once}/{number}"
-            intent = self.outbox.find(key) or await self.outbox.send(key, await make())
-            if intent.state != TransactionState.REVERTED:
-                return
-        raise TransactionRevertedError(intent.label, intent.transaction, intent.reason or "")
 
 
 @dataclass(frozen=True)

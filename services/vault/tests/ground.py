@@ -13,9 +13,11 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_utils.address import to_checksum_address
 
+from agorai_shared.bindings.fair_exchange import FairExchange
 from agorai_shared.bindings.invocation import Invocation
 from agorai_shared.bindings.market_token import MarketToken
 from agorai_shared.bindings.registry import Registry
+from agorai_shared.bindings.voting_panel import Config, VotingPanel
 from agorai_shared.chain import Chain, Finality
 from agorai_shared.contract import Call
 from agorai_shared.deployment import Deployment
@@ -30,6 +32,7 @@ from agorai_vault.outbox import Intent, Outbox
 CHAIN_ID = 31337
 TOKENS = 1_000_000
 PATIENCE_S = 30.0
+PANEL = Config(seat_stake=10, seat_bonus=0, draw_window=600, commit_window=60, reveal_window=60, draw_delay=0)
 FRIEND = Address(to_checksum_address("0x" + "f0" * 20))
 
 
@@ -57,7 +60,14 @@ class Ground:
         token = await create(MarketToken.deploy_data("Happy", "HAPY", issuer, 10**30))
         registry = await create(Registry.deploy_data())
         invocation = await create(Invocation.deploy_data(token, registry))
-        contracts = {"MarketToken": token, "Registry": registry, "Invocation": invocation}
+        panel = await create(VotingPanel.deploy_data(token, registry, PANEL))
+        contracts = {
+            "MarketToken": token,
+            "Registry": registry,
+            "Invocation": invocation,
+            "VotingPanel": panel,
+            "FairExchange": await create(FairExchange.deploy_data(token, registry, panel)),
+        }
         return cls(anvil, rpc, issuer, Deployment(chain_id=CHAIN_ID, start_block=0, contracts=contracts))
 
     async def fund(self, account: Address, tokens: int = TOKENS) -> None:

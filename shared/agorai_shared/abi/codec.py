@@ -181,7 +181,7 @@ def as_bytes(value: object) -> bytes:
 
 
 def as_tuple(value: object) -> tuple[object, ...]:
-    """Read a tuple or an array."""
-    if not isinstance(value, tuple | list):
+    """Read a tuple or an array, a tuple also from its form by name, which keeps the order."""
+    if not isinstance(value, tuple | list | dict):
         raise UndecodableError("a tuple", 0, f"it is {type(value).__name__}")
-    return tuple(value)
+    return tuple(value.values()) if isinstance(value, dict) else tuple(value)

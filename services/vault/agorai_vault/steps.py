@@ -1,0 +1,32 @@
+"""Sending the one transaction of a protocol's step."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from agorai_shared.contract import Call
+from agorai_shared.vault import TransactionRevertedError, TransactionState
+from agorai_vault.outbox import Outbox
+
+TRIES: Final = 5
+"""Transactions for one step of an item; each but the last reverted though the step was still to be taken."""
+
+
+async def send_step(outbox: Outbox, once: str, make: Callable[[], Awaitable[Call[Any]]]) -> None:
+    """Send the step's call, unless it is on its way.
+
+    A try that reverted, or lost its nonce to another wallet, is final; the item was read after that and still
+    wants the step, so another try can do it once.
+
+    Raises
+    ------
+    TransactionRevertedError
+        All tries reverted.
+    """
+    for number in range(TRIES):
+        key = f"{once}/{number}"
+        intent = outbox.find(key) or await outbox.send(key, await make())
+        if intent.state != TransactionState.REVERTED:
+            return
+    raise TransactionRevertedError(intent.label, intent.transaction, intent.reason or "")

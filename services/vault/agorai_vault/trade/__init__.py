@@ -1,0 +1,1 @@
+"""Fair sale and swap of models, seen from one party."""

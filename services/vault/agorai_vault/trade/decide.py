@@ -1,0 +1,239 @@
+"""What one party does next about one trade ("Fair and autonomous sharing", IV, seen from both sides).
+
+Pure: no clock, no chain, no key. A side does each of its duties as early as the contract lets it, as many in one
+transaction as are due. It never confirms what it has not found good, disputes what it has found bad while there is
+time, and ends what the other side let lapse.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, IntFlag
+
+from agorai_shared.bindings.fair_exchange import Kind, State, Trade
+from agorai_shared.panel import PanelCall, PanelCase
+from agorai_shared.types import Address
+
+MARGIN_S = 5
+"""A step this close to a deadline may be mined after it and only cost its gas."""
+
+PATIENCE_SHARE = 4
+"""What cannot be had (a message or a package that nobody serves) is disputed in the last quarter of the time."""
+
+
+class Duty(IntFlag):
+    """A side's steps, as `Trade.seller_done` and `buyer_done` count them, and the buyer's joining."""
+
+    PREPARATION = 1
+    KEY = 2
+    ADDRESS = 4
+    CONFIRMATION = 8
+    JOINING = 16
+
+
+class Finding(Enum):
+    """What this node found of something that the other side handed over."""
+
+    UNSEEN = "unseen"
+    GOOD = "good"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class TradeState:
+    """One trade as the chain has it at a final block, and what this node holds of it."""
+
+    trade: Trade
+    agreed: bool
+    """Whether this node's owner agreed to the terms with which the trade was opened."""
+    allowance: int
+    """What the contract may take of this account's, in the token's smallest unit."""
+    key: Finding
+    """The other side's key message."""
+    address: Finding
+    """The other side's address message."""
+    model: Finding
+    """The other side's model, against what it promised."""
+    case: PanelCase | None = None
+    """The panel's case, in a dispute."""
+    voters: int = 0
+    """How many were ever drawn for it."""
+    evidence: int = 0
+    """For how many of them this node's evidence is on the chain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Approve:
+    """Let the contract take what this account itself tells it to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fulfil:
+    """Do these duties, in one transaction: in their order."""
+
+    duties: tuple[Duty, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenKey:
+    """Fetch and open the other side's key message."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAddress:
+    """Fetch and open the other side's address message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """Evaluate the other side's model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """Have voters judge the other side."""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveEvidence:
+    """Show these many voters drawn what was handed over, and put its digest on the chain."""
+
+    voters: int
+
+
+@dataclass(frozen=True, slots=True)
+class MovePanel:
+    """Make the call of the panel that anyone may make."""
+
+    call: PanelCall
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """End the trade on the panel's verdict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """End a trade of which a limit was missed."""
+
+
+Step = (
+    Approve | Fulfil | OpenKey | OpenAddress | Inspect | Dispute | GiveEvidence | MovePanel | Settle | Expire
+)
+
+
+def next_step(state: TradeState, me: Address, now: int) -> Step | None:
+    """Give the one next step of `me`, or nothing; `now` in seconds since 1970."""
+    trade = state.trade
+    if me not in (trade.seller, trade.buyer) or trade.state in (State.NONE, State.ENDED):
+        return None
+    if trade.state == State.DISPUTED:
+        return _in_dispute(state, now)
+    if now > trade.deadline:  # an offer that was not taken up concerns only who paid a deposit
+        return Expire() if trade.state != State.OFFERED or me == trade.seller else None
+    if now > trade.deadline - MARGIN_S:
+        return None
+    if trade.state == State.OFFERED:
+        return _join(state, me)
+    return _take_key(state, me, now) or _take_model(state, me, now) or _fulfil(state, me)
+
+
+def due(state: TradeState, me: Address, now: int) -> int | None:
+    """Say when time alone brings a step: past the deadline, and when what cannot be inspected is disputed."""
+    trade = state.trade
+    if trade.state in (State.NONE, State.ENDED):
+        return None
+    if trade.state == State.DISPUTED:
+        return None if state.case is None else state.case.phase(now)[1] + 1
+    last_quarter = _last_quarter(trade, trade.t3 if trade.state == State.ADDRESSES else trade.tb)
+    unseen = state.key if trade.state == State.ADDRESSES else state.model
+    if trade.state in (State.ADDRESSES, State.INSPECTING) and unseen is Finding.UNSEEN and now < last_quarter:
+        return last_quarter
+    return trade.deadline + 1
+
+
+def receives(trade: Trade, me: Address) -> bool:
+    """Say whether a side is handed a model."""
+    return trade.kind == Kind.SWAP or me == trade.buyer
+
+
+def hands_over(trade: Trade, me: Address) -> bool:
+    """Say whether a side hands a model over."""
+    return trade.kind == Kind.SWAP or me == trade.seller
+
+
+def done(trade: Trade, account: Address) -> Duty:
+    """Give what a side has done."""
+    return Duty(trade.seller_done if account == trade.seller else trade.buyer_done)
+
+
+def other(trade: Trade, me: Address) -> Address:
+    """Give the other side."""
+    return trade.buyer if me == trade.seller else trade.seller
+
+
+def _join(state: TradeState, me: Address) -> Step | None:
+    if me != state.trade.buyer or not state.agreed:
+        return None
+    needed = state.trade.buyer_deposit + (0 if state.trade.kind == Kind.SWAP else state.trade.price)
+    if state.allowance < needed:
+        return Approve()
+    if state.trade.kind == Kind.SWAP:  # the package names the trade: it can be made only now
+        return Fulfil((Duty.JOINING,))
+    return Fulfil((Duty.JOINING, Duty.PREPARATION, Duty.KEY))
+
+
+def _take_key(state: TradeState, me: Address, now: int) -> Step | None:
+    """Look at the other side's key, and object to it when this side is to answer it."""
+    trade = state.trade
+    theirs = done(trade, other(trade, me))
+    if not hands_over(trade, me) or Duty.KEY not in theirs or state.key is Finding.GOOD:
+        return None
+    mine_to_answer = trade.state == State.ADDRESSES and Duty.ADDRESS not in done(trade, me)
+    if mine_to_answer and (state.key is Finding.BAD or now >= _last_quarter(trade, trade.t3)):
+        return Dispute()
+    return OpenKey() if state.key is Finding.UNSEEN else None
+
+
+def _take_model(state: TradeState, me: Address, now: int) -> Step | None:
+    """Look at what the other side handed over, and object to it or confirm it."""
+    trade = state.trade
+    if not receives(trade, me) or Duty.ADDRESS not in done(trade, other(trade, me)):
+        return None
+    if trade.state != State.INSPECTING or Duty.CONFIRMATION in done(trade, me):
+        return OpenAddress() if state.address is Finding.UNSEEN else None
+    if state.model is Finding.GOOD:
+        return Fulfil((Duty.CONFIRMATION,))
+    bad = Finding.BAD in (state.address, state.model)
+    if bad or now >= _last_quarter(trade, trade.tb):
+        return Dispute()
+    return OpenAddress() if state.address is Finding.UNSEEN else Inspect()
+
+
+def _fulfil(state: TradeState, me: Address) -> Step | None:
+    """Do what is this side's to do, as early as the contract lets it."""
+    trade, mine = state.trade, done(state.trade, me)
+    duties: list[Duty] = []
+    if Duty.PREPARATION not in mine:
+        duties.append(Duty.PREPARATION)
+    if receives(trade, me) and Duty.KEY not in mine:
+        duties.append(Duty.KEY)
+    if hands_over(trade, me) and Duty.ADDRESS not in mine and state.key is Finding.GOOD:
+        duties.append(Duty.ADDRESS)
+    return Fulfil(tuple(duties)) if duties else None
+
+
+def _in_dispute(state: TradeState, now: int) -> Step | None:
+    if state.case is None:
+        return None
+    if not state.case.pending:
+        return Settle()
+    if state.evidence < state.voters:
+        return GiveEvidence(state.voters)
+    call = state.case.call(now)
+    return None if call is None else MovePanel(call)
+
+
+def _last_quarter(trade: Trade, limit: int) -> int:
+    return trade.deadline - max(limit // PATIENCE_SHARE, MARGIN_S + 1)

@@ -1,0 +1,121 @@
+"""Making the package that a side hands over, from what this vault holds sealed (fair-sharing IV-A 5)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from agorai_shared import package
+from agorai_shared.bindings.fair_exchange import Kind, Terms
+from agorai_shared.content import NODE_PIN
+from agorai_shared.documents import Metadata
+from agorai_shared.errors import RefusedError
+from agorai_shared.market import Market
+from agorai_shared.negotiation import Listing
+from agorai_shared.package import Card, InputColumn, Output, Structure, TradeBinding
+from agorai_shared.sealing import new_content_key, open_sealed, seal_bytes
+from agorai_shared.types import Address, Cid, ResourceId, TradeId
+from agorai_vault import grants
+from agorai_vault.database import Box, ContentKey
+from agorai_vault.trade.records import Records
+
+HIGH_QUALITY: Final = 9_000
+"""Accuracy in 1/10,000 above which parameters are sold (fair-sharing III-A)."""
+
+
+class NotPackableError(RefusedError):
+    """A model cannot be handed over in a trade."""
+
+    def __init__(self, resource: int, why: str) -> None:
+        super().__init__(
+            f"Resource {resource} cannot be handed over in a trade: {why}.",
+            remedy="List it with its test data before you agree to a trade: `agorai trade list`.",
+        )
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Makes packages, each once for its trade.
+
+    Parameters
+    ----------
+    listing
+        Gives how a resource of this node's is listed, None when it is not.
+    """
+
+    market: Market
+    exchange: Address
+    me: Address
+    box: Box
+    records: Records
+    listing: Callable[[int], Listing | None]
+
+    async def pack(self, trade: TradeId, terms: Terms) -> ContentKey:
+        """Make, seal and store this side's package, unless it was made.
+
+        Raises
+        ------
+        NotPackableError
+            If the model or its test data are not this vault's, or the model is none that a buyer could use.
+        """
+        made = self.packed(trade)
+        if made is not None:
+            return made
+        is_seller = terms.seller == self.me
+        resource = ResourceId(terms.seller_resource if is_seller else terms.buyer_resource)
+        promised = terms.seller_accuracy if is_seller else terms.buyer_accuracy
+        listing = self.listing(resource)
+        if listing is None:
+            raise NotPackableError(resource, "it is not listed")
+        entry = await self.market.resource(resource)
+        metadata = await self.market.metadata(entry)
+        model = self.box.content_by_commitment(entry.commitment)
+        test = self.box.content_by_cid(Cid(listing.test))
+        if model is None or test is None:
+            raise NotPackableError(resource, "this vault has no key for the model or its test data")
+        asked = listing.price if terms.kind == Kind.SALE else terms.price
+        plain = await asyncio.to_thread(
+            package.write,
+            self._card(trade, resource, metadata, promised),
+            await self._open(model),
+            await self._open(test),
+            package.test_share(terms.price, asked),
+        )
+        key, salt = new_content_key(), os.urandom(32)
+        sealed = await asyncio.to_thread(seal_bytes, plain, key)
+        cid = await self.market.store.put(sealed, name=f"{NODE_PIN}package of trade {trade}")
+        content = ContentKey(cid, key, salt, grants.commit(cid, salt))
+        self.box.keep_content(content)
+        self.records.keep_package(trade, cid)
+        kept = self.packed(trade)
+        if kept is None:
+            raise AssertionError("a package that was kept is there")
+        return kept
+
+    def packed(self, trade: TradeId) -> ContentKey | None:
+        """Give the package made for a trade."""
+        cid = self.records.package(trade)
+        return None if cid is None else self.box.content_by_cid(cid)
+
+    def _card(self, trade: TradeId, resource: ResourceId, metadata: Metadata, promised: int) -> Card:
+        if metadata.kind != "model" or metadata.target is None or not metadata.columns:
+            raise NotPackableError(resource, "it is no model with named columns")
+        training = metadata.training or {}
+        return Card(
+            trade=TradeBinding(chain_id=self.market.deployment.chain_id, contract=self.exchange, trade=trade),
+            resource=resource,
+            name=metadata.name,
+            purpose=metadata.description,
+            structure=Structure(estimator=str(training.get("estimator", "")), parameters=training),
+            format=metadata.format,
+            input=tuple(InputColumn(name=column.name, type=column.type) for column in metadata.columns),
+            output=Output(target=metadata.target, classes=metadata.classes),
+            accuracy=promised / 10_000,
+        )
+
+    async def _open(self, content: ContentKey) -> bytes:
+        sealed = self.market.store.get(content.cid)
+        return b"".join([piece async for piece in open_sealed(sealed, content.key)])

@@ -1,0 +1,153 @@
+"""What this node holds of its trades; in the vault's database, secrets in its box.
+
+All of it but two things can be had again from the chain and the stores: what the owner agreed to, and the secret
+of a key message that is on its way, which is therefore kept before the message is shown to anybody.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, field, fields
+from typing import Final
+
+import orjson
+
+from agorai_shared import cid as cids
+from agorai_shared.bindings.fair_exchange import CONTRACT, Kind, Mode, Terms
+from agorai_shared.handover import KeySecret, OpenedKey, PackageAddress
+from agorai_shared.negotiation import Agreement
+from agorai_shared.types import Cid, TradeId
+from agorai_vault.database import Box
+from agorai_vault.trade.decide import Finding
+
+SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS agreement (terms TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS trade_fact (
+    trade INTEGER NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (trade, name)
+) STRICT;
+"""
+"""`trade_fact` holds what is learnt of a trade, each once and for good; secrets sealed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found of something that the other side handed over, and why, when it is bad."""
+
+    finding: Finding
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Records:
+    """Facts of trades."""
+
+    database: sqlite3.Connection
+    box: Box = field(repr=False)
+
+    def __post_init__(self) -> None:
+        self.database.executescript(SCHEMA)
+
+    def agree(self, terms: Terms, now: int) -> None:
+        """Keep that this node's owner agrees to a trade on these very terms."""
+        self.database.execute("INSERT OR IGNORE INTO agreement VALUES (?, ?)", (_digest(terms), now))
+
+    def agreed(self, terms: Terms) -> bool:
+        """Say whether the owner agreed to these terms."""
+        found = self.database.execute("SELECT 1 FROM agreement WHERE terms = ?", (_digest(terms),))
+        return found.fetchone() is not None
+
+    def found(self, trade: TradeId, what: str) -> Found:
+        """Give what was found of the `key`, the `address` or the `model`."""
+        value = self._fact(trade, f"{what} found")
+        if value is None:
+            return Found(Finding.UNSEEN)
+        finding, why = orjson.loads(value)
+        return Found(Finding(finding), why)
+
+    def find(self, trade: TradeId, what: str, found: Found) -> None:
+        """Keep what was found; the first finding stands."""
+        self._keep(trade, f"{what} found", orjson.dumps([found.finding.value, found.why]))
+
+    def key_secret(self, trade: TradeId) -> tuple[bytes, KeySecret] | None:
+        """Give this node's own key message, and what its answer will be opened with."""
+        document = self._fact(trade, "key message")
+        if document is None:
+            return None
+        return document, KeySecret(self._secret(trade, "k"), self._secret(trade, "q"))
+
+    def keep_key_secret(self, trade: TradeId, document: bytes, secret: KeySecret) -> None:
+        """Keep this node's own key message before it is shown to anybody; the first one stands."""
+        self._hide(trade, "k", secret.k)
+        self._hide(trade, "q", secret.q)
+        self._keep(trade, "key message", document)
+
+    def opened_key(self, trade: TradeId) -> OpenedKey:
+        """Give what the other side's key message brought."""
+        return OpenedKey(self._secret(trade, "their k"), self._secret(trade, "their hq"))
+
+    def keep_opened_key(self, trade: TradeId, opened: OpenedKey) -> None:
+        """Keep what the other side's key message brought."""
+        self._hide(trade, "their k", opened.k)
+        self._hide(trade, "their hq", opened.hq)
+
+    def package(self, trade: TradeId) -> Cid | None:
+        """Give the package that this node made; its key is among the vault's own contents."""
+        value = self._fact(trade, "package")
+        return None if value is None else Cid(value.decode())
+
+    def keep_package(self, trade: TradeId, package: Cid) -> None:
+        """Keep which package this node made."""
+        self._keep(trade, "package", package.encode())
+
+    def address(self, trade: TradeId) -> PackageAddress | None:
+        """Give where the other side's package is, and what opens it."""
+        value = self._fact(trade, "address")
+        if value is None:
+            return None
+        cid, salt = orjson.loads(value)
+        return PackageAddress(Cid(cid), self._secret(trade, "content key"), bytes.fromhex(salt))
+
+    def keep_address(self, trade: TradeId, address: PackageAddress) -> None:
+        """Keep where the other side's package is, and what opens it."""
+        self._hide(trade, "content key", address.key)
+        self._keep(trade, "address", orjson.dumps([address.cid, address.salt.hex()]))
+
+    def evidence(self, trade: TradeId) -> int:
+        """Give for how many voters evidence is on the chain."""
+        value = self.database.execute(
+            "SELECT value FROM trade_fact WHERE trade = ? AND name = 'evidence'", (trade,)
+        ).fetchone()
+        return int(value[0]) if value else 0
+
+    def keep_evidence(self, trade: TradeId, voters: int) -> None:
+        """Keep for how many voters evidence is on the chain."""
+        self.database.execute(
+            "INSERT OR REPLACE INTO trade_fact VALUES (?, 'evidence', ?)", (trade, str(voters).encode())
+        )
+
+    def _fact(self, trade: TradeId, name: str) -> bytes | None:
+        query = "SELECT value FROM trade_fact WHERE trade = ? AND name = ?"
+        row = self.database.execute(query, (trade, name)).fetchone()
+        return row[0] if row else None
+
+    def _keep(self, trade: TradeId, name: str, value: bytes) -> None:
+        self.database.execute("INSERT OR IGNORE INTO trade_fact VALUES (?, ?, ?)", (trade, name, value))
+
+    def _hide(self, trade: TradeId, name: str, secret: bytes) -> None:
+        self._keep(trade, name, self.box.seal(secret, f"trade {trade} {name}"))
+
+    def _secret(self, trade: TradeId, name: str) -> bytes:
+        belongs = f"trade {trade} {name}"
+        return self.box.open(self._fact(trade, name) or b"", belongs, belongs)
+
+
+def terms_of(agreement: Agreement) -> Terms:
+    """Give the terms of a trade on which two sides have agreed by messages."""
+    members = {field.name: getattr(agreement, field.name) for field in fields(agreement)}
+    kind, mode = Kind(members.pop("kind")), Mode(members.pop("mode"))
+    return Terms(kind=kind, mode=mode, **members)
+
+
+def _digest(terms: Terms) -> str:
+    """Give what stands for terms: all of them, as the contract is told them, hashed."""
+    return cids.sha256(CONTRACT.function("open").encode_arguments((terms.to_abi(),))).hex()

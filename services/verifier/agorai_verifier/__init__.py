@@ -1,0 +1,1 @@
+"""Inspecting what was bought, and judging for others."""

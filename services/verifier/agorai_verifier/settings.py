@@ -1,0 +1,23 @@
+"""What the verifier must be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from agorai_shared.types import Address
+
+
+class VerifierSettings(BaseSettings):
+    """Where votes are kept and where the node's other services are."""
+
+    model_config = SettingsConfigDict(env_prefix="AGORAI_VERIFIER_", extra="ignore", frozen=True)
+
+    address: Address = Field(description="the node's account")
+    path: Path = Field(
+        Path("verifier"), description="folder of the votes, which hold the salts that hide them"
+    )
+    store_url: str = Field("http://127.0.0.1:8080", description="this node's content store")
+    vault_url: str = Field("http://127.0.0.1:8080", description="this node's vault")

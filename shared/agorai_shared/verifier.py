@@ -1,0 +1,48 @@
+"""The verifier as the node's other services meet it: what it is asked, what it answers, and a client."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from agorai_shared.command import Commander
+from agorai_shared.types import TradeId
+
+
+class Message(BaseModel):
+    """A command or its answer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Inspect(Message):
+    """Hold the model that the other side of a trade handed over against what it promised."""
+
+    trade: int = Field(gt=0)
+
+
+class Report(Message):
+    """What an inspection found."""
+
+    good: bool
+    why: str
+    accuracy: float | None
+    """On the data that the two sides agreed on."""
+    test_accuracy: float | None
+    """On the share of the test data that came with the model."""
+
+
+class Verifier:
+    """Asks the node's verifier."""
+
+    def __init__(self, commander: Commander) -> None:
+        self._commander = commander
+
+    async def inspect(self, trade: TradeId) -> Report:
+        """Have a model inspected that was handed over.
+
+        Raises
+        ------
+        AgoraiError
+            If it could not be: what was handed over cannot be had now, or nobody evaluates. Try again.
+        """
+        return await self._commander.ask("verifier", "inspect", Inspect(trade=trade), Report)
