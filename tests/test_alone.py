@@ -68,8 +68,8 @@ async def ready(session: aiohttp.ClientSession, port: int) -> bool:
         return False
 
 
-async def test_four_processes_make_a_node(tmp_path: Path) -> None:
-    ports = {name: free_port() for name in ("hub", "storage", "vault", "trainer")}
+async def test_five_processes_make_a_node(tmp_path: Path) -> None:
+    ports = {name: free_port() for name in ("hub", "storage", "vault", "trainer", "verifier")}
     urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
     deployment = tmp_path / "deployment.json"
     async with AsyncExitStack() as stack:
@@ -93,6 +93,10 @@ async def test_four_processes_make_a_node(tmp_path: Path) -> None:
             "AGORAI_TRAINER_PATH": str(tmp_path / "trainer"),
             "AGORAI_TRAINER_STORE_URL": urls["storage"],
             "AGORAI_TRAINER_VAULT_URL": urls["vault"],
+            "AGORAI_VERIFIER_ADDRESS": keys.address,
+            "AGORAI_VERIFIER_PATH": str(tmp_path / "verifier"),
+            "AGORAI_VERIFIER_STORE_URL": urls["storage"],
+            "AGORAI_VERIFIER_VAULT_URL": urls["vault"],
         }
         for name, port in ports.items():
             await stack.enter_async_context(service(f"agorai_{name}.app", port, environment))

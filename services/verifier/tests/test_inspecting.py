@@ -1,0 +1,66 @@
+"""What makes a package as promised, and what does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from agorai_shared.package import InputColumn, Manifest, ModelFile, Output, Sample, Structure, TradeBinding
+from agorai_shared.trainer import Evaluation, Failure, Score
+from agorai_verifier.inspecting import Promise, fault
+
+BINDING = TradeBinding(chain_id=31337, contract="0x" + "ab" * 20, trade=7)
+PROMISE = Promise(BINDING, 3, 9_500, bytes(32))
+MANIFEST = Manifest(
+    trade=BINDING,
+    resource=3,
+    name="model",
+    purpose="",
+    structure=Structure(estimator="sklearn.LogisticRegression", parameters={}),
+    format="skops",
+    input=(InputColumn(name="a", type="float"),),
+    output=Output(target="y", classes=(0, 1)),
+    accuracy=0.95,
+    test=Sample(rows=2, of=10, share=0.2, sha256="0" * 64),
+    model=ModelFile(sha256="0" * 64, size=1),
+)
+FAILURE = Failure(code="model_malformed", message="The model is malformed.", remedy="")
+
+
+def evaluated(verification: Score | Failure | None, manifest: Manifest = MANIFEST) -> Evaluation:
+    return Evaluation(package=manifest, test=Score(accuracy=1.0, rows=2), verification=verification)
+
+
+@pytest.mark.parametrize("accuracy", [0.95, 0.94996, 1.0])
+def test_a_model_that_reaches_its_promise_to_the_hundredth_of_a_percent_has_no_fault(accuracy: float) -> None:
+    assert fault(PROMISE, evaluated(Score(accuracy=accuracy, rows=100))) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (evaluated(Score(accuracy=0.9499, rows=100)), "94.99%, 95.00% was promised"),
+        (evaluated(Score(accuracy=None, rows=100)), "none, 95.00% was promised"),
+        (evaluated(FAILURE), "The model is malformed"),
+        (evaluated(None), "no data"),
+        (
+            evaluated(Score(accuracy=1, rows=9), MANIFEST.model_copy(update={"resource": 4})),
+            "resource 4, not 3",
+        ),
+        (
+            evaluated(
+                Score(accuracy=1, rows=9),
+                MANIFEST.model_copy(update={"trade": BINDING.model_copy(update={"trade": 8})}),
+            ),
+            "for trade 8",
+        ),
+    ],
+)
+def test_every_fault_is_named(found: Evaluation, why: str) -> None:
+    assert why in (fault(PROMISE, found) or "")
+
+
+def test_the_address_of_the_contract_is_compared_whatever_its_capitals() -> None:
+    shouted = replace(PROMISE, trade=BINDING.model_copy(update={"contract": "0x" + "AB" * 20}))
+    assert fault(shouted, evaluated(Score(accuracy=1, rows=9))) is None
