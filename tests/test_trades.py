@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
 from typing import cast
 
+import aiohttp
 import numpy as np
 import pytest
 import pytest_asyncio
@@ -29,7 +31,8 @@ from agorai_shared.bindings.market_token import MarketToken
 from agorai_shared.bindings.voting_panel import VotingPanel
 from agorai_shared.documents import Column, Metadata
 from agorai_shared.negotiation import Limits, Listing
-from agorai_shared.types import ResourceId, TradeId, Wei
+from agorai_shared.package import Package, read
+from agorai_shared.types import Cid, ResourceId, TradeId, Wei
 from agorai_trainer.messages import Offer
 from agorai_trainer.tasks import TrainingTask
 
@@ -97,18 +100,19 @@ async def listed(client: Client, resource: int, accuracy: int = 9_200) -> None:
     )
 
 
-async def opened(
-    seller: Client, buyer: Client, resource: int, verification: bytes, accuracy: int = 9_200
-) -> TradeId:
-    exchange = FairExchange(seller.market.deployment.fair_exchange)
-    terms = Terms(
+def terms(seller: Client, buyer: Client, resource: int, verification: Cid, accuracy: int = 9_200) -> Terms:
+    return Terms(
         kind=Kind.SALE, mode=Mode.DIRECT, seller=seller.address, buyer=buyer.address, seller_resource=resource,
         buyer_resource=0, price=Wei(PRICE), seller_deposit=PRICE, buyer_deposit=PRICE, t0=60, t1=60, t2=60, t3=60,
-        tb=60, seller_accuracy=accuracy, buyer_accuracy=0, panel_size=3, seller_verification=verification,
-        buyer_verification=bytes(32),
+        tb=60, seller_accuracy=accuracy, buyer_accuracy=0, panel_size=3,
+        seller_verification=cids.digest_of(verification), buyer_verification=bytes(32),
     )  # fmt: skip
+
+
+async def opened(seller: Client, agreed: Terms) -> TradeId:
+    exchange = FairExchange(seller.market.deployment.fair_exchange)
     await seller.transact(MarketToken(seller.market.deployment.token).approve(exchange.address, Wei(2**255)))
-    transaction = await seller.transact(exchange.open(terms))
+    transaction = await seller.transact(exchange.open(agreed))
     return TradeId((await seller.market.emitted(transaction, Opened)).id)
 
 
@@ -142,7 +146,7 @@ async def test_an_honest_sale_is_completed_and_everyone_has_what_is_due(town: To
     verification = await bob.store.put_document(csv(500, 569))
     before = {name: (await client.balances()).tokens for name, client in town.clients.items()}
 
-    trade = await opened(alice, bob, model, cids.digest_of(verification))
+    trade = await opened(alice, terms(alice, bob, model, verification))
     await bob.vault.agree(trade)
     found = await ended(bob, trade)
 
@@ -160,7 +164,7 @@ async def test_a_model_below_its_promise_is_voted_down(town: Town) -> None:
     verification = await bob.store.put_document(csv(400, 569))
     before = {name: (await client.balances()).tokens for name, client in town.clients.items()}
 
-    trade = await opened(alice, bob, model, cids.digest_of(verification), accuracy=10_000)
+    trade = await opened(alice, terms(alice, bob, model, verification, 10_000))
     await bob.vault.agree(trade)
     found = await ended(bob, trade)
 
@@ -174,3 +178,61 @@ async def test_a_model_below_its_promise_is_voted_down(town: Town) -> None:
     assert change["bob"] == 80 * TOKEN
     assert sum(change[name] for name in VOTERS) == 20 * TOKEN
     assert all(abs(change[name] - 20 * TOKEN // 3) <= 2 for name in VOTERS)
+
+
+async def test_an_honest_swap_gives_each_the_others_model(town: Town) -> None:
+    alice, bob = town.clients["alice"], town.clients["bob"]
+    models = {client.address: await model_of(client) for client in (alice, bob)}
+    for client in (alice, bob):
+        await listed(client, models[client.address])
+    chosen = {client.address: await client.store.put_document(csv(500, 569)) for client in (alice, bob)}
+    before = {name: (await client.balances()).tokens for name, client in town.clients.items()}
+
+    # each is judged on data that the other chose
+    agreed = replace(
+        terms(alice, bob, models[alice.address], chosen[bob.address]),
+        kind=Kind.SWAP,
+        buyer_resource=models[bob.address],
+        buyer_accuracy=9_200,
+        buyer_verification=cids.digest_of(chosen[alice.address]),
+    )
+    trade = await opened(alice, agreed)
+    await bob.vault.agree(trade)
+    found = await ended(bob, trade)
+
+    assert found.outcome == Outcome.COMPLETED
+    assert not any((await settled(town, before)).values())
+    for client, other in ((alice, bob), (bob, alice)):
+        status = await client.vault.trade(trade)
+        assert (status.key, status.address, status.model) == ("good", "good", "good")
+        package = await package_of(client, trade)
+        assert package.manifest.resource == models[other.address]
+        assert package.test.startswith(b"f0,")
+
+
+async def package_of(client: Client, trade: TradeId) -> Package:
+    """Read the package that a node was handed, as its owner may."""
+    url = f"{client.info.vault_url}/vault/trades/{trade}/package"
+    headers = {"Authorization": f"Bearer {client.info.token}"}
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
+        return read(await answer.read())
+
+
+async def test_an_offer_that_is_not_taken_up_goes_back_and_is_nobodys_fault(town: Town) -> None:
+    alice, bob = town.clients["alice"], town.clients["bob"]
+    model = await model_of(alice)
+    await listed(alice, model)
+    verification = await bob.store.put_document(csv(500, 569))
+    before = {name: (await client.balances()).tokens for name, client in town.clients.items()}
+
+    trade = await opened(alice, terms(alice, bob, model, verification))
+    await alice.chain.rpc.request("evm_increaseTime", 61)
+    await alice.chain.rpc.request("evm_mine")
+    found = await ended(alice, trade)
+
+    assert found.outcome == Outcome.WITHDRAWN
+    assert not any((await settled(town, before)).values())
+    exchange = FairExchange(alice.market.deployment.fair_exchange)
+    for client in (alice, bob):
+        (conduct,) = await alice.market.chain.read(exchange.conduct_of(client.address))
+        assert conduct.streak == 0
