@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from sklearn.datasets import load_iris
 
+from agorai_shared.deployment import NEEDED
 from agorai_shared.rpc import Rpc
 from agorai_shared.testing import running_anvil
 from tests.nodes import AGORAI, Node, agorai, stop, up
@@ -169,8 +170,7 @@ def test_a_command_without_a_node_says_how_to_start_one(tmp_path: Path) -> None:
 
 def test_a_chain_that_does_not_answer_is_said_not_to(tmp_path: Path) -> None:
     deployment = tmp_path / "deployment.json"
-    names = ("MarketToken", "Registry", "Invocation")
-    contracts = {name: f"0x{number:040x}" for number, name in enumerate(names, 1)}
+    contracts = {name: f"0x{number:040x}" for number, name in enumerate(NEEDED, 1)}
     deployment.write_text(json.dumps({"chain_id": 1, "start_block": 0, "contracts": contracts}))
     arguments = ("up", "--rpc", "http://127.0.0.1:9", "--deployment", deployment)
     found = agorai(tmp_path / "home", *arguments)

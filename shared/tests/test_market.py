@@ -15,7 +15,7 @@ from agorai_shared import cid as cids
 from agorai_shared import market as market_module
 from agorai_shared.chain import Chain, Finality
 from agorai_shared.content import ContentStore, Patience
-from agorai_shared.deployment import Deployment
+from agorai_shared.deployment import NEEDED, Deployment
 from agorai_shared.errors import AgoraiError, IntegrityError, UnavailableError
 from agorai_shared.market import Market
 from agorai_shared.rpc import Rpc
@@ -49,7 +49,7 @@ async def serving(answer: Answer) -> AsyncIterator[str]:
 
 
 async def fetched(own: Answer, gateway: Answer) -> bytes:
-    contracts = {name: Address("0x" + "11" * 20) for name in ("MarketToken", "Registry", "Invocation")}
+    contracts = {name: Address("0x" + "11" * 20) for name in NEEDED}
     deployment = Deployment(chain_id=1, start_block=0, contracts=contracts)
     async with (
         serving(own) as own_url,

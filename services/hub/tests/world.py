@@ -22,6 +22,7 @@ from agorai_hub.settings import FollowedContract, HubSettings
 from agorai_shared import bus
 from agorai_shared.chain import Chain, Finality
 from agorai_shared.contract import EventAbi
+from agorai_shared.deployment import NEEDED
 from agorai_shared.errors import AgoraiError
 from agorai_shared.events import BlockTick, ChainEvent, MalformedEventError, Phase
 from agorai_shared.processes import Running
@@ -50,9 +51,7 @@ BEEP = {
     ],
 }
 
-NO_MARKET = {
-    name: f"0x{number:040x}" for number, name in enumerate(("MarketToken", "Registry", "Invocation"), 1)
-}
+NO_MARKET = {name: f"0x{number:040x}" for number, name in enumerate(NEEDED, 1)}
 """Addresses with nothing there: these tests follow a contract of their own."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
 from joserfc.jwk import RSAKey
@@ -110,6 +110,8 @@ class TradeProtocol:
     verifier: Verifier
     agreements: Callable[[], Iterable[Agreement]]
     """Gives what this node's owner agreed to by messages, as the buyer."""
+    sides: dict[TradeId, bool] = field(default_factory=dict)
+    """Whether this account is a side of a trade, which never changes."""
 
     @property
     def name(self) -> str:
@@ -187,9 +189,11 @@ class TradeProtocol:
         raise TradeNotFoundError(trade)
 
     async def concerns(self, trade: TradeId) -> bool:
-        """Say whether this account is a side of a trade."""
-        state = await self._state(trade)
-        return self.me in (state.seller, state.buyer)
+        """Say whether this account is a side of a trade; it is told of every trade's every event."""
+        if trade not in self.sides:
+            state = await self._state(trade)
+            self.sides[trade] = self.me in (state.seller, state.buyer)
+        return self.sides[trade]
 
     async def trade_of(self, case: CaseId) -> TradeId | None:
         """Give the trade that a case is about, None when it is another contract's."""
