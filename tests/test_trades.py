@@ -126,6 +126,12 @@ async def ended(client: Client, trade: TradeId) -> Trade:
             await asyncio.sleep(0.05)
 
 
+async def pass_time(client: Client) -> None:
+    """Let the time of every offer pass."""
+    await client.chain.rpc.request("evm_increaseTime", 61)
+    await client.chain.rpc.request("evm_mine")
+
+
 async def settled(town: Town, before: Mapping[str, int]) -> dict[str, int]:
     """Have everyone take out what is credited, and give what each has gained."""
     change = {}
@@ -153,6 +159,11 @@ async def test_an_honest_sale_is_completed_and_everyone_has_what_is_due(town: To
     assert found.outcome == Outcome.COMPLETED
     change = {name: amount // TOKEN for name, amount in (await settled(town, before)).items()}
     assert change == {"alice": 100, "bob": -100, "anna": 0, "boris": 0, "clara": 0}
+    # what was agreed once is good for one trade: the same terms again are not joined
+    again = await opened(alice, terms(alice, bob, model, verification))
+    assert not (await bob.vault.trade(again)).agreed
+    await pass_time(alice)
+    assert (await ended(alice, again)).outcome == Outcome.WITHDRAWN
     status = await bob.vault.trade(trade)
     assert status.model == "good"
 
@@ -226,8 +237,7 @@ async def test_an_offer_that_is_not_taken_up_goes_back_and_is_nobodys_fault(town
     before = {name: (await client.balances()).tokens for name, client in town.clients.items()}
 
     trade = await opened(alice, terms(alice, bob, model, verification))
-    await alice.chain.rpc.request("evm_increaseTime", 61)
-    await alice.chain.rpc.request("evm_mine")
+    await pass_time(alice)
     found = await ended(alice, trade)
 
     assert found.outcome == Outcome.WITHDRAWN

@@ -11,6 +11,7 @@ from agorai.cli.passphrase import ask_passphrase
 from agorai.client import Client
 from agorai.devchain import TOKEN
 from agorai.home import Home
+from agorai.trading import Trading
 from agorai_shared.errors import NotFoundError
 from agorai_shared.types import Wei
 
@@ -77,7 +78,7 @@ def show(home: Path = HOME, as_json: bool = JSON) -> None:
             "name": client.info.name,
             "token": found.symbol,
             "balance": found.tokens / TOKEN,
-            "credit": found.credit / TOKEN,
+            "credit": sum((await Trading(client).credits()).values()) / TOKEN,
             "coin": found.coin / 10**18,
         }
 
@@ -94,17 +95,22 @@ def show(home: Path = HOME, as_json: bool = JSON) -> None:
 
 @app.command()
 def withdraw(home: Path = HOME, as_json: bool = JSON) -> None:
-    """Take the credit that sales and refunds brought."""
+    """Take all that is credited: by sales and refunds, by trades, and for votes and stakes."""
 
-    async def work(client: Client) -> tuple[float, str]:
-        taken = await client.withdraw()
-        return taken / TOKEN, (await client.balances()).symbol
+    async def work(client: Client) -> tuple[dict[str, float], str]:
+        taken = await Trading(client).withdraw()
+        return {name: amount / TOKEN for name, amount in taken.items()}, (await client.balances()).symbol
 
     taken, symbol = with_client(home, as_json, work)
+    total = sum(taken.values())
     emit(
-        {"withdrawn": taken, "token": symbol},
+        {"withdrawn": total, "from": taken, "token": symbol},
         as_json,
-        lambda: f"Took {taken:g} {symbol}." if taken else "There is no credit to take.",
+        lambda: (
+            f"Took {total:g} {symbol}: {', '.join(f'{amount:g} from {name}' for name, amount in taken.items())}."
+            if taken
+            else "There is no credit to take."
+        ),
     )
 
 

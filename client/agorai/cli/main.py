@@ -16,7 +16,9 @@ from agorai.cli import (
     store,
     store_pins,
     subscriptions,
+    trade,
     versions,
+    vote,
 )
 from agorai.cli.demo import demo
 from agorai.cli.hub import hub
@@ -46,4 +48,6 @@ app.command("train")(market.train)
 app.command("invoke")(market.invoke)
 app.command("versions")(versions.versions)
 app.add_typer(market.offer_app, name="offer")
+app.add_typer(trade.app, name="trade")
+app.add_typer(vote.app, name="vote")
 app.add_typer(demo, name="demo")

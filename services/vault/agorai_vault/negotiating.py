@@ -141,13 +141,17 @@ class Negotiations:
         )
         return [Negotiation.model_validate_json(document) for (document,) in rows]
 
-    def bought(self) -> list[Agreement]:
-        """Give what this node's owner has agreed to buy or swap for, opened or not."""
+    def bought(self) -> list[tuple[str, Agreement]]:
+        """Give what this node's owner has agreed to buy or swap for, opened or not, each with its ask."""
         rows = self._database.execute(
             "SELECT document FROM negotiation WHERE state IN (?, ?)", (State.AGREED, State.OPENED)
         )
         known = [Negotiation.model_validate_json(document) for (document,) in rows]
-        return [each.terms for each in known if each.role is Role.ASKER and each.terms is not None]
+        return [
+            (f"{each.other}/{each.ask.ask}", each.terms)
+            for each in known
+            if each.role is Role.ASKER and each.terms is not None
+        ]
 
     def opened(self, other: Address, ask: str, trade: int) -> None:
         """Note, as the seller, that the trade agreed on is opened, and tell the buyer.

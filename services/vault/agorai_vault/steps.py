@@ -13,8 +13,8 @@ TRIES: Final = 5
 """Transactions for one step of an item; each but the last reverted though the step was still to be taken."""
 
 
-async def send_step(outbox: Outbox, once: str, make: Callable[[], Awaitable[Call[Any]]]) -> None:
-    """Send the step's call, unless it is on its way.
+async def send_step(outbox: Outbox, once: str, make: Callable[[], Awaitable[Call[Any]]]) -> str:
+    """Send the step's call, unless it is on its way; gives the key under which it was sent.
 
     A try that reverted, or lost its nonce to another wallet, is final; the item was read after that and still
     wants the step, so another try can do it once.
@@ -28,5 +28,5 @@ async def send_step(outbox: Outbox, once: str, make: Callable[[], Awaitable[Call
         key = f"{once}/{number}"
         intent = outbox.find(key) or await outbox.send(key, await make())
         if intent.state != TransactionState.REVERTED:
-            return
+            return key
     raise TransactionRevertedError(intent.label, intent.transaction, intent.reason or "")

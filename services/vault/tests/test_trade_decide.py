@@ -34,7 +34,7 @@ from agorai_vault.trade.decide import (
 
 SELLER, BUYER, STRANGER = Address("0xSeller"), Address("0xBuyer"), Address("0xStranger")
 DEADLINE = 10_000
-IN_TIME, LATE = DEADLINE - 5_000, DEADLINE + 1
+IN_TIME, LATER, LATE = DEADLINE - 7_000, DEADLINE - 4_000, DEADLINE + 1
 NOTHING = Duty(0)
 UNSEEN, GOOD, BAD = Finding.UNSEEN, Finding.GOOD, Finding.BAD
 SALE = Trade(
@@ -83,6 +83,8 @@ TABLE: list[tuple[TradeState, Address, int, Step | None]] = [
     (state(State.PREPARING, buyer=P | K, key=GOOD), SELLER, IN_TIME, Fulfil((P, A))),
     (state(State.PREPARING, buyer=P), SELLER, IN_TIME, Fulfil((P,))),
     (state(State.PREPARING, buyer=P | K, key=BAD), SELLER, IN_TIME, Fulfil((P,))),
+    (state(State.PREPARING, buyer=P | K), SELLER, LATER, Fulfil((P,))),  # a key that nobody serves
+    (state(State.PREPARING, P, buyer=P | K), SELLER, LATER, OpenKey()),
     (state(State.KEYS, P, P), BUYER, IN_TIME, Fulfil((K,))),
     (state(State.KEYS, P, P), SELLER, IN_TIME, None),
     (state(State.ADDRESSES, P, P | K, key=BAD), SELLER, IN_TIME, Dispute()),
@@ -108,6 +110,11 @@ TABLE: list[tuple[TradeState, Address, int, Step | None]] = [
         state(State.ADDRESSES, P | K, P | K | A, kind=Kind.SWAP, key=GOOD, address=GOOD),
         SELLER, IN_TIME, Fulfil((A,)),
     ),
+    (
+        state(State.ADDRESSES, P | K, P | K | A, kind=Kind.SWAP, key=GOOD),
+        SELLER, LATER, Fulfil((A,)),
+    ),
+    (state(State.PREPARING, kind=Kind.SWAP, seller=P | K), BUYER, LATER, Fulfil((P, K))),
     # over
     (state(State.ENDED), SELLER, LATE, None),
     (state(State.PREPARING), STRANGER, LATE, None),

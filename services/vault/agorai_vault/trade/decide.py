@@ -18,7 +18,8 @@ MARGIN_S = 5
 """A step this close to a deadline may be mined after it and only cost its gas."""
 
 PATIENCE_SHARE = 4
-"""What cannot be had (a message or a package that nobody serves) is disputed in the last quarter of the time."""
+"""What cannot be had (a message or a package that nobody serves) is looked for before one's own duties in the first
+quarter of the time, after them in the next two, and disputed in the last."""
 
 
 class Duty(IntFlag):
@@ -136,7 +137,7 @@ def next_step(state: TradeState, me: Address, now: int) -> Step | None:
         return None
     if trade.state == State.OFFERED:
         return _join(state, me)
-    return _take_key(state, me, now) or _take_model(state, me, now) or _fulfil(state, me)
+    return _judge(state, me, now) or _go_on(state, me, now)
 
 
 def due(state: TradeState, me: Address, now: int) -> int | None:
@@ -146,11 +147,8 @@ def due(state: TradeState, me: Address, now: int) -> int | None:
         return None
     if trade.state == State.DISPUTED:
         return None if state.case is None else state.case.phase(now)[1] + 1
-    last_quarter = _last_quarter(trade, trade.t3 if trade.state == State.ADDRESSES else trade.tb)
-    unseen = state.key if trade.state == State.ADDRESSES else state.model
-    if trade.state in (State.ADDRESSES, State.INSPECTING) and unseen is Finding.UNSEEN and now < last_quarter:
-        return last_quarter
-    return trade.deadline + 1
+    turns = [_second_quarter(trade), _last_quarter(trade, _limit(trade))]
+    return min((at for at in turns if at > now), default=trade.deadline + 1)
 
 
 def receives(trade: Trade, me: Address) -> bool:
@@ -184,31 +182,35 @@ def _join(state: TradeState, me: Address) -> Step | None:
     return Fulfil((Duty.JOINING, Duty.PREPARATION, Duty.KEY))
 
 
-def _take_key(state: TradeState, me: Address, now: int) -> Step | None:
-    """Look at the other side's key, and object to it when this side is to answer it."""
-    trade = state.trade
-    theirs = done(trade, other(trade, me))
-    if not hands_over(trade, me) or Duty.KEY not in theirs or state.key is Finding.GOOD:
+def _judge(state: TradeState, me: Address, now: int) -> Step | None:
+    """Object to what is not good, or cannot be had, while there is time; confirm what was found good."""
+    trade, mine = state.trade, done(state.trade, me)
+    if trade.state == State.ADDRESSES and hands_over(trade, me) and Duty.ADDRESS not in mine:
+        return Dispute() if _objects(now, trade, trade.t3, state.key) else None
+    if trade.state != State.INSPECTING or not receives(trade, me) or Duty.CONFIRMATION in mine:
         return None
-    mine_to_answer = trade.state == State.ADDRESSES and Duty.ADDRESS not in done(trade, me)
-    if mine_to_answer and (state.key is Finding.BAD or now >= _last_quarter(trade, trade.t3)):
-        return Dispute()
-    return OpenKey() if state.key is Finding.UNSEEN else None
-
-
-def _take_model(state: TradeState, me: Address, now: int) -> Step | None:
-    """Look at what the other side handed over, and object to it or confirm it."""
-    trade = state.trade
-    if not receives(trade, me) or Duty.ADDRESS not in done(trade, other(trade, me)):
-        return None
-    if trade.state != State.INSPECTING or Duty.CONFIRMATION in done(trade, me):
-        return OpenAddress() if state.address is Finding.UNSEEN else None
     if state.model is Finding.GOOD:
         return Fulfil((Duty.CONFIRMATION,))
-    bad = Finding.BAD in (state.address, state.model)
-    if bad or now >= _last_quarter(trade, trade.tb):
-        return Dispute()
-    return OpenAddress() if state.address is Finding.UNSEEN else Inspect()
+    return Dispute() if _objects(now, trade, trade.tb, state.address, state.model) else None
+
+
+def _go_on(state: TradeState, me: Address, now: int) -> Step | None:
+    """Look, and do this side's duties: what nobody serves must not keep it from them, what is served saves a step."""
+    look, fulfil = _look(state, me), _fulfil(state, me)
+    return look or fulfil if now < _second_quarter(state.trade) else fulfil or look
+
+
+def _look(state: TradeState, me: Address) -> Step | None:
+    """Look at what the other side handed over."""
+    trade, theirs = state.trade, done(state.trade, other(state.trade, me))
+    if hands_over(trade, me) and Duty.KEY in theirs and state.key is Finding.UNSEEN:
+        return OpenKey()
+    if not receives(trade, me) or Duty.ADDRESS not in theirs:
+        return None
+    if state.address is Finding.UNSEEN:
+        return OpenAddress()
+    wanted = trade.state == State.INSPECTING and Duty.CONFIRMATION not in done(trade, me)
+    return Inspect() if wanted and state.address is Finding.GOOD and state.model is Finding.UNSEEN else None
 
 
 def _fulfil(state: TradeState, me: Address) -> Step | None:
@@ -233,6 +235,19 @@ def _in_dispute(state: TradeState, now: int) -> Step | None:
         return GiveEvidence(state.voters)
     call = state.case.call(now)
     return None if call is None else MovePanel(call)
+
+
+def _objects(now: int, trade: Trade, limit: int, *found: Finding) -> bool:
+    return Finding.BAD in found or (Finding.UNSEEN in found and now >= _last_quarter(trade, limit))
+
+
+def _limit(trade: Trade) -> int:
+    limits = {State.PREPARING: trade.t1, State.KEYS: trade.t2, State.ADDRESSES: trade.t3}
+    return limits.get(trade.state, trade.tb)
+
+
+def _second_quarter(trade: Trade) -> int:
+    return trade.deadline - _limit(trade) * (PATIENCE_SHARE - 1) // PATIENCE_SHARE
 
 
 def _last_quarter(trade: Trade, limit: int) -> int:

@@ -18,7 +18,7 @@ from agorai_shared.bindings.voting_panel import Config, VotingPanel
 from agorai_shared.chain import ContractRevertError
 from agorai_shared.content import NODE_PIN
 from agorai_shared.contract import Call
-from agorai_shared.errors import AgoraiError, NotFoundError
+from agorai_shared.errors import AgoraiError, NotFoundError, UnavailableError
 from agorai_shared.evidence import PackageKey, Testimony
 from agorai_shared.handover import Binding, HandoverRefusedError
 from agorai_shared.market import Event, Market, NotAMemberError
@@ -26,7 +26,7 @@ from agorai_shared.negotiation import Agreement
 from agorai_shared.panel import PanelCall, PanelCase
 from agorai_shared.sealing import open_sealed
 from agorai_shared.types import Address, CaseId, Digest, TradeId
-from agorai_shared.vault import TradeStatus
+from agorai_shared.vault import TradeStatus, TransactionState
 from agorai_shared.verifier import Verifier
 from agorai_vault.database import Box
 from agorai_vault.holders import Holders
@@ -42,6 +42,7 @@ log = logging.get(__name__)
 EventT = TypeVar("EventT", bound=Event)
 
 _UNLIMITED: Final = 2**256 - 1
+_FINAL_S: Final = 15.0
 
 _NOT_YET: Final = (
     "FairExchange_DeadlineNotPassed",
@@ -59,7 +60,7 @@ class TradeNotFoundError(NotFoundError):
     def __init__(self, trade: int) -> None:
         super().__init__(
             f"There is no trade {trade}, or it is not final yet.",
-            remedy="See this account's trades: `agorai trade list`.",
+            remedy="See this account's trades: `agorai trade mine`.",
         )
 
 
@@ -77,6 +78,13 @@ class MessageAbsentError(NotFoundError):
 
     def __init__(self, trade: int, what: str) -> None:
         super().__init__(f"There is no final {what} message of trade {trade}.")
+
+
+class NotServedError(UnavailableError):
+    """What the other side handed over cannot be had, or not evaluated, now; it is tried until it is disputed."""
+
+    def __init__(self, trade: int, what: str, error: AgoraiError) -> None:
+        super().__init__(f"The {what} of trade {trade} cannot be had now: {error.message}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +116,8 @@ class TradeProtocol:
     records: Records
     packing: Packing
     verifier: Verifier
-    agreements: Callable[[], Iterable[Agreement]]
-    """Gives what this node's owner agreed to by messages, as the buyer."""
+    agreements: Callable[[], Iterable[tuple[str, Agreement]]]
+    """Gives what this node's owner agreed to by messages, as the buyer, each with the ask in which it did."""
     sides: dict[TradeId, bool] = field(default_factory=dict)
     """Whether this account is a side of a trade, which never changes."""
 
@@ -131,7 +139,7 @@ class TradeProtocol:
         case, voters = None, 0
         if trade.state == State.DISPUTED:
             case, voters = await self._case(CaseId(trade.dispute), final)
-        agreed = trade.state != State.OFFERED or self._agreed(await self.terms(id_))
+        agreed = trade.state != State.OFFERED or self._agreed(id_, await self.terms(id_))
         return decide.TradeState(
             trade=trade,
             agreed=agreed,
@@ -162,6 +170,9 @@ class TradeProtocol:
                 await self._open_address(id_, decide.other(await self._state(id_), self.me))
             case decide.Inspect():
                 await self._inspect(id_)
+            case decide.Approve():  # of which no event of the exchange will tell
+                sent = await send_step(self.outbox, once, lambda: self._call(id_, step))
+                await self.outbox.wait(sent, TransactionState.FINAL, _FINAL_S)
             case _:
                 await self._send(id_, step, once)
                 return False
@@ -205,7 +216,7 @@ class TradeProtocol:
         found = {what: self.records.found(trade, what) for what in ("key", "address", "model")}
         return TradeStatus(
             trade=trade,
-            agreed=self._agreed(await self.terms(trade)),
+            agreed=self._agreed(trade, await self.terms(trade)),
             **{what: one.finding.value for what, one in found.items()},
             why=" ".join(one.why for one in found.values() if one.why),
         )
@@ -239,8 +250,12 @@ class TradeProtocol:
             raise TradeNotFoundError(trade) from error
         return found, allowance
 
-    def _agreed(self, terms: Terms) -> bool:
-        return self.records.agreed(terms) or terms in map(terms_of, self.agreements())
+    def _agreed(self, trade: TradeId, terms: Terms) -> bool:
+        """Say whether the owner wants this trade: what was agreed once is good for one trade and not for the next."""
+        return self.records.agreed(trade, terms) or any(
+            terms_of(agreement) == terms and self.records.use(ask, trade)
+            for ask, agreement in self.agreements()
+        )
 
     async def _case(self, case: CaseId, final: int) -> tuple[PanelCase, int]:
         found, voters, config = await self.market.chain.read(
@@ -287,7 +302,10 @@ class TradeProtocol:
         self._found(trade, "address", Found(Finding.GOOD))
 
     async def _inspect(self, trade: TradeId) -> None:
-        report = await self.verifier.inspect(trade)
+        try:
+            report = await self.verifier.inspect(trade)
+        except AgoraiError as error:
+            raise NotServedError(trade, "package", error) from error
         self._found(trade, "model", Found(Finding.GOOD if report.good else Finding.BAD, report.why))
 
     def _found(self, trade: TradeId, what: str, found: Found) -> None:
@@ -302,7 +320,9 @@ class TradeProtocol:
         except ContractRevertError as error:
             if not error.reason.startswith(_NOT_YET):
                 raise
-            log.info("trade.early", trade=trade, step=type(step).__name__)
+            log.info("trade.early", trade=trade, step=type(step).__name__, why=error.reason)
+            if error.reason.startswith("VotingPanel_DrawDue"):  # another case's, which holds all verdicts up
+                await send_step(self.outbox, f"{once}/draw", self._draw)
             return
         if isinstance(step, decide.GiveEvidence):
             self.records.keep_evidence(trade, step.voters)
@@ -329,6 +349,9 @@ class TradeProtocol:
             case _:
                 call = exchange.expire(trade)
         return call
+
+    async def _draw(self) -> Call[Any]:
+        return self.panel.draw()
 
     async def _duty(self, trade: TradeId, state: Trade, duty: Duty) -> Call[Any]:
         match duty:
@@ -418,8 +441,11 @@ class TradeProtocol:
     async def message(self, trade: TradeId, giver: Address, step: OnChain) -> Named:
         """Fetch the message that a side put on the chain, and tell when it did."""
         named = await self.fulfilled(trade, giver, step)
-        actor = await self.market.actor(giver)
-        return Named(await self.market.document(named.digest, actor.gateway), named.at)
+        try:
+            actor = await self.market.actor(giver)
+            return Named(await self.market.document(named.digest, actor.gateway), named.at)
+        except AgoraiError as error:
+            raise NotServedError(trade, f"{step.name.lower()} message", error) from error
 
     async def fulfilled(self, trade: TradeId, by: Address, step: OnChain) -> Fulfilment:
         """Give what a side put on the chain by a step.

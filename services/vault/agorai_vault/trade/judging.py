@@ -177,6 +177,10 @@ class _Dispute:
                 )
             except DisclosureFalseError as error:
                 log.info("case.disclosure_false", case=self.case_id, why=error.why)
+        if (
+            theirs is None and not self.final
+        ):  # else who shows a good package first hides the bad address it passed
+            raise EvidenceAwaitedError(self.case_id, f"{accuser} has not shown what it was handed")
         shown = await self._testimony(accused)
         if shown is not None and shown.package is not None:
             package = shown.package

@@ -21,12 +21,14 @@ from agorai_vault.database import Box
 from agorai_vault.trade.decide import Finding
 
 SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS agreement (terms TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS agreement (trade INTEGER NOT NULL, terms TEXT NOT NULL, PRIMARY KEY (trade, terms)) STRICT;
+CREATE TABLE IF NOT EXISTS used_ask (ask TEXT PRIMARY KEY, trade INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS trade_fact (
     trade INTEGER NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (trade, name)
 ) STRICT;
 """
-"""`trade_fact` holds what is learnt of a trade, each once and for good; secrets sealed."""
+"""`agreement` holds which trades the owner accepted, and on which terms; `used_ask` for which one trade an ask was
+good; `trade_fact` what is learnt of a trade, each once and for good, secrets sealed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +49,21 @@ class Records:
     def __post_init__(self) -> None:
         self.database.executescript(SCHEMA)
 
-    def agree(self, terms: Terms, now: int) -> None:
+    def agree(self, trade: TradeId, terms: Terms) -> None:
         """Keep that this node's owner agrees to a trade on these very terms."""
-        self.database.execute("INSERT OR IGNORE INTO agreement VALUES (?, ?)", (_digest(terms), now))
+        self.database.execute("INSERT OR IGNORE INTO agreement VALUES (?, ?)", (trade, _digest(terms)))
 
-    def agreed(self, terms: Terms) -> bool:
-        """Say whether the owner agreed to these terms."""
-        found = self.database.execute("SELECT 1 FROM agreement WHERE terms = ?", (_digest(terms),))
+    def agreed(self, trade: TradeId, terms: Terms) -> bool:
+        """Say whether the owner agreed to this trade on these terms."""
+        found = self.database.execute(
+            "SELECT 1 FROM agreement WHERE trade = ? AND terms = ?", (trade, _digest(terms))
+        )
+        return found.fetchone() is not None
+
+    def use(self, ask: str, trade: TradeId) -> bool:
+        """Use up what was agreed in an ask for a trade, the first that comes; say whether it is good for this one."""
+        self.database.execute("INSERT OR IGNORE INTO used_ask VALUES (?, ?)", (ask, trade))
+        found = self.database.execute("SELECT 1 FROM used_ask WHERE ask = ? AND trade = ?", (ask, trade))
         return found.fetchone() is not None
 
     def found(self, trade: TradeId, what: str) -> Found:

@@ -52,7 +52,7 @@ def commands(router: NatsRouter, protocol: TradeProtocol, trades: Trades, judge:
     async def agree(command: messages.AgreeTo) -> messages.TradeStatus:
         """Agree to a trade on the terms on which it was opened."""
         trade = TradeId(command.trade)
-        protocol.records.agree(await protocol.terms(trade), await protocol.now())
+        protocol.records.agree(trade, await protocol.terms(trade))
         trades.wake(trade)
         return await protocol.status(trade)
 

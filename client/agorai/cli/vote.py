@@ -1,0 +1,83 @@
+"""`agorai vote`: judge the trades of others for a share of their deposits; the node votes by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from agorai.cli.output import HOME, JSON, emit, styled, table, with_client
+from agorai.client import Client
+from agorai.devchain import TOKEN
+from agorai.voting import Drawing, Voting
+from agorai_shared.bindings.voting_panel import Phase, Seat, Verdict, Voter
+
+app = typer.Typer(help="Judge the trades of others, for a share of their deposits.", no_args_is_help=True)
+
+SEATS = typer.Argument(help="How many seats.", min=1)
+
+
+@app.command("enlist")
+def enlist(seats: int = SEATS, home: Path = HOME, as_json: bool = JSON) -> None:
+    """Stake for seats; your node judges what it is drawn for."""
+    _changed(with_client(home, as_json, lambda client: Voting(client).enlist(seats)), as_json)
+
+
+@app.command("retire")
+def retire(seats: int = SEATS, home: Path = HOME, as_json: bool = JSON) -> None:
+    """Take free seats back; `agorai account withdraw` takes the stake out."""
+    _changed(with_client(home, as_json, lambda client: Voting(client).retire(seats)), as_json)
+
+
+def _changed(voter: Voter, as_json: bool) -> None:
+    emit(
+        {"free": voter.free, "taken": voter.taken},
+        as_json,
+        lambda: styled(
+            "[bold green]✓[/] {free} seats are free, {taken} on panels.", free=voter.free, taken=voter.taken
+        ),
+    )
+
+
+@app.command("show")
+def show(home: Path = HOME, as_json: bool = JSON) -> None:
+    """Show your seats, and the cases that you were drawn for."""
+
+    async def work(client: Client) -> dict[str, Any]:
+        found = await Voting(client).judging()
+        seats = found.voter.free + found.voter.taken
+        return {
+            "free": found.voter.free,
+            "taken": found.voter.taken,
+            "seat_stake": found.stake / TOKEN,
+            "stake": seats * found.stake / TOKEN,
+            "cases": [_case(one) for one in found.cases],
+        }
+
+    found = with_client(home, as_json, work)
+
+    def human() -> object:
+        title = f"{found['free']} seats free, {found['taken']} on panels; {found['stake']:g} tokens staked"
+        shown = table(">Case", ">Trade", "Phase", "Your seat", "Your vote", "Verdict", title=title)
+        for one in found["cases"]:
+            vote = {None: "", True: "confirmed", False: "rejected"}[one["vote"]]
+            shown.add_row(
+                str(one["case"]), str(one["trade"] or ""), one["phase"], one["seat"], vote, one["verdict"]
+            )
+        return shown
+
+    emit(found, as_json, human)
+
+
+def _case(one: Drawing) -> dict[str, Any]:
+    phase = Phase(one.case.phase)
+    return {
+        "case": one.id,
+        "trade": one.trade,
+        "phase": phase.name.lower(),
+        "deadline": None if phase is Phase.CLOSED else one.case.deadline,
+        "seat": Seat(one.seat).name.lower(),
+        "vote": one.vote,
+        "verdict": Verdict(one.case.verdict).name.lower(),
+    }

@@ -1,0 +1,182 @@
+"""What trades and votes share: their two contracts read and sent to, refusals in words.
+
+RefusedError
+└── TradeRefusedError       a contract refused; says why, and what to do
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+from agorai.client import Client
+from agorai.devchain import TOKEN
+from agorai_shared.bindings.fair_exchange import FairExchange
+from agorai_shared.bindings.voting_panel import VotingPanel
+from agorai_shared.chain import ContractRevertError
+from agorai_shared.contract import Call
+from agorai_shared.errors import RefusedError, RemoteError
+from agorai_shared.market import Event
+from agorai_shared.types import Address, Hash, Wei
+from agorai_shared.vault import TransactionRevertedError
+
+EventT = TypeVar("EventT", bound=Event)
+
+_UNLIMITED: Final = 2**256 - 1
+_REFUSAL: Final = re.compile(r"\b((?:FairExchange|VotingPanel|Registry)_\w+)\(([^()]*)\)")
+_AMOUNTS: Final = frozenset({"deposit", "price", "bonus", "least"})
+_TIMES: Final = frozenset({"until", "deadline"})
+REFUSALS: Final[Mapping[str, tuple[str, str]]] = {
+    "FairExchange_NotMember": (
+        "{account} is no member of this marketplace",
+        "Its node joins when it starts: `agorai up`.",
+    ),
+    "FairExchange_NotOwner": (
+        "Resource {resource} is not {account}'s",
+        "Trade what the registry says is theirs.",
+    ),
+    "FairExchange_Blocked": (
+        "{account} missed too many limits or lost too many disputes in a row, and is blocked until {until}",
+        "Wait until then; trades that are open go on.",
+    ),
+    "FairExchange_DepositBelowPrice": (
+        "A deposit of {deposit} is below the price of {price}",
+        "List the model with --deposit-percent 100 or more, and have it asked for anew.",
+    ),
+    "FairExchange_LimitOutOfRange": (
+        "A limit of {limit} s is not between {minimum} s and {maximum} s",
+        "List the model with other --limits.",
+    ),
+    "FairExchange_BadPanelSize": (
+        "A panel of {size} seats is not permitted",
+        "List the model with an odd --panel-size from 3 to 15.",
+    ),
+    "FairExchange_BonusTooSmall": (
+        "The voters' share of the deposits would be {bonus}; for this panel it is {least} at least",
+        "List the model with a smaller --panel-size, or a higher price or deposit.",
+    ),
+    "FairExchange_NotFound": ("There is no trade {id}", "See this account's: `agorai trade mine`."),
+    "FairExchange_WrongState": ("Trade {id} is not where this can be done", "See `agorai trade show {id}`."),
+    "FairExchange_NotParty": (
+        "{account} has no part in trade {id}, or not this one",
+        "Only its sides can do this.",
+    ),
+    "FairExchange_NotSeller": (
+        "Only the seller opens a trade, and {caller} is not",
+        "Have the seller open it.",
+    ),
+    "FairExchange_NotDue": (
+        "This step of trade {id} is done already, or another comes before it",
+        "See `agorai trade show {id}`.",
+    ),
+    "FairExchange_DeadlinePassed": (
+        "The time for it in trade {id} was over at {deadline}",
+        "The nodes of the two sides end the trade; see `agorai trade show {id}`.",
+    ),
+    "VotingPanel_NotMember": (
+        "{account} is no member of this marketplace",
+        "Its node joins when it starts: `agorai up`.",
+    ),
+    "VotingPanel_SeatsTaken": (
+        "{account} has {free} seats free, fewer than {wanted}",
+        "Wait until the cases it was drawn for are closed: `agorai vote show`.",
+    ),
+    "VotingPanel_DrawDue": (
+        "Case {id} is about to draw its voters, and until then nobody joins or leaves",
+        "Try again in a moment; the nodes of its sides make the draw.",
+    ),
+}
+"""By error: why, and what to do, with the error's values."""
+
+
+class TradeRefusedError(RefusedError):
+    """A contract of trades or voters refused."""
+
+    def __init__(self, why: str, remedy: str) -> None:
+        super().__init__(f"{why}.", remedy=remedy)
+
+
+class DepositTooHighError(RefusedError):
+    """The account has fewer tokens than are to be laid down."""
+
+    def __init__(self, account: Address, balance: int, needed: int) -> None:
+        super().__init__(
+            f"{needed / TOKEN:g} tokens are to be laid down; {account} has {balance / TOKEN:g}.",
+            remedy=f"Get {(needed - balance) / TOKEN:g} more and repeat; nothing was spent.",
+        )
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Tell in words why a contract refused.
+
+    Raises
+    ------
+    TradeRefusedError
+    """
+    try:
+        yield
+    except (ContractRevertError, RemoteError, TransactionRevertedError) as error:
+        found = _REFUSAL.search(error.message)
+        if found is None or found[1] not in REFUSALS:
+            raise
+        why, remedy = REFUSALS[found[1]]
+        pairs = (pair.partition("=")[::2] for pair in found[2].split(", ") if pair)
+        values = {name: _shown(name, value) for name, value in pairs}
+        raise TradeRefusedError(why.format_map(values), remedy.format_map(values)) from error
+
+
+def _shown(name: str, value: str) -> str:
+    if name in _AMOUNTS:
+        return f"{int(value) / TOKEN:g}"
+    return f"{datetime.fromtimestamp(int(value), UTC):%Y-%m-%d %H:%M:%S} UTC" if name in _TIMES else value
+
+
+class Contracts:
+    """The two contracts, as this account reads them and sends to them."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.exchange = FairExchange(client.deployment.fair_exchange)
+        self.panel = VotingPanel(client.deployment.voting_panel)
+
+    async def read(self, *calls: Call[Any]) -> tuple[Any, ...]:
+        """Read at a final block; raises `TradeRefusedError`."""
+        with explained():
+            return await self.client.chain.read(*calls)
+
+    async def send(self, call: Call[Any], *, once: str | None = None) -> Hash:
+        """Send once and wait until that is final; raises `TradeRefusedError`, also before anything is sent."""
+        with explained():
+            return await self.client.transact(call, once=once)
+
+    async def require(self, amount: int) -> None:
+        """See that the account has so much of the token; raises `DepositTooHighError`."""
+        (balance,) = await self.read(self.client.market.token.balance_of(self.client.address))
+        if balance < amount:
+            raise DepositTooHighError(self.client.address, balance, amount)
+
+    async def allow(self, spender: Address, amount: int) -> None:
+        """Let a contract take what this account itself tells it to, unless it may; raises as `require`."""
+        await self.require(amount)
+        token = self.client.market.token
+        (allowed,) = await self.read(token.allowance(self.client.address, spender))
+        if allowed < amount:
+            await self.send(token.approve(spender, Wei(_UNLIMITED)))
+
+    async def events(self, contract: Address, kind: type[EventT], *topics: str | None) -> list[EventT]:
+        """Read a contract's final events of a kind, whose indexed values are these topics, oldest first."""
+        chain = self.client.chain
+        final = (await chain.final()).number
+        logs = await chain.logs(
+            contract, [kind.ABI.topic0, *topics], self.client.deployment.start_block, final
+        )
+        return [kind.from_args(kind.ABI.decode(log["topics"], log["data"])) for log in logs]
+
+    @property
+    def my_topic(self) -> str:
+        """The account as a topic of events."""
+        return "0x" + self.client.address[2:].lower().rjust(64, "0")
