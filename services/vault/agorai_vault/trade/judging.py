@@ -177,9 +177,8 @@ class _Dispute:
                 )
             except DisclosureFalseError as error:
                 log.info("case.disclosure_false", case=self.case_id, why=error.why)
-        if (
-            theirs is None and not self.final
-        ):  # else who shows a good package first hides the bad address it passed
+        if theirs is None and not self.final:
+            # or who shows a good package first would hide the bad address that it passed
             raise EvidenceAwaitedError(self.case_id, f"{accuser} has not shown what it was handed")
         shown = await self._testimony(accused)
         if shown is not None and shown.package is not None:
