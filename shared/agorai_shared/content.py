@@ -266,6 +266,8 @@ class ContentStore:
                 raise StoreUnreachableError(self.url, _reason(error)) from error
         if outgoing.fault is not None:
             raise outgoing.fault
+        if not outgoing.whole:
+            raise StoreAnswerError(self.url, "that it has all before it was sent all")
         cid = outgoing.hasher.finish()
         if named is None:
             raise StoreAnswerError(self.url, "no CID for what was stored")
@@ -325,6 +327,8 @@ class _Outgoing:
         self.silence = asyncio.timeout(silence_s)
         self.hasher = unixfs.TreeHasher()
         self.ended = asyncio.Event()
+        self.whole = False
+        """Whether all was sent; else the hash is of a part, for which a store may have the right name."""
         self.fault: Exception | None = None
 
     async def stream(self) -> AsyncIterator[bytes]:
@@ -345,6 +349,7 @@ class _Outgoing:
                         await hashing
                 self._wait(for_store=False)
             self._wait(for_store=True)
+            self.whole = True
         except Exception as error:
             self.fault = error
             raise
