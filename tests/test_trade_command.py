@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Formatter
@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 from typer.testing import CliRunner, Result
 
+from agorai.cli import output
 from agorai.cli.main import app
 from agorai.client import Client, Listing
 from agorai.demo.town import Resident, running
@@ -43,7 +44,7 @@ class Market:
 
     async def run(self, name: str, *arguments: object) -> Result:
         """Run a command in a thread: a process of its own would take a second more."""
-        environment = {"AGORAI_HOME": str(self.folder / name), "COLUMNS": "200"}
+        environment = {"AGORAI_HOME": str(self.folder / name)}
         return await asyncio.to_thread(CliRunner().invoke, app, list(map(str, arguments)), env=environment)
 
     async def agorai(self, name: str, *arguments: object, status: int = 0) -> Any:
@@ -72,6 +73,18 @@ class Market:
         )
         assert (asked["state"], asked["price"], asked["kind"]) == ("agreed", 100, "sale")
         return str(asked["ask"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _wide() -> Iterator[None]:
+    """Let tables be as wide as they like, whatever the console was when the command was first loaded."""
+    consoles = (output.out, output.err)
+    before = [console.width for console in consoles]
+    for console in consoles:
+        console.width = 200
+    yield
+    for console, width in zip(consoles, before, strict=True):
+        console.width = width
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
