@@ -25,10 +25,6 @@ class Report(Message):
 
     good: bool
     why: str
-    accuracy: float | None
-    """On the data that the two sides agreed on."""
-    test_accuracy: float | None
-    """On the share of the test data that came with the model."""
 
 
 class Verifier:

@@ -13,12 +13,13 @@ from agorai_shared import logging
 from agorai_shared.bindings.fair_exchange import FairExchange, Opened, Terms, Trade
 from agorai_shared.bindings.voting_panel import Case, Config, Drawn, Seat, VotingPanel
 from agorai_shared.contract import Call
-from agorai_shared.errors import AgoraiError, NotFoundError, RemoteError
+from agorai_shared.documents import DocumentMalformedError, Metadata
+from agorai_shared.errors import AgoraiError, NotFoundError, RemoteError, UnavailableError
 from agorai_shared.market import Market
 from agorai_shared.package import TradeBinding
 from agorai_shared.panel import PanelCall, PanelCase, commitment
 from agorai_shared.trainer import Evaluate, Trainer
-from agorai_shared.types import Address, CaseId, Digest, TradeId
+from agorai_shared.types import Address, CaseId, TradeId
 from agorai_shared.vault import Vault
 from agorai_shared.verifier import Report
 from agorai_verifier import decide
@@ -35,6 +36,9 @@ THEIR_FAULT: Final = frozenset(
 )  # fmt: skip
 """Codes of errors that only who made the package can have caused."""
 
+GONE: Final = frozenset({"no_peer_has", "content_not_found", "store_unreachable", "plaintext_cut_off"})
+"""Codes of errors that say that a package is nowhere to be had."""
+
 
 class TermsAbsentError(NotFoundError):
     """The trade's terms are not on the chain, or not final."""
@@ -43,6 +47,20 @@ class TermsAbsentError(NotFoundError):
 
     def __init__(self, trade: int) -> None:
         super().__init__(f"There is no trade {trade}, or it is not final yet.")
+
+
+class VerificationAbsentError(UnavailableError):
+    """The data on which a model is judged are served by neither side."""
+
+    def __init__(self, trade: int, error: AgoraiError) -> None:
+        super().__init__(f"The verification data of trade {trade} cannot be had: {error.message}")
+
+
+class OfferAbsentError(UnavailableError):
+    """The description with which a resource is offered is served by neither side."""
+
+    def __init__(self, resource: int, error: AgoraiError) -> None:
+        super().__init__(f"The description of resource {resource} cannot be had: {error.message}")
 
 
 @dataclass(frozen=True)
@@ -59,42 +77,43 @@ class Inspector:
         Raises
         ------
         AgoraiError
-            If it cannot be done now; it says nothing about the model.
+            If it cannot be done now; it says nothing about the model. `VerificationAbsentError`, if it is the data
+            that nobody serves, and `OfferAbsentError`, if it is the resource's description.
         """
         terms = await self._terms(trade)
         binding = TradeBinding(
             chain_id=self.market.deployment.chain_id, contract=self.exchange.address, trade=trade
         )
         promise = Promise.of(terms, giver, binding)
-        verification = await self._verification(promise, terms)
         try:
+            verification = await self._document(promise.verification, terms)
+        except AgoraiError as error:
+            raise VerificationAbsentError(trade, error) from error
+        resource = await self.market.resource(promise.resource)
+        try:
+            described = await self._document(resource.metadata, terms)
+        except AgoraiError as error:
+            raise OfferAbsentError(promise.resource, error) from error
+        try:
+            offered = Metadata.from_bytes(described)
             found = await self.trainer.evaluate(
-                Evaluate(id=uuid.uuid4().hex, source=source, verification=verification)
+                Evaluate(id=uuid.uuid4().hex, source=source, verification=cids.of_raw(verification))
             )
+        except DocumentMalformedError as error:
+            return Report(good=False, why=error.message)
         except RemoteError as error:
             if error.code not in THEIR_FAULT:
                 raise
-            return Report(good=False, why=error.message, accuracy=None, test_accuracy=None)
-        why = fault(promise, found)
-        return Report(
-            good=why is None,
-            why=why or "",
-            accuracy=getattr(found.verification, "accuracy", None),
-            test_accuracy=getattr(found.test, "accuracy", None),
-        )
+            return Report(good=False, why=error.message)
+        why = fault(promise, offered, found)
+        return Report(good=why is None, why=why or "")
 
-    async def _verification(self, promise: Promise, terms: Terms) -> str:
-        """Have the data on which the model is judged in this node's own store; either side may serve it."""
-        digest = Digest(promise.verification)
-        problem: AgoraiError | None = None
-        for account in (terms.buyer, terms.seller):
-            try:
-                await self.market.document(digest, (await self.market.actor(account)).gateway)
-            except AgoraiError as error:
-                problem = error
-            else:
-                return cids.of_digest(digest)
-        raise problem or AssertionError("two sides were asked")
+    async def _document(self, digest: bytes, terms: Terms) -> bytes:
+        """Fetch a document, which is in this node's own store then; either side may serve it."""
+        try:
+            return await self.market.document(digest, (await self.market.actor(terms.buyer)).gateway)
+        except AgoraiError:
+            return await self.market.document(digest, (await self.market.actor(terms.seller)).gateway)
 
     async def _terms(self, trade: TradeId) -> Terms:
         chain = self.market.chain
@@ -205,12 +224,17 @@ class CaseProtocol:
             report = await self.inspector.inspect(
                 TradeId(finding.trade), state.accused, f"/vault/cases/{case}/package"
             )
-        except AgoraiError as error:
+        except VerificationAbsentError as error:  # the accuser chose them, and is to serve them
             if not final:
                 raise
-            self._vote(case, confirms=False, why=f"the package cannot be had: {error.message}")
-            return
-        self._vote(case, confirms=report.good, why=report.why)
+            self._vote(case, confirms=True, why=error.message)
+        except (OfferAbsentError, RemoteError) as error:
+            # what this voter's own node cannot do says nothing about anybody: better no vote than a wrong one
+            if not final or (isinstance(error, RemoteError) and error.code not in GONE):
+                raise
+            self._vote(case, confirms=False, why=f"what is to be judged cannot be had: {error.message}")
+        else:
+            self._vote(case, confirms=report.good, why=report.why)
 
     def _vote(self, case: CaseId, *, confirms: bool, why: str) -> None:
         self.votes.keep(case, confirms=confirms, why=why)

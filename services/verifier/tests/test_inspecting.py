@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from agorai_shared.documents import Column, Metadata
 from agorai_shared.package import InputColumn, Manifest, ModelFile, Output, Sample, Structure, TradeBinding
 from agorai_shared.trainer import Evaluation, Failure, Score
-from agorai_verifier.inspecting import Promise, fault
+from agorai_verifier.inspecting import CannotTellError, Promise, fault
 
 BINDING = TradeBinding(chain_id=31337, contract="0x" + "ab" * 20, trade=7)
 PROMISE = Promise(BINDING, 3, 9_500, bytes(32))
@@ -28,22 +29,45 @@ MANIFEST = Manifest(
 FAILURE = Failure(code="model_malformed", message="The model is malformed.", remedy="")
 
 
+OFFERED = Metadata(
+    kind="model",
+    name="model",
+    format="skops",
+    size=1,
+    columns=(Column(name="a", type="number"),),
+    target="y",
+    classes=(0, 1),
+)
+TOO_SLOW = Failure(code="time_limit", message="It took too long.", remedy="")
+
+
 def evaluated(verification: Score | Failure | None, manifest: Manifest = MANIFEST) -> Evaluation:
     return Evaluation(package=manifest, test=Score(accuracy=1.0, rows=2), verification=verification)
 
 
 @pytest.mark.parametrize("accuracy", [0.95, 0.94996, 1.0])
 def test_a_model_that_reaches_its_promise_to_the_hundredth_of_a_percent_has_no_fault(accuracy: float) -> None:
-    assert fault(PROMISE, evaluated(Score(accuracy=accuracy, rows=100))) is None
+    assert fault(PROMISE, OFFERED, evaluated(Score(accuracy=accuracy, rows=100))) is None
 
 
 @pytest.mark.parametrize(
     ("found", "why"),
     [
         (evaluated(Score(accuracy=0.9499, rows=100)), "94.99%, 95.00% was promised"),
-        (evaluated(Score(accuracy=None, rows=100)), "none, 95.00% was promised"),
-        (evaluated(FAILURE), "The model is malformed"),
-        (evaluated(None), "no data"),
+        (evaluated(Score(accuracy=None, rows=100)), "not defined, 95.00% was promised"),
+        (evaluated(None), "not defined, 95.00% was promised"),
+        (evaluated(Score(accuracy=1, rows=9)).model_copy(update={"test": FAILURE}), "The model is malformed"),
+        (
+            evaluated(
+                Score(accuracy=1, rows=9),
+                MANIFEST.model_copy(update={"input": (*MANIFEST.input, InputColumn(name="b", type="float"))}),
+            ),
+            "other columns than it was offered with",
+        ),
+        (
+            evaluated(FAILURE, MANIFEST.model_copy(update={"output": Output(target="y", classes=(0, 1, 2))})),
+            "other columns than it was offered with",
+        ),
         (
             evaluated(Score(accuracy=1, rows=9), MANIFEST.model_copy(update={"resource": 4})),
             "resource 4, not 3",
@@ -58,9 +82,19 @@ def test_a_model_that_reaches_its_promise_to_the_hundredth_of_a_percent_has_no_f
     ],
 )
 def test_every_fault_is_named(found: Evaluation, why: str) -> None:
-    assert why in (fault(PROMISE, found) or "")
+    assert why in (fault(PROMISE, OFFERED, found) or "")
 
 
 def test_the_address_of_the_contract_is_compared_whatever_its_capitals() -> None:
     shouted = replace(PROMISE, trade=BINDING.model_copy(update={"contract": "0x" + "AB" * 20}))
-    assert fault(shouted, evaluated(Score(accuracy=1, rows=9))) is None
+    assert fault(shouted, OFFERED, evaluated(Score(accuracy=1, rows=9))) is None
+
+
+def test_data_that_do_not_fit_the_model_as_offered_show_nothing_against_it() -> None:
+    assert fault(PROMISE, OFFERED, evaluated(FAILURE)) is None
+
+
+@pytest.mark.parametrize("which", ["test", "verification"])
+def test_what_ran_into_this_nodes_own_limits_is_not_judged(which: str) -> None:
+    with pytest.raises(CannotTellError, match="It took too long"):
+        fault(PROMISE, OFFERED, evaluated(FAILURE).model_copy(update={which: TOO_SLOW}))
