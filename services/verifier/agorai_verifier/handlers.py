@@ -23,7 +23,7 @@ from agorai_shared.types import Address, CaseId, TradeId
 from agorai_shared.vault import Vault
 from agorai_shared.verifier import Report
 from agorai_verifier import decide
-from agorai_verifier.inspecting import Promise, fault
+from agorai_verifier.inspecting import CannotTellError, Promise, fault
 from agorai_verifier.votes import Votes
 
 log = logging.get(__name__)
@@ -228,7 +228,7 @@ class CaseProtocol:
             if not final:
                 raise
             self._vote(case, confirms=True, why=error.message)
-        except (OfferAbsentError, RemoteError) as error:
+        except (OfferAbsentError, CannotTellError, RemoteError) as error:
             # what this voter's own node cannot do says nothing about anybody: better no vote than a wrong one
             if not final or (isinstance(error, RemoteError) and error.code not in GONE):
                 raise

@@ -44,12 +44,8 @@ EventT = TypeVar("EventT", bound=Event)
 _UNLIMITED: Final = 2**256 - 1
 _FINAL_S: Final = 15.0
 
-_NOT_YET: Final = (
-    "FairExchange_DeadlineNotPassed",
-    "VotingPanel_DeadlineNotPassed",
-    "VotingPanel_NothingDue",
-)
-"""What a contract says whose clock is behind ours, or that another has called first."""
+_NOT_YET: Final = ("FairExchange_DeadlineNotPassed", "VotingPanel_")
+"""What a contract says whose clock is behind ours, that another has called, or that a draw must come first."""
 
 
 class TradeNotFoundError(NotFoundError):

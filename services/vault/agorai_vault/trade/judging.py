@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from joserfc.jwk import RSAKey
+
 from agorai_shared import evidence, handover, logging
 from agorai_shared.bindings.fair_exchange import EvidenceGiven, Kind, Trade
 from agorai_shared.bindings.fair_exchange import Step as OnChain
 from agorai_shared.bindings.voting_panel import Case
-from agorai_shared.errors import AgoraiError, NotFoundError, RefusedError
+from agorai_shared.errors import AgoraiError, NotFoundError
 from agorai_shared.evidence import Testimony
 from agorai_shared.handover import HandoverFaultyError, PackageAddress
 from agorai_shared.jwe import DisclosureFalseError
@@ -27,13 +29,6 @@ from agorai_vault.trade.decide import Duty
 from agorai_vault.trade.handlers import Named, TradeProtocol
 
 log = logging.get(__name__)
-
-
-class ForeignCaseError(RefusedError):
-    """A case that another contract has opened."""
-
-    def __init__(self, case: int, opener: Address) -> None:
-        super().__init__(f"Case {case} was opened by {opener}, not by this marketplace's FairExchange.")
 
 
 class EvidenceAwaitedError(NotFoundError):
@@ -70,9 +65,11 @@ class Judge:
         ------
         EvidenceAwaitedError
             If something is missing and it is not final.
-        ForeignCaseError
         """
         case, trade = await self._case(case_id)
+        if trade is None:  # a vote all the same: silence would cost the seat's stake, whoever asked
+            why = f"it was opened by {case.opener}, not by this marketplace's FairExchange"
+            return CaseFinding(trade=0, blamed=case.accused, why=why)
         dispute = _Dispute(self.trades, case_id, case, TradeId(case.item), trade, final=final)
         try:
             if dispute.about_key:
@@ -98,11 +95,11 @@ class Judge:
         accused = await self.trades.market.actor(case.accused)
         return open_sealed(Holders(self.trades.market, accused.gateway).get(address.cid), address.key)
 
-    async def _case(self, case_id: CaseId) -> tuple[Case, Trade]:
+    async def _case(self, case_id: CaseId) -> tuple[Case, Trade | None]:
         chain, exchange = self.trades.market.chain, self.trades.exchange
         (case,) = await chain.read(self.trades.panel.case_of(case_id))
         if case.opener != exchange.address:
-            raise ForeignCaseError(case_id, case.opener)
+            return case, None
         (trade,) = await chain.read(exchange.trade(TradeId(case.item)))
         return case, trade
 
@@ -130,7 +127,13 @@ class _Dispute:
         return any(Duty.ADDRESS not in decide.done(self.trade, giver) for giver in givers)
 
     async def judge_key(self) -> CaseFinding:
-        """Judge the accused's key message by what the accuser discloses of it."""
+        """Judge the accused's key message by what the accuser discloses of it.
+
+        Raises
+        ------
+        HandoverFaultyError
+            The message is not good, or the accuser's public key cannot be had.
+        """
         accuser, accused = self.case.accuser, self.case.accused
         message = await self._message(accused, OnChain.KEY)
         testimony = await self._testimony(accuser)
@@ -142,7 +145,7 @@ class _Dispute:
             handover.check_key_message(
                 message.document,
                 binding,
-                await self.trades.key_of_side(self.id, accuser),
+                await self._key_of(accuser),
                 disclosed,
                 message.named_at,
             )
@@ -168,7 +171,7 @@ class _Dispute:
                 return handover.check_address_message(
                     message.document,
                     self.trades.binding(self.id, accused, accuser),
-                    await self.trades.key_of_side(self.id, accuser),
+                    await self._key_of(accuser),
                     bytes.fromhex(theirs.address),
                     bytes.fromhex(theirs.k),
                     asked.document,
@@ -199,6 +202,14 @@ class _Dispute:
             if not self.final:
                 raise EvidenceAwaitedError(self.case_id, f"a message of {by} cannot be had") from error
             raise HandoverFaultyError(by, f"its {step.name.lower()} message cannot be had") from error
+
+    async def _key_of(self, side: Address) -> RSAKey:
+        try:
+            return await self.trades.key_of_side(self.id, side)
+        except AgoraiError as error:
+            if not self.final:
+                raise EvidenceAwaitedError(self.case_id, f"the public key of {side} cannot be had") from error
+            raise HandoverFaultyError(side, "its public key cannot be had") from error
 
     async def _testimony(self, by: Address) -> Testimony | None:
         """Give the last testimony of a party that opens for this voter."""
