@@ -57,8 +57,8 @@ class Evaluation(Message):
     """What was found of a package; the trade and the promises in its manifest are for the asker to compare.
 
     A `Failure` stands where the model could not be evaluated. That of `test` is the package's fault. That of
-    `verification` alone is the data's, unless its code is that of a limit (`memory_limit`, `cpu_limit`,
-    `time_limit`), which this node's own settings and the data's size bring about as well as the model.
+    `verification` may be the data's, the model's (it predicts what is not finite) or, where its code is that of a
+    limit (`memory_limit`, `cpu_limit`, `time_limit`), this node's own settings'.
     """
 
     package: Manifest

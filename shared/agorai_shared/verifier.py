@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from agorai_shared.command import Commander
 from agorai_shared.types import TradeId
+
+INSPECT_S: Final = 3600.0
+"""How long an inspection may take: as long as the sandbox lets an evaluation, by default."""
 
 
 class Message(BaseModel):
@@ -41,4 +46,4 @@ class Verifier:
         AgoraiError
             If it could not be: what was handed over cannot be had now, or nobody evaluates. Try again.
         """
-        return await self._commander.ask("verifier", "inspect", Inspect(trade=trade), Report)
+        return await self._commander.ask("verifier", "inspect", Inspect(trade=trade), Report, INSPECT_S)

@@ -23,6 +23,14 @@ from agorai_shared.types import Address
 
 LIMITS: Final = frozenset({"memory_limit", "cpu_limit", "time_limit"})
 
+UNFIT: Final = frozenset(
+    {
+        "empty_table", "encoding", "csv_shape", "column_names", "missing_column", "extra_feature",
+        "not_numeric", "not_finite", "target_kind", "parquet",
+    }
+)  # fmt: skip
+"""Codes of errors with which the trainer refuses a table, before any model sees it."""
+
 
 class CannotTellError(UnavailableError):
     """An evaluation ran into the limits of this node's own sandbox."""
@@ -74,7 +82,7 @@ def fault(promise: Promise, offered: Metadata, found: Evaluation) -> str | None:
     if isinstance(found.test, Failure):
         return f"the model cannot be evaluated: {found.test.message}"
     if isinstance(score, Failure):
-        return None
+        return None if score.code in UNFIT else f"the model cannot be evaluated: {score.message}"
     if score is None or score.accuracy is None or round(score.accuracy * 10_000) < promise.accuracy:
         reached = "not defined" if score is None or score.accuracy is None else f"{score.accuracy:.2%}"
         return f"its accuracy is {reached}, {promise.accuracy / 100:.2f}% was promised"

@@ -90,8 +90,14 @@ def test_the_address_of_the_contract_is_compared_whatever_its_capitals() -> None
     assert fault(shouted, OFFERED, evaluated(Score(accuracy=1, rows=9))) is None
 
 
-def test_data_that_do_not_fit_the_model_as_offered_show_nothing_against_it() -> None:
-    assert fault(PROMISE, OFFERED, evaluated(FAILURE)) is None
+@pytest.mark.parametrize("error", ["missing_column", "not_finite", "target_kind"])
+def test_data_that_do_not_fit_the_model_as_offered_show_nothing_against_it(error: str) -> None:
+    assert fault(PROMISE, OFFERED, evaluated(FAILURE.model_copy(update={"code": error}))) is None
+
+
+def test_a_model_that_fails_on_data_that_fit_it_is_at_fault() -> None:
+    refused = FAILURE.model_copy(update={"code": "prediction_refused"})
+    assert "cannot be evaluated" in (fault(PROMISE, OFFERED, evaluated(refused)) or "")
 
 
 @pytest.mark.parametrize("which", ["test", "verification"])

@@ -248,10 +248,12 @@ class TradeProtocol:
 
     def _agreed(self, trade: TradeId, terms: Terms) -> bool:
         """Say whether the owner wants this trade: what was agreed once is good for one trade and not for the next."""
-        return self.records.agreed(trade, terms) or any(
-            terms_of(agreement) == terms and self.records.use(ask, trade)
+        asked = [
+            self.records.use(ask, trade)
             for ask, agreement in self.agreements()
-        )
+            if terms_of(agreement) == terms
+        ]
+        return self.records.agreed(trade, terms) or any(asked)
 
     async def _case(self, case: CaseId, final: int) -> tuple[PanelCase, int]:
         found, voters, config = await self.market.chain.read(
@@ -312,7 +314,7 @@ class TradeProtocol:
 
     async def _send(self, trade: TradeId, step: decide.Step, once: str) -> None:
         try:
-            await send_step(self.outbox, once, lambda: self._call(trade, step))
+            sent = await send_step(self.outbox, once, lambda: self._call(trade, step))
         except ContractRevertError as error:
             if not error.reason.startswith(_NOT_YET):
                 raise
@@ -321,7 +323,9 @@ class TradeProtocol:
                 await send_step(self.outbox, f"{once}/draw", self._draw)
             return
         if isinstance(step, decide.GiveEvidence):
-            self.records.keep_evidence(trade, step.voters)
+            intent = await self.outbox.wait(sent, TransactionState.FINAL, _FINAL_S)
+            if intent is not None and intent.state == TransactionState.FINAL:
+                self.records.keep_evidence(trade, step.voters)
 
     async def _call(self, trade: TradeId, step: decide.Step) -> Call[Any]:
         exchange = self.exchange
