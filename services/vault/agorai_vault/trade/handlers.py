@@ -401,13 +401,22 @@ class TradeProtocol:
         return await self._publish(document, "address message")
 
     async def _evidence(self, trade: TradeId, state: Trade) -> Digest:
-        """Show each voter drawn what this side was handed and what it handed over, sealed to that voter."""
-        (voters,) = await self.market.chain.read(self.panel.panel_of(CaseId(state.dispute)))
+        """Show each voter drawn what this side was handed and what it handed over, sealed to that voter.
+
+        Raises
+        ------
+        NotServedError
+            If this side accuses and what it was handed is not served: to say so proves nothing, and who serves it
+            later must meet with its disclosure.
+        """
+        case_id = CaseId(state.dispute)
+        voters, case = await self.market.chain.read(self.panel.panel_of(case_id), self.panel.case_of(case_id))
+        accuses = case.accuser == self.me
         giver, own = decide.other(state, self.me), self.records.key_secret(trade)
         package = self.packing.packed(trade)
         testimony = Testimony(
-            key=await self._disclosed(trade, giver, OnChain.KEY),
-            address=await self._disclosed(trade, giver, OnChain.ADDRESS),
+            key=await self._disclosed(trade, giver, OnChain.KEY, needed=accuses),
+            address=await self._disclosed(trade, giver, OnChain.ADDRESS, needed=accuses),
             k=None if own is None else own[1].k.hex(),
             package=None
             if package is None
@@ -421,10 +430,12 @@ class TradeProtocol:
                 log.warning("evidence.voter_left_out", trade=trade, voter=voter, why=str(error))
         return await self._publish(evidence.make(testimony, recipients), "evidence")
 
-    async def _disclosed(self, trade: TradeId, giver: Address, step: OnChain) -> str | None:
+    async def _disclosed(self, trade: TradeId, giver: Address, step: OnChain, *, needed: bool) -> str | None:
         try:
             message = await self.message(trade, giver, step)
-        except AgoraiError as error:
+        except (MessageAbsentError, NotServedError) as error:
+            if needed and isinstance(error, NotServedError):
+                raise
             log.info("evidence.without_message", trade=trade, step=step.name, why=str(error))
             return None
         return handover.disclose(message.document, self.binding(trade, giver, self.me), self.keys.jwk).hex()

@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from agorai_shared import package
 from agorai_shared.bindings.fair_exchange import Kind, Terms
@@ -21,9 +20,6 @@ from agorai_shared.types import Address, Cid, ResourceId, TradeId
 from agorai_vault import grants
 from agorai_vault.database import Box, ContentKey
 from agorai_vault.trade.records import Records
-
-HIGH_QUALITY: Final = 9_000
-"""Accuracy in 1/10,000 above which parameters are sold (fair-sharing III-A)."""
 
 
 class NotPackableError(RefusedError):
