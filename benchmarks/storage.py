@@ -1,14 +1,15 @@
 """How quickly the store takes and gives bytes, beside SHA-256 of the same bytes and a real Kubo, and in what memory.
 
-Everything lies on one disk of this machine; each measurement runs in a process of its own, warm (the file that is
-stored is in the page cache, as one is that was just made), in turn with the others, and the median of the runs
-counts. Nothing is acknowledged before it is fsynced.
+Everything lies on one disk of this machine; each measurement runs in a process of its own, warm (what is read, the
+file that is stored and the blocks that are got, was read before and is in the page cache), in turn with the others,
+and the median of the runs counts. Nothing is acknowledged before it is fsynced.
 
     sha256      hashlib over the file's bytes in memory, one thread: the limit, since every byte must be hashed
     put         the file into an empty store, until it is acknowledged and pinned
     sealed put  the same, sealed on the way (AES-256-GCM), hashed and stored as one stream
     get         the file out of the store, every block verified
     opened get  the sealed one out, verified and opened
+    cold get    the file out for the first time: a put goes past the page cache, so this waits for the disk
     kubo add    `ipfs add` with the same profile, into a running daemon's empty repository; null without Kubo
     small       100,000 objects of 1 KiB, 512 at once, each durable and pinned when its put returns
     large       one object of 10 GiB in and out: the process's memory, beside that for 1 GiB
@@ -73,10 +74,10 @@ def hash_of(path: Path) -> float:
     return path.stat().st_size / MIB / spent
 
 
-def in_and_out(path: Path, folder: Path, sealed: bool) -> tuple[float, float, float]:
-    """Give MiB/s of a put and of a get, and the peak memory."""
+def in_and_out(path: Path, folder: Path, sealed: bool) -> tuple[float, float, float, float]:
+    """Give MiB/s of a put, of the first get and of the second, and the peak memory."""
 
-    async def work() -> tuple[float, float, float]:
+    async def work() -> tuple[float, float, float, float]:
         store = EmbeddedStore(folder, LARGEST)
         os.sync()  # its thousand folders, made once
         size = path.stat().st_size / MIB
@@ -86,11 +87,14 @@ def in_and_out(path: Path, folder: Path, sealed: bool) -> tuple[float, float, fl
         else:
             stored = await import_path(store, path)
         put = size / (time.perf_counter() - start)
-        start = time.perf_counter()
-        await drain(store, stored.cid, sealed)
-        get = size / (time.perf_counter() - start)
+        gets = []
+        for _ in range(2):
+            start = time.perf_counter()
+            await drain(store, stored.cid, sealed)
+            gets.append(size / (time.perf_counter() - start))
         await store.close()
-        return put, get, peak_rss_mb()
+        cold, warm = gets
+        return put, cold, warm, peak_rss_mb()
 
     return uvloop.run(work())
 
@@ -237,10 +241,10 @@ def main() -> None:
             say(f"run {run + 1} of {given.runs}")
             note(sha256_mb_s=alone(hash_of, source))
             with fresh(root) as folder:
-                put, get, rss = alone(in_and_out, source, folder, False)
-                note(put_mb_s=put, get_mb_s=get, file_rss_mb=rss)
+                put, cold, get, rss = alone(in_and_out, source, folder, False)
+                note(put_mb_s=put, cold_get_mb_s=cold, get_mb_s=get, file_rss_mb=rss)
             with fresh(root) as folder:
-                put, get, rss = alone(in_and_out, source, folder, True)
+                put, _, get, rss = alone(in_and_out, source, folder, True)
                 note(sealed_put_mb_s=put, opened_get_mb_s=get, file_rss_mb=rss)
             if ipfs is not None:
                 with fresh(root) as folder:
