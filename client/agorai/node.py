@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from agorai_shared.deployment import Deployment
 from agorai_shared.documents import Profile
 from agorai_shared.market import Market
 from agorai_shared.rpc import Rpc
-from agorai_shared.service import Host, PortTakenError, listen, make_broker
+from agorai_shared.service import Host, PortTakenError, Service, listen, make_broker
 from agorai_shared.settings import NodeSettings
 from agorai_shared.vault import Vault
 from agorai_storage import app as storage
@@ -41,6 +41,8 @@ from agorai_verifier import app as verifier
 from agorai_verifier.settings import VerifierSettings
 
 log = logging.get(__name__)
+
+MakeVerifier = Callable[[NodeSettings, VerifierSettings, NatsBroker], AbstractAsyncContextManager[Service]]
 
 ALL_ROLES = 1 | 2 | 4 | 8
 """Data, model and computation provider, and model user (`Role` of the Registry)."""
@@ -80,6 +82,7 @@ async def running(
     port: int | None = None,
     public_url: str | None = None,
     log_level: str = "INFO",
+    make_verifier: MakeVerifier = verifier.create,
 ) -> AsyncIterator[NodeFile]:
     """Run a node until left; it has joined the registry, with this name, when how to reach it is given.
 
@@ -93,6 +96,8 @@ async def running(
         None takes the port of the last run, or a free one.
     public_url
         Where other participants reach its content; none says the address that it listens on.
+    make_verifier
+        Makes what judges models for it.
     """
     listener = _listener(home, host, port)
     reached = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
@@ -145,7 +150,7 @@ async def running(
                 )
             ),
             await stack.enter_async_context(
-                verifier.create(
+                make_verifier(
                     settings,
                     VerifierSettings(address=keys.address, path=home.verifier, store_url=url, vault_url=url),
                     broker,

@@ -7,17 +7,18 @@ import secrets
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agorai import node, platform
 from agorai.client import Client
 from agorai.devchain import TOKEN
 from agorai.home import Home
-from agorai.node import Place
+from agorai.node import MakeVerifier, Place
 from agorai.platform import ChainChoice, Platform
 from agorai_trainer.app import make_sandbox
 from agorai_vault.keys import Keys
+from agorai_verifier import app as verifier
 
 LIGHT_SCRYPT_N = 1 << 12
 """These accounts live for minutes; geth's "light" work factor will do."""
@@ -29,6 +30,8 @@ class Resident:
 
     name: str
     tokens: int
+    verifier: MakeVerifier = verifier.create
+    """Which its node runs: a participant may write its own."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,12 @@ class Town:
 
     platform: Platform
     clients: dict[str, Client]
+    nodes: dict[str, AsyncExitStack] = field(repr=False)
+
+    async def stop(self, name: str) -> None:
+        """Stop a participant's node, and go on without it."""
+        await self.nodes[name].aclose()
+        del self.clients[name]
 
 
 @asynccontextmanager
@@ -68,9 +77,9 @@ async def running(residents: Sequence[Resident], *, block_time_s: float | None =
         for resident in residents:
             await shared.fund(keys[resident.name].address, resident.tokens * TOKEN)
         await warming
-        clients: dict[str, Client] = {}
-        for name, home in homes.items():
-            info = shared.info
+        town = Town(shared, {}, {})
+        for resident, home in zip(residents, homes.values(), strict=True):
+            name, info = resident.name, shared.info
             place = Place(
                 bus_url=info.bus_url,
                 bus_password=await shared.add_node(keys[name].address),
@@ -78,8 +87,11 @@ async def running(residents: Sequence[Resident], *, block_time_s: float | None =
                 confirmations=info.confirmations,
                 deployment=info.deployment,
             )
-            running_node = await stack.enter_async_context(
-                node.running(home, name, keys[name], passphrases[name], place, sandbox)
+            own = town.nodes[name] = await stack.enter_async_context(AsyncExitStack())
+            running_node = await own.enter_async_context(
+                node.running(
+                    home, name, keys[name], passphrases[name], place, sandbox, make_verifier=resident.verifier
+                )
             )
-            clients[name] = await stack.enter_async_context(Client.connect(running_node))
-        yield Town(shared, clients)
+            town.clients[name] = await own.enter_async_context(Client.connect(running_node))
+        yield town
