@@ -57,7 +57,7 @@ from agorai_trainer.tasks import TrainingTask
 
 PAPER_MS: Final = (59, 60, 32)
 SNAPSHOTS: Final = Path(__file__).parent.parent / "contracts" / "snapshots"
-LIMIT_S: Final = 1200
+LIMIT_S: Final = 300
 TASK: Final = TrainingTask(estimator="sklearn.LogisticRegression", scaler="standard", target="target", seed=3)
 VOTERS: Final = ("anna", "boris", "clara")
 

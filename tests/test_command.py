@@ -101,6 +101,14 @@ def test_status_says_that_all_is_well(nodes: tuple[Node, Node]) -> None:
     assert status["failing"] == {}
 
 
+def test_status_counts_what_votes_brought_too(nodes: tuple[Node, Node]) -> None:
+    _, buyer = nodes
+    owed = buyer.agorai("status")["credit"]
+    buyer.agorai("vote", "enlist", 1)
+    buyer.agorai("vote", "retire", 1)
+    assert buyer.agorai("status")["credit"] == owed + 10
+
+
 def test_events_are_one_json_object_a_line(nodes: tuple[Node, Node], model: int) -> None:
     found = agorai(nodes[0].home, "events", "--contract", "Registry", "--event", "Registered", "--json")
     events = [json.loads(line) for line in found.stdout.splitlines()]

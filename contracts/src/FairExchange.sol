@@ -12,8 +12,8 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 /// @title FairExchange
 /// @notice Sell a model, or swap two, so that neither side can keep both the money and the goods.
 /// @dev The token must move exactly the amounts it is asked to move, as MarketToken does, and the panel must take and
-/// give back the same token. The panel may draw on all that is held here: it is fixed for good, and is trusted to pull
-/// a bonus only from who opens a case.
+/// give back the same token, and no more than the bonus. The panel may draw on all that is held here: it is fixed for
+/// good, and is trusted to pull a bonus only from who opens a case.
 contract FairExchange is IFairExchange, Multicall {
     using SafeERC20 for IERC20;
 
@@ -203,15 +203,14 @@ contract FairExchange is IFairExchange, Multicall {
         bool sellerAccused = _disputes[id].sellerAccused;
         (IVotingPanel.Verdict verdict, uint256 refund) = PANEL.collect(_disputes[id].panelCase);
 
-        uint256 sellerDeposit = entry.sellerDeposit;
-        uint256 buyerDeposit = entry.buyerDeposit;
-        uint256 left = sellerDeposit + buyerDeposit + refund - bonusOf(entry.sellerDeposit, entry.buyerDeposit);
+        uint256 earned = bonusOf(entry.sellerDeposit, entry.buyerDeposit) - refund; // by the voters
+        uint256 left = uint256(entry.sellerDeposit) + entry.buyerDeposit - earned;
         uint256 toSeller;
         Outcome outcome;
         if (verdict == IVotingPanel.Verdict.Undecided) {
-            // Both bear what the voters earned, and share what came back beyond the bonus; an odd unit is the buyer's.
+            // Both bear what the voters earned; of an odd amount the seller one unit more.
             outcome = Outcome.Undecided;
-            toSeller = (left + sellerDeposit - buyerDeposit) / 2;
+            toSeller = entry.sellerDeposit - (earned + 1) / 2;
         } else {
             bool confirmed = verdict == IVotingPanel.Verdict.Confirmed;
             outcome = confirmed ? Outcome.Confirmed : Outcome.Rejected;

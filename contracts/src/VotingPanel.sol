@@ -33,7 +33,7 @@ contract VotingPanel is IVotingPanel {
     struct Entry {
         // slot 0
         address opener;
-        uint96 bonus; // without the stakes lost
+        uint96 bonus; // as the opener gave it
         // slot 1
         uint256 item;
         // slot 2
@@ -55,6 +55,8 @@ contract VotingPanel is IVotingPanel {
         address[] panel; // all who were ever drawn, in order
         // slot 5
         mapping(address voter => Ballot) ballots;
+        // slot 6
+        uint128 inherited; // of the reserve, once closed
     }
 
     /// @inheritdoc IVotingPanel
@@ -83,6 +85,7 @@ contract VotingPanel is IVotingPanel {
     // slot 4
     uint64 private _head; // of the queue
     uint64 private _count;
+    uint128 private _reserve; // room for the largest stake of 2^32 seats
 
     constructor(address token_, address registry_, Config memory config_) {
         if (token_.code.length == 0) revert VotingPanel_NotContract(token_);
@@ -263,7 +266,7 @@ contract VotingPanel is IVotingPanel {
 
         entry.collected = true;
         verdict = entry.verdict;
-        if (entry.revealed == 0) refund = _pot(entry);
+        if (entry.revealed == 0) refund = entry.bonus;
         if (refund != 0) TOKEN.safeTransfer(msg.sender, refund);
     }
 
@@ -332,6 +335,11 @@ contract VotingPanel is IVotingPanel {
     /// @inheritdoc IVotingPanel
     function creditOf(address account) external view returns (uint256) {
         return _accounts[account].credit;
+    }
+
+    /// @inheritdoc IVotingPanel
+    function reserve() external view returns (uint256) {
+        return _reserve;
     }
 
     /// @inheritdoc IVotingPanel
@@ -481,9 +489,17 @@ contract VotingPanel is IVotingPanel {
         entry.verdict = verdict;
         uint8 revealed = entry.revealed;
         emit Closed(id, verdict, entry.confirming, revealed);
-        if (revealed == 0) return;
+        if (revealed == 0) {
+            _reserve += uint128(entry.panel.length * SEAT_STAKE);
+            return;
+        }
 
-        uint160 pot = uint160(_pot(entry)); // at most 2^96 for the bonus and for each stake
+        uint128 inherited = _reserve;
+        if (inherited != 0) {
+            entry.inherited = inherited;
+            _reserve = 0;
+        }
+        uint160 pot = uint160(_pot(entry)); // at most 2^96 for the bonus and for each stake, 2^128 for the reserve
         uint160 share = pot / revealed;
         uint160 rest = pot % revealed;
         uint256 length = entry.panel.length;
@@ -532,9 +548,11 @@ contract VotingPanel is IVotingPanel {
         return phase == Phase.Committing || phase == Phase.Revealing ? entry.size : entry.revealed;
     }
 
-    /// @dev The bonus, and the stakes of all who were drawn and hold no seat any more.
+    /// @dev The bonus, the stakes of all who were drawn and hold no seat any more, and what was inherited. A silent
+    /// panel's stakes are in the reserve.
     function _pot(Entry storage entry) private view returns (uint256) {
-        return entry.bonus + (entry.panel.length - _seated(entry)) * SEAT_STAKE;
+        if (entry.phase == Phase.Closed && entry.revealed == 0) return entry.bonus;
+        return entry.bonus + (entry.panel.length - _seated(entry)) * SEAT_STAKE + entry.inherited;
     }
 
     /// @dev More than 60 % of all seats.

@@ -15,6 +15,7 @@ from agorai.cli.passphrase import ask_passphrase
 from agorai.client import Client
 from agorai.devchain import TOKEN
 from agorai.home import Home, NodeFile
+from agorai.trading import Trading
 from agorai_shared.types import Wei
 
 START_TOKENS = 100
@@ -130,8 +131,8 @@ def status(home: Path = HOME, as_json: bool = JSON) -> None:
 
     async def work(client: Client) -> dict[str, object]:
         health = await _health(client)
-        balances, trainer, vault = await asyncio.gather(
-            client.balances(), client.trainer_status(), client.vault.status()
+        balances, credits, trainer, vault = await asyncio.gather(
+            client.balances(), Trading(client).credits(), client.trainer_status(), client.vault.status()
         )
         head, final = await asyncio.gather(client.chain.head(), client.chain.final())
         return {
@@ -143,7 +144,7 @@ def status(home: Path = HOME, as_json: bool = JSON) -> None:
             "head": head.number,
             "final": final.number,
             "balance": balances.tokens / TOKEN,
-            "credit": balances.credit / TOKEN,
+            "credit": sum(credits.values()) / TOKEN,
             "coin": balances.coin / 10**18,
             "token": balances.symbol,
             "pending_transactions": vault.pending_transactions,

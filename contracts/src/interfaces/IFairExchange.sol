@@ -63,7 +63,7 @@ interface IFairExchange {
         Completed, // confirmed by all who receive
         Confirmed, // the voters found that the accused had done what it promised
         Rejected, // they found that it had not
-        Undecided // no panel could be formed: as if confirmed in Inspecting, undone in Addresses
+        Undecided // no panel could be formed or it hardly spoke: as if confirmed in Inspecting, undone in Addresses
     }
 
     /// @notice What the two sides agree on; they have settled it by messages before.
@@ -194,7 +194,8 @@ interface IFairExchange {
     /// @notice The panel would take no case for so small a share of the deposits.
     error FairExchange_BonusTooSmall(uint96 bonus, uint256 least);
 
-    /// @notice There are not voters enough now to settle a dispute.
+    /// @notice Fewer voters have a free seat now than a dispute's panel has seats. The two sides, who would never judge
+    /// their own, are counted if they are voters: it is a check of the market, and no promise of a verdict.
     error FairExchange_TooFewVoters(uint256 available, uint8 size);
 
     /// @notice There is no such trade.
@@ -257,7 +258,9 @@ interface IFairExchange {
     /// @param document Digest of the document.
     function submitEvidence(uint64 id, bytes32 document) external;
 
-    /// @notice End a trade on the panel's verdict; anyone may.
+    /// @notice End a trade on the panel's verdict; anyone may. The winner has both deposits but what the voters earned:
+    /// the bonus, or nothing if none of them revealed. Undecided, both bear half of that. No stake that a voter lost
+    /// comes to a side.
     function settle(uint64 id) external;
 
     /// @notice End a trade of which a limit was missed; anyone may.

@@ -7,6 +7,12 @@ pragma solidity ^0.8.28;
 /// all seats must say yes for the accused to be confirmed. Votes are committed, then revealed; a voter who does not do
 /// both in time loses the stake of that seat, and another is drawn in its place.
 ///
+/// Who reveals shares the bonus and the stakes lost in the case. If nobody does, the bonus goes back to who asked, and
+/// the stakes into a reserve for those who reveal in the next case that is closed: no party gains by voters' silence.
+///
+/// Anyone may ask, about anyone. Voters judge every case alike, and the bonus for each seat is what it costs to busy
+/// them; what follows from a verdict is the business of who asked.
+///
 /// What the randomness is: the hash of the block `DRAW_DELAY` blocks after the request. Nobody knows it when the case
 /// is opened, and from when it is known until it is used no voter can join, leave or be released
 /// (`VotingPanel_DrawDue`), so that nobody can fit the list to it. It does not resist the producer of that one block,
@@ -52,11 +58,13 @@ interface IVotingPanel {
 
     /// @notice One question before a panel.
     struct Case {
-        address opener; // the contract that asked
+        address opener; // who asked
         uint256 item; // what it is about, the opener's id
         address accuser; // never drawn
         address accused; // never drawn
-        uint256 bonus; // to be shared by those who reveal, stakes lost included
+        // For those who reveal: the opener's bonus, the stakes lost in the case and, once it is closed, what it took of
+        // the reserve. For the opener, and its bonus alone, once the case is closed and nobody has revealed.
+        uint256 bonus;
         uint64 drawBlock; // whose hash draws next, or drew last; 0 when the draw failed
         uint40 deadline; // of the phase, in seconds since 1970; says nothing once closed
         uint8 size; // seats
@@ -84,7 +92,7 @@ interface IVotingPanel {
     /// @notice A voter took seats back.
     event Retired(address indexed account, uint32 seats);
 
-    /// @notice A contract asked a question.
+    /// @notice Someone asked a question.
     event Opened(
         uint64 indexed id,
         address indexed opener,
@@ -168,7 +176,7 @@ interface IVotingPanel {
     /// @notice There is time left.
     error VotingPanel_DeadlineNotPassed(uint64 id, uint40 deadline);
 
-    /// @notice Only the contract that asked collects, and once.
+    /// @notice Only who asked collects, and once.
     error VotingPanel_NotOpener(uint64 id, address caller);
 
     /// @notice Nothing is credited to the account.
@@ -187,12 +195,13 @@ interface IVotingPanel {
 
     // ----------------------------------------------------------------------------------------------- cases
 
-    /// @notice Ask whether the accused did what it had promised; pulls the bonus from the caller.
+    /// @notice Ask whether the accused did what it had promised; anyone may. Pulls the bonus from the caller: at least
+    /// `Config.seatBonus` for each seat, which is what keeps voters from being asked for nothing.
     /// @param item What it is about, in the caller's own numbering.
     /// @param accuser Who says that it did not; never drawn.
     /// @param accused Of whom it is said; never drawn.
     /// @param size Seats: odd, 3 to `MAX_SIZE`.
-    /// @param bonus What those who reveal share; at least `size` times `Config.seatBonus`.
+    /// @param bonus For those who reveal; at least `size` times `Config.seatBonus`.
     /// @return id Counted from 1.
     function open(uint256 item, address accuser, address accused, uint8 size, uint96 bonus) external returns (uint64 id);
 
@@ -213,7 +222,9 @@ interface IVotingPanel {
     /// are voters enough now, or end the case if its window is over.
     function close(uint64 id) external;
 
-    /// @notice Take the verdict, and back what of the bonus and of lost stakes nobody earned; the opener, once.
+    /// @notice Take the verdict, and the bonus back if nobody revealed; the opener, once.
+    /// @return verdict What the panel found.
+    /// @return refund The whole bonus, or nothing.
     function collect(uint64 id) external returns (Verdict verdict, uint256 refund);
 
     // ----------------------------------------------------------------------------------------------- views
@@ -233,8 +244,12 @@ interface IVotingPanel {
     /// @notice A voter's seats.
     function voterOf(address account) external view returns (Voter memory);
 
-    /// @notice How many voters have a free seat.
+    /// @notice How many voters have a free seat. A case can draw fewer of them: not its parties, who are counted here if
+    /// they are voters, nor who had a seat in it before.
     function available() external view returns (uint256);
+
+    /// @notice Stakes of panels in which nobody revealed; those who reveal in the next case that is closed share them.
+    function reserve() external view returns (uint256);
 
     /// @notice The oldest case whose draw can be made now, 0 when there is none.
     function dueDraw() external view returns (uint64);
