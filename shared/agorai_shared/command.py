@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import orjson
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from agorai_shared.errors import InputError, IntegrityError, RemoteError, UnavailableError
 from agorai_shared.types import Address
@@ -53,6 +53,12 @@ class AnswerError(IntegrityError):
             f"The {service} service's answer to `{verb}` cannot be read.",
             remedy="Run the same version of Agorai everywhere in a node.",
         )
+
+
+class Message(BaseModel):
+    """A command or its answer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Requester(Protocol):

@@ -56,6 +56,8 @@ _LEAST_SHARE: Final = Fraction(1, 5)
 _MOST_SHARE: Final = Fraction(1, 2)
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Accuracy = Annotated[float, Field(le=1, allow_inf_nan=False)]
+"""As a share, 1 being perfect, by ISC-MTI's formulas (1) for classes and (2) for numbers, which may be negative."""
 
 
 class PackageMalformedError(IntegrityError):
@@ -164,8 +166,8 @@ class Card(Document):
     input: tuple[InputColumn, ...] = Field(min_length=1, max_length=10_000)
     """In the order in which the model takes them."""
     output: Output
-    accuracy: Share
-    """Promised."""
+    accuracy: Accuracy
+    """Promised; of parameters of low quality, exactly what was measured on the trade's verification data."""
 
     @model_validator(mode="after")
     def _is_not_given_what_it_tells(self) -> Self:
@@ -207,12 +209,19 @@ def write(card: Card, model: bytes, test: bytes, share: Fraction) -> bytes:
         test=Sample(rows=rows, of=of, share=float(share), sha256=hashlib.sha256(chosen).hexdigest()),
         model=ModelFile(sha256=hashlib.sha256(model).hexdigest(), size=len(model)),
     )
-    members = (manifest.to_bytes(), model, chosen)
-    if len(members[0]) > MAX_MANIFEST_SIZE:
-        raise PackageTooLargeError("description of the model", len(members[0]), MAX_MANIFEST_SIZE)
-    if (size := sum(map(len, members)) + _FRAME_SIZE) > MAX_PACKAGE_SIZE:
-        raise PackageTooLargeError("package", size, MAX_PACKAGE_SIZE)
-    return b"".join(_pieces(members))
+    return _packed(manifest, model, chosen)
+
+
+def with_model(package: Package, model: bytes, accuracy: float) -> bytes:
+    """Give the package with another model and accuracy, all else that is said of it and its test rows kept.
+
+    Raises
+    ------
+    PackageTooLargeError
+    """
+    file = ModelFile(sha256=hashlib.sha256(model).hexdigest(), size=len(model))
+    manifest = Manifest(**(dict(package.manifest) | {"accuracy": accuracy, "model": file}))
+    return _packed(manifest, model, package.test)
 
 
 def read(data: bytes) -> Package:
@@ -272,6 +281,15 @@ def test_rows(csv: bytes, share: Fraction, seed: bytes) -> bytes:
         If it is not UTF-8 text, has no rows, or quotes stand otherwise than RFC 4180 allows.
     """
     return _choose(csv, share, seed)[0]
+
+
+def _packed(manifest: Manifest, model: bytes, test: bytes) -> bytes:
+    members = (manifest.to_bytes(), model, test)
+    if len(members[0]) > MAX_MANIFEST_SIZE:
+        raise PackageTooLargeError("description of the model", len(members[0]), MAX_MANIFEST_SIZE)
+    if (size := sum(map(len, members)) + _FRAME_SIZE) > MAX_PACKAGE_SIZE:
+        raise PackageTooLargeError("package", size, MAX_PACKAGE_SIZE)
+    return b"".join(_pieces(members))
 
 
 def _choose(csv: bytes, share: Fraction, seed: bytes) -> tuple[bytes, int, int]:

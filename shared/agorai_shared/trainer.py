@@ -7,24 +7,24 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from agorai_shared.command import Commander
+from agorai_shared.command import Commander, Message
 from agorai_shared.documents import CidText
-from agorai_shared.package import Manifest
+from agorai_shared.package import Accuracy, Manifest
 
 _ANSWER_S: Final = 10.0
 """How long an answer may take beyond what was asked for."""
 
 JobId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-PackagePath = Annotated[str, Field(pattern=r"^/vault/(trades|cases)/[1-9][0-9]{0,18}/package$")]
-"""Where the node's own vault streams a package's plaintext."""
-
-
-class Message(BaseModel):
-    """A command or its answer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+PackagePath = Annotated[
+    str,
+    Field(
+        pattern=r"^/vault/(trades/[1-9][0-9]{0,18}/(package|own)|cases/[1-9][0-9]{0,18}/(package|sets/[0-9]))$"
+    ),
+]
+"""Where the node's own vault streams a package's plaintext: of a trade, the other side's `package` or the node's
+`own`; of a case, the `package` in dispute or one of the `sets` of low quality that are shown instead."""
 
 
 class Failure(Message):
@@ -35,21 +35,26 @@ class Failure(Message):
     remedy: str
 
 
-class Evaluate(Message):
-    """Evaluate the model of a package, and wait a while for the end; the same id is the same evaluation."""
+class PackageCommand(Message):
+    """Do something with a package, and wait a while for the end; the same command asks for the same work."""
 
     id: JobId
     source: PackagePath
+    timeout_s: float = Field(20.0, ge=0, le=25)
+
+
+class Evaluate(PackageCommand):
+    """Evaluate the model of a package."""
+
     verification: CidText | None = None
     """A public CSV or Parquet file on which to evaluate the model besides the package's own test data."""
-    timeout_s: float = Field(20.0, ge=0, le=25)
 
 
 class Score(Message):
     """How a model did on data with known targets."""
 
-    accuracy: float | None = Field(le=1, allow_inf_nan=False)
-    """As a share, 1 being perfect, by ISC-MTI's formulas (1) for classes and (2) for numbers; None: not defined."""
+    accuracy: Accuracy | None
+    """None: the predictions are too far off for a number to say."""
     rows: int = Field(ge=1)
 
 
@@ -74,6 +79,31 @@ class EvaluationStatus(Message):
     """None: not at its end."""
 
 
+class Degrade(PackageCommand):
+    """Make packages like one, with models of low quality.
+
+    In a dispute "the seller provides multiple model parameters with accuracy less than 50% to the participated nodes"
+    (Hao et al., "Fair and autonomous sharing", IV-D).
+    """
+
+    verification: CidText
+    """The public CSV or Parquet file on which each model's accuracy is to be below 1/2."""
+    count: int = Field(ge=1, le=10)
+
+
+class Degraded(Message):
+    """Packages of low quality: each its own draw, sealed by this node's vault."""
+
+    sets: tuple[CidText, ...]
+
+
+class DegradeStatus(Message):
+    """How far the making of such packages is."""
+
+    degraded: Degraded | None
+    """None: not at its end."""
+
+
 class Trainer:
     """Asks one node's trainer."""
 
@@ -91,9 +121,9 @@ class Trainer:
         ServiceUnreachableError
             If no trainer answers; repeating may help.
         RemoteError
-            Of the code `package_malformed` if the seller's package is no package. Others say that this node cannot
-            tell: vault, store or sandbox do not serve, or package or data are not there or too large for it;
-            `retryable` says whether repeating may help.
+            Of the code `package_malformed` if the seller's package is no package, of `package_too_slow` if it did
+            not come in time. Others say that this node cannot tell: vault, store or sandbox do not serve, or package
+            or data are not there or too large for it; `retryable` says whether repeating may help.
         """
         while True:
             status = await self._commander.ask(
@@ -101,3 +131,26 @@ class Trainer:
             )
             if status.evaluation is not None:
                 return status.evaluation
+
+    async def degrade(self, command: Degrade) -> Degraded:
+        """Have `count` packages made that differ from the one at `source` in model and accuracy alone.
+
+        Each manifest's accuracy is exactly what was measured on the verification data, below 1/2; on another machine
+        a model of numbers may differ from it in the last bits. Asked again after its end, others are made; those that
+        nobody heard of stay sealed in the store and do no harm.
+
+        Raises
+        ------
+        ServiceUnreachableError
+            If no trainer answers; repeating may help.
+        RemoteError
+            Of the code `undegradable` if no parameters of low quality can be made of the model, and as `evaluate`
+            raises it. Other codes say what is wrong with the model or the data, or (`memory_limit`, `cpu_limit`,
+            `time_limit`) that the sandbox's limits were in the way.
+        """
+        while True:
+            status = await self._commander.ask(
+                "trainer", "degrade", command, DegradeStatus, command.timeout_s + _ANSWER_S
+            )
+            if status.degraded is not None:
+                return status.degraded

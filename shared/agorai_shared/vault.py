@@ -12,9 +12,9 @@ from io import BytesIO
 from typing import Any, Final, Self
 
 import aiohttp
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
 
-from agorai_shared.command import Commander
+from agorai_shared.command import Commander, Message
 from agorai_shared.contract import Call
 from agorai_shared.errors import AgoraiError, NotFoundError, RefusedError, RemoteError, UnavailableError
 from agorai_shared.negotiation import Account, DataCid, Listing, Negotiation, Price, Resource
@@ -67,12 +67,6 @@ class IntentNotFoundError(NotFoundError):
 
     def __init__(self, once: str) -> None:
         super().__init__(f"Nothing was sent under the key {once!r}.", remedy="Send it first.")
-
-
-class Message(BaseModel):
-    """A command or its answer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Send(Message):
@@ -229,7 +223,7 @@ class AskFor(Message):
 
     resource: Resource
     price: Price
-    """The most that is paid; 0 only asks."""
+    """What is paid, on the terms quoted last for this model or better ones; 0 only asks, or swaps."""
     verification: DataCid
     """The public CSV on which the model shall be judged."""
     have: tuple[Resource, ...] = Field((), max_length=100)
@@ -295,11 +289,13 @@ class JudgeCase(Message):
 
 
 class CaseFinding(Message):
-    """Who is to blame by the transcript of a trade; nobody yet if its package is to be evaluated."""
+    """Who is to blame by the transcript of a trade; nobody yet if packages are to be evaluated."""
 
     trade: int
     blamed: Address | None
     why: str
+    chosen: tuple[int, ...] = ()
+    """Which of the accused's parameter sets of low quality are to be evaluated; none: its package itself."""
 
 
 class Vault:
@@ -444,6 +440,10 @@ class Vault:
     async def bought(self, invocation: int, job: str, limit: int) -> bytes:
         """Open, for one job, what an invocation gives a right to, of at most `limit` bytes."""
         return await _whole(self.open_bought(invocation, job), limit)
+
+    async def package(self, source: str, limit: int) -> bytes:
+        """Open the package that the vault streams at the path `source`, of at most `limit` bytes."""
+        return await _whole(self._open(source, {}), limit)
 
     async def _open(self, path: str, query: dict[str, str]) -> AsyncGenerator[bytes]:
         try:

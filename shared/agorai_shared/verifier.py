@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from agorai_shared.command import Commander
+from agorai_shared.command import Commander, Message
 from agorai_shared.types import TradeId
 
 INSPECT_S: Final = 3600.0
 """How long an inspection may take: as long as the sandbox lets an evaluation, by default."""
-
-
-class Message(BaseModel):
-    """A command or its answer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Inspect(Message):

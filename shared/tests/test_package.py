@@ -23,6 +23,7 @@ from agorai_shared.package import (
     CsvRowsError,
     InputColumn,
     Manifest,
+    ModelFile,
     Output,
     Package,
     PackageMalformedError,
@@ -278,6 +279,24 @@ def test_a_package_is_bounded_for_writers_and_for_readers(
 def test_a_package_shows_no_model_in_a_log(whole: bytes) -> None:
     assert "model=b" not in repr(package.read(whole))
     assert "test=b" not in repr(package.read(whole))
+
+
+@given(st.floats(max_value=1, allow_infinity=False), st.binary(min_size=1, max_size=100))
+def test_another_model_and_accuracy_leave_all_else_as_it_is(
+    whole: bytes, accuracy: float, model: bytes
+) -> None:
+    old = package.read(whole)
+    new = package.read(package.with_model(old, model, accuracy))
+    assert (new.model, new.manifest.accuracy, new.test) == (model, accuracy, old.test)
+    assert new.manifest.model == ModelFile(sha256=hashlib.sha256(model).hexdigest(), size=len(model))
+    kept = {"accuracy": old.manifest.accuracy, "model": old.manifest.model}
+    assert new.manifest.model_copy(update=kept) == old.manifest
+
+
+def test_another_model_is_bounded_too(whole: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(package, "MAX_PACKAGE_SIZE", len(whole))
+    with pytest.raises(PackageTooLargeError):
+        package.with_model(package.read(whole), MODEL + b"x", 0.93)
 
 
 def test_an_empty_model_is_not_packed() -> None:

@@ -55,11 +55,13 @@ async def test_the_token_the_path_and_the_bytes_go_over() -> None:
         assert await vault.put(plain) == SealedObject.model_validate(SEALED)
         assert await vault.own(Cid("bafy"), 3) == b"abc"
         assert await vault.bought(7, "a job & more", 3) == b"abc"
+        assert await vault.package("/vault/trades/7/own", 3) == b"abc"
     assert {token for token, _, _ in seen} == {"Bearer node-token"}
     assert seen[0][2] == plain
     assert [path for _, path, _ in seen[1:]] == [
         "/vault/objects/bafy",
         "/vault/invocations/7/content?job=a+job+%26+more",
+        "/vault/trades/7/own",
     ]
 
 
@@ -87,7 +89,7 @@ async def test_a_problem_is_raised_as_what_it_was() -> None:
         return web.json_response(problem, status=403)
 
     async with asking(answer) as vault:
-        for ask in (vault.own(Cid("x"), 1), vault.bought(1, "", 1), vault.put(b"")):
+        for ask in (vault.own(Cid("x"), 1), vault.bought(1, "", 1), vault.package("/x", 1), vault.put(b"")):
             with pytest.raises(RemoteError, match=r"No\. Pay\.") as caught:
                 await ask
             assert (caught.value.code, caught.value.http_status) == ("not_entitled", 403)
@@ -115,8 +117,9 @@ async def test_more_than_the_limit_is_not_taken_into_memory() -> None:
                 return response
 
     async with asking(answer) as vault:
-        with pytest.raises(PlaintextTooLargeError):
-            await vault.own(Cid("x"), 1 << 20)
+        for ask in (vault.own(Cid("x"), 1 << 20), vault.package("/vault/trades/7/package", 1 << 20)):
+            with pytest.raises(PlaintextTooLargeError):
+                await ask
 
 
 async def test_content_of_any_size_is_streamed_piece_by_piece() -> None:

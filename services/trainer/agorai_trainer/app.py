@@ -22,11 +22,12 @@ from agorai_shared.reconciler import Reconciler, bury
 from agorai_shared.rpc import Rpc
 from agorai_shared.service import Service, run
 from agorai_shared.settings import NodeSettings
+from agorai_shared.vault import Vault
 from agorai_shared.waking import on_final_blocks, on_final_events, stream_made
-from agorai_trainer import decide, evaluations, messages
-from agorai_trainer.evaluations import Evaluations, PackageVault
+from agorai_trainer import decide, messages
 from agorai_trainer.handlers import JobProtocol, JobRefusedError
 from agorai_trainer.job_store import JobStore
+from agorai_trainer.packages import Packages, answering
 from agorai_trainer.sandbox import Sandbox
 from agorai_trainer.settings import SandboxSettings, TrainerSettings
 from agorai_trainer.zygote import Threads
@@ -45,9 +46,7 @@ async def create(
         store = ContentStore(settings.store_url, token, session)
         jobs = JobStore(settings.path)
         stack.callback(jobs.close)
-        vault = PackageVault(
-            Commander(bus_of(broker), settings.address, token), settings.vault_url, token, session
-        )
+        vault = Vault(Commander(bus_of(broker), settings.address, token), settings.vault_url, token, session)
         max_content = settings.max_content_mib << 20
         protocol = JobProtocol(
             Market(Chain(rpc, Finality(node.confirmations)), deployment, store, session),
@@ -79,9 +78,8 @@ async def create(
         on_final_blocks(router, deployment.chain_id, on_block)
         commands = commands_of(token)
         _commands(commands, settings, jobs, reconciler, sandbox)
-        evaluated = Evaluations(vault, store, sandbox, max_content)
-        stack.push_async_callback(evaluated.close)
-        evaluations.answer(commands, settings.address, evaluated)
+        packages = Packages(vault, store, sandbox, max_content)
+        await stack.enter_async_context(answering(commands, settings.address, packages))
         router.include_router(commands)
 
         async def shut_in() -> None:

@@ -34,7 +34,14 @@ def score(model: bytes, fmt: Format, schema: ModelSchema, table: Table) -> Score
 
 def _target(schema: ModelSchema, table: Table) -> Target:
     if schema.classes is None:
-        return table.quantities(schema.target)
+        values = table.quantities(schema.target)
+        if not values.any():
+            raise TargetKindError(
+                schema.target,
+                "holds nothing but zeros, by which ISC-MTI's formula (2) would divide",
+                "Give rows with other values.",
+            )
+        return values
     labels, known = table.labels(schema.target), np.asarray(schema.classes)
     if known.dtype.kind == "U":  # some rows alone may have only such names as look like numbers
         labels = labels.astype(np.str_)

@@ -69,7 +69,8 @@ def degrade(job: Job) -> Reply:
     schema = ModelSchema.model_validate_json(orjson.dumps(job.body["schema"]))
     model, data = job.blobs
     fmt, seed = Format(str(job.body["format"])), int(str(job.body["seed"]))
-    return Reply({}, (degrading.degrade(model, fmt, schema, data, seed),))
+    made = degrading.degrade(model, fmt, schema, data, seed)
+    return Reply({"accuracy": made.accuracy}, (made.model,))
 
 
 def describe(job: Job) -> Reply:

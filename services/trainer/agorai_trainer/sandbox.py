@@ -28,7 +28,15 @@ from agorai_trainer.frames import Frame, FrameError, Json
 from agorai_trainer.isolation import Isolation
 from agorai_trainer.jobs import Reply
 from agorai_trainer.pool import Pool
-from agorai_trainer.tasks import Limits, Metrics, ModelSchema, Predictions, TrainedModel, TrainingTask
+from agorai_trainer.tasks import (
+    DegradedModel,
+    Limits,
+    Metrics,
+    ModelSchema,
+    Predictions,
+    TrainedModel,
+    TrainingTask,
+)
 from agorai_trainer.zygote import Child, Threads, Zygote
 
 log = logging.get(__name__)
@@ -181,15 +189,19 @@ class Sandbox:
         data: bytes,
         seed: int,
         limits: Limits | None = None,
-    ) -> bytes:
-        """Give a model of the same structure with an accuracy below 1/2 on the data; raises as `train` does."""
-        body: Json = {"format": fmt.value, "schema": orjson.loads(schema.model_dump_json()), "seed": seed}
+    ) -> DegradedModel:
+        """Give another model of the same structure, its accuracy on the data below 1/2; raises as `train` does."""
+        # as text, for a number of JSON has 64 bits only
+        body: Json = {
+            "format": fmt.value,
+            "schema": orjson.loads(schema.model_dump_json()),
+            "seed": str(seed),
+        }
         reply = await self._job("degrade", body, (model, data), limits or self.limits, None, keras=False)
-        try:
-            (made,) = reply.blobs
-        except ValueError as error:
-            raise verdicts.OutputLimitError("it is no model") from error
-        return made
+        match reply:
+            case Reply({"accuracy": float(accuracy)}, (made,)) if accuracy < 0.5:
+                return DegradedModel(made, accuracy)
+        raise verdicts.OutputLimitError("it is no model of low quality")
 
     async def describe(self, model: bytes, limits: Limits | None = None) -> Json:
         """Tell a model's format, and what its file says of itself; raises as `train` does."""

@@ -130,6 +130,14 @@ class TrainedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class DegradedModel:
+    """A model's structure with parameters of low quality, and its accuracy, below 1/2, on the data it was made by."""
+
+    model: bytes = field(repr=False)
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
 class Predictions:
     """One prediction a row: class labels or numbers."""
 

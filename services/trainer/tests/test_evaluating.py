@@ -100,12 +100,18 @@ async def test_of_numbers_it_is_one_less_the_mean_relative_error(sandbox: Sandbo
     assert score.rows == 442
 
 
-async def test_of_numbers_that_are_all_zero_there_is_none(sandbox: Sandbox, diabetes: bytes) -> None:
+async def test_numbers_that_are_all_zero_are_no_targets(sandbox: Sandbox, diabetes: bytes) -> None:
     model = trained("Ridge", diabetes)
     zeros = frame(diabetes).assign(y=0).to_csv(index=False).encode()
-    assert await sandbox.evaluate(model.model, model.format, model.schema, zeros) == Score(
-        accuracy=None, rows=442
-    )
+    with pytest.raises(TargetKindError, match="'y' holds nothing but zeros"):
+        await sandbox.evaluate(model.model, model.format, model.schema, zeros)
+
+
+async def test_predictions_that_are_too_far_off_have_no_accuracy(diabetes: bytes) -> None:
+    model = trained("Ridge", diabetes)
+    small = frame(diabetes).assign(y=1e-308).to_csv(index=False).encode()
+    score = evaluating.evaluate(model.model, model.format, model.schema, small)
+    assert score == Score(accuracy=None, rows=442)
 
 
 @pytest.mark.parametrize("name", ["lightgbm.LGBMClassifier", "xgboost.XGBClassifier", "keras.MLPClassifier"])
@@ -239,7 +245,7 @@ async def test_neither_model_comes_by_a_file(sandbox: Sandbox, cancer: bytes, na
     before = _files(*watched)
     await sandbox.evaluate(model.model, model.format, model.schema, cancer)
     made = await sandbox.degrade(model.model, model.format, model.schema, cancer, 1)
-    samples = [blob[len(blob) // 2 :][:64] for blob in (model.model, made)]
+    samples = [blob[len(blob) // 2 :][:64] for blob in (model.model, made.model)]
     for path, seen in _files(*watched).items():
         if before.get(path) != seen and path.is_file():
             with suppress(OSError):  # another program's, gone meanwhile
@@ -271,12 +277,12 @@ async def test_a_degraded_model_has_the_same_structure_and_is_mostly_wrong(
         model = trained(name, data, scaler=scaler)
         made = await sandbox.degrade(model.model, model.format, model.schema, data, 5)
         assert (
-            formats.describe(made, model.format).keys() == formats.describe(model.model, model.format).keys()
+            formats.describe(made.model, model.format).keys()
+            == formats.describe(model.model, model.format).keys()
         )
-        assert len(made) == pytest.approx(len(model.model), rel=0.02)
-        score = await sandbox.evaluate(made, model.format, model.schema, data)
-        assert score.accuracy is not None
-        assert score.accuracy < 0.5 < right(model, data)
+        assert len(made.model) == pytest.approx(len(model.model), rel=0.02)
+        score = await sandbox.evaluate(made.model, model.format, model.schema, data)
+        assert score.accuracy == made.accuracy < 0.5 < right(model, data)
         assert made == await sandbox.degrade(model.model, model.format, model.schema, data, 5)
         assert made != await sandbox.degrade(model.model, model.format, model.schema, data, 6)
 
@@ -285,9 +291,8 @@ async def test_a_degraded_model_has_the_same_structure_and_is_mostly_wrong(
 async def test_a_model_of_numbers_is_degraded_too(sandbox: Sandbox, diabetes: bytes, name: str) -> None:
     model = trained(name, diabetes)
     made = await sandbox.degrade(model.model, model.format, model.schema, diabetes, 0)
-    score = await sandbox.evaluate(made, model.format, model.schema, diabetes)
-    assert score.accuracy is not None
-    assert score.accuracy < 0.5
+    score = await sandbox.evaluate(made.model, model.format, model.schema, diabetes)
+    assert score.accuracy == made.accuracy < 0.5
 
 
 def estimator_of(model: bytes, schema: ModelSchema) -> dict[str, np.ndarray]:
@@ -304,7 +309,7 @@ def estimator_of(model: bytes, schema: ModelSchema) -> dict[str, np.ndarray]:
 async def test_of_a_degraded_tree_only_the_shape_is_the_trained_ones(iris: bytes) -> None:
     model = trained("RandomForestClassifier", iris)
     made = degrading.degrade(model.model, model.format, model.schema, iris, 3)
-    old, new = estimator_of(model.model, model.schema), estimator_of(made, model.schema)
+    old, new = estimator_of(model.model, model.schema), estimator_of(made.model, model.schema)
     inner = old["left_child"] != -1
     for name in ("left_child", "right_child"):
         assert np.array_equal(old[name], new[name])
@@ -320,11 +325,36 @@ async def test_three_degraded_models_do_not_add_up_to_the_trained_one(iris: byte
         model = trained("LogisticRegression", data, scaler="standard")
         true = load(model.model)
         made = [
-            load(degrading.degrade(model.model, model.format, model.schema, data, seed)) for seed in range(3)
+            load(degrading.degrade(model.model, model.format, model.schema, data, seed).model)
+            for seed in range(3)
         ]
         mean, learned = np.mean([one["1.coef_"] for one in made], axis=0).ravel(), true["1.coef_"].ravel()
         assert abs(mean @ learned) / np.linalg.norm(mean) / np.linalg.norm(learned) < 0.5
         assert all(np.array_equal(one[name], true[name]) for one in made for name in ("0.mean_", "0.scale_"))
+
+
+@pytest.mark.parametrize("name", ["LogisticRegression", "DecisionTreeClassifier"])
+async def test_of_two_classes_a_degraded_model_that_is_turned_round_is_no_good_either(
+    cancer: bytes, name: str
+) -> None:
+    rows = frame(cancer)
+    even = rows.groupby("y").head(200)  # of which no class is the commoner
+    for data, least in ((rows, 212 / 569), (even, 0.4)):
+        csv = data.to_csv(index=False).encode()
+        model = trained(name, csv, scaler="standard")
+        for seed in range(4):
+            made = degrading.degrade(model.model, model.format, model.schema, csv, seed)
+            assert least <= made.accuracy < 0.5
+
+
+async def test_of_two_classes_the_best_of_the_bad_is_taken_where_none_is_close(iris: bytes) -> None:
+    two = frame(iris)[:100]
+    model = trained("LogisticRegression", two.to_csv(index=False).encode())
+    four = two.iloc[[0, 1, 50, 51]].to_csv(index=False).encode()
+    found = [
+        degrading.degrade(model.model, model.format, model.schema, four, seed).accuracy for seed in range(2)
+    ]
+    assert found == [0.25, 0]
 
 
 async def test_what_a_forest_learned_of_single_rows_is_left_out(iris: bytes) -> None:
@@ -333,7 +363,7 @@ async def test_what_a_forest_learned_of_single_rows_is_left_out(iris: bytes) -> 
     )
     model = training.train(task, iris)
     assert b"oob_decision_function_" in model.model
-    made = degrading.degrade(model.model, model.format, model.schema, iris, 0)
+    made = degrading.degrade(model.model, model.format, model.schema, iris, 0).model
     assert b"oob_decision_function_" not in made
     assert b"oob_score_" not in made
 
@@ -355,14 +385,21 @@ async def test_another_model_is_not_degraded(
         await sandbox.degrade(model.model, model.format, model.schema, iris, 0)
 
 
-async def test_data_on_which_no_model_is_wrong_are_told_of() -> None:
-    single = training.train(
-        TrainingTask(estimator="sklearn.LinearRegression", target="y"),
-        b"f,y\n" + b"".join(b"%d,0\n" % row for row in range(20)),
-    )
-    data = b"f,y\n1,0\n2,0\n"
+async def test_data_on_which_no_model_is_mostly_wrong_are_told_of(cancer: bytes) -> None:
+    model = trained("LogisticRegression", cancer)
+    one = frame(cancer)[:1]
+    data = pd.concat([one.assign(y=0), one.assign(y=1)]).to_csv(index=False).encode()
     with pytest.raises(UndegradableError, match="none of 64 draws"):
-        degrading.degrade(single.model, single.format, single.schema, data, 0)
+        degrading.degrade(model.model, model.format, model.schema, data, 0)
+
+
+async def test_a_model_that_is_all_zeros_is_not_its_own_degraded_one() -> None:
+    rows = b"f,y\n" + b"".join(b"%d,0\n" % row for row in range(20))
+    zeros = training.train(TrainingTask(estimator="sklearn.LinearRegression", target="y"), rows)
+    data = b"f,y\n1,5\n2,5\n"
+    assert evaluating.evaluate(zeros.model, zeros.format, zeros.schema, data).accuracy == 0
+    with pytest.raises(UndegradableError, match="none of 64 draws"):
+        degrading.degrade(zeros.model, zeros.format, zeros.schema, data, 0)
 
 
 async def test_a_broken_model_is_told_of_before_it_is_degraded(sandbox: Sandbox, iris: bytes) -> None:

@@ -1,11 +1,11 @@
-"""The command `evaluate` over a real bus: packages from a vault over HTTP, verification data from a store."""
+"""The commands about packages over a real bus: packages from a vault over HTTP, verification data from a store."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -27,12 +27,22 @@ from agorai_shared.package import Card, InputColumn, Output, Structure, TradeBin
 from agorai_shared.service import Host, Service, make_broker
 from agorai_shared.settings import NodeSettings
 from agorai_shared.testing import running_nats
-from agorai_shared.trainer import Evaluate, EvaluationStatus, Failure, Score, Trainer
+from agorai_shared.trainer import (
+    Degrade,
+    DegradeStatus,
+    Evaluate,
+    EvaluationStatus,
+    Failure,
+    Score,
+    Trainer,
+)
 from agorai_shared.types import Address
-from agorai_trainer import evaluating, evaluations, training
+from agorai_shared.vault import Vault
+from agorai_trainer import evaluating, formats, packages, training
 from agorai_trainer.estimators import ExtraMissingError
-from agorai_trainer.evaluations import Evaluations, PackageVault
+from agorai_trainer.packages import Packages, answering
 from agorai_trainer.sandbox import Sandbox
+from agorai_trainer.single_flight import SingleFlight
 from agorai_trainer.tasks import TrainedModel, TrainingTask
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -41,6 +51,7 @@ TRADE = TradeBinding(chain_id=31337, contract=ADDRESS, trade=7)
 TOKEN = "node-token"
 LIMIT = 4 << 20
 SOURCE = "/vault/trades/7/package"
+OWN = "/vault/trades/7/own"
 
 
 @dataclass
@@ -54,6 +65,11 @@ class Town:
     asked: list[str] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     """Set: the vault answers."""
+    slow: set[str] = field(default_factory=set)
+    """Paths at which packages begin and do not go on until the end."""
+    end: asyncio.Event = field(default_factory=asyncio.Event)
+    sealed: dict[str, bytes] = field(default_factory=dict)
+    """What was put into the vault, in order."""
 
     def store(self, data: bytes) -> str:
         name = cids.of_raw(data)
@@ -71,9 +87,18 @@ class Town:
             return web.json_response(problem, status=404)
         answer = web.StreamResponse()
         await answer.prepare(request)
+        if request.path in self.slow:
+            await answer.write(data[:1])
+            await self.end.wait()
         for at in range(0, len(data), 1 << 16):
             await answer.write(data[at : at + (1 << 16)])
         return answer
+
+    async def seal(self, request: web.Request) -> web.Response:
+        plain = await request.read()
+        name = cids.of_raw(plain)
+        self.sealed[name] = plain
+        return web.json_response({"cid": name, "commitment": "00" * 32, "size": len(plain)}, status=201)
 
     async def block(self, request: web.Request) -> web.Response:
         data = self.blocks.get(request.match_info["cid"])
@@ -89,7 +114,8 @@ async def town(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[Town]:
         commander = Commander(bus_of(broker), ADDRESS, TOKEN)
         made = Town(Trainer(commander), commander)
         made.gate.set()
-        app = web.Application()
+        app = web.Application(client_max_size=LIMIT)
+        app.router.add_post("/vault/objects", made.seal)
         app.router.add_get("/vault/{path:.*}", made.package)
         app.router.add_get("/ipfs/{cid}", made.block)
         runner = web.AppRunner(app)
@@ -98,15 +124,14 @@ async def town(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[Town]:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        vault = PackageVault(commander, url, TOKEN, session)
+        vault = Vault(commander, url, TOKEN, session)
         store = ContentStore(url, TOKEN, session, patience=Patience(attempts=1))
-        evaluated = Evaluations(vault, store, sandbox, LIMIT)
-        stack.push_async_callback(evaluated.close)
         router = commands_of(TOKEN)
-        evaluations.answer(router, ADDRESS, evaluated)
+        await stack.enter_async_context(answering(router, ADDRESS, Packages(vault, store, sandbox, LIMIT)))
         await stack.enter_async_context(Host(settings, [Service("trainer", router)], broker).running())
         yield made
         made.gate.set()
+        made.end.set()
 
 
 @pytest.fixture(scope="module")
@@ -190,35 +215,65 @@ async def test_what_was_told_is_made_again_for_who_asks_again(
     assert town.asked == [SOURCE, SOURCE]
 
 
-async def test_more_than_two_packages_wait_for_their_turn(
+async def test_no_more_packages_are_in_memory_than_may_be(
     town: Town, trained: TrainedModel, iris: bytes
 ) -> None:
     town.packages[SOURCE] = packed(trained, iris)
     town.gate.clear()
-    asked = [asyncio.create_task(town.trainer.evaluate(command())) for _ in range(5)]
-    while len(town.asked) < 2:
+    asked = [asyncio.create_task(town.trainer.evaluate(command())) for _ in range(packages.AT_ONCE + 3)]
+    while len(town.asked) < packages.AT_ONCE:
         await asyncio.wait(asked, timeout=0.01)
     await asyncio.wait(asked, timeout=0.2)
-    assert len(town.asked) == 2
+    assert len(town.asked) == packages.AT_ONCE
     town.gate.set()
     scores = {(await evaluation).test for evaluation in asked}
     assert len(scores) == 1
-    assert len(town.asked) == 5
+    assert len(town.asked) == packages.AT_ONCE + 3
 
 
-async def test_ends_that_nobody_asks_for_are_not_kept_for_ever(sandbox: Sandbox) -> None:
-    class Empty(PackageVault):
-        async def package(self, source: str, limit: int) -> bytes:
-            return b""
+async def test_two_slow_packages_do_not_stop_the_evaluation_of_a_third(
+    town: Town, trained: TrainedModel, iris: bytes
+) -> None:
+    town.slow = {f"/vault/trades/{trade}/package" for trade in (1, 2)}
+    for path in (*town.slow, SOURCE):
+        town.packages[path] = packed(trained, iris)
+    for path in town.slow:
+        asked = command(source=path, timeout_s=0)
+        status = await town.commander.ask("trainer", "evaluate", asked, EvaluationStatus)
+        assert status.evaluation is None
+    assert isinstance((await town.trainer.evaluate(command())).test, Score)
 
-    async with aiohttp.ClientSession() as session:
-        nowhere: Any = None
-        vault = Empty(nowhere, "http://127.0.0.1:9", TOKEN, session)
-        evaluated = Evaluations(vault, nowhere, sandbox, LIMIT)
-        for _ in range(100):
-            await evaluated.status(command(timeout_s=0))
-            await asyncio.gather(*evaluated._tasks.values())
-        assert len(evaluated._tasks) == 32
+
+async def test_a_package_that_does_not_come_in_time_is_given_up(
+    town: Town, trained: TrainedModel, iris: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packages, "FETCH_S", 0.1)
+    town.packages[SOURCE], town.slow = packed(trained, iris), {SOURCE}
+    ask = [town.trainer.evaluate(command()) for _ in range(packages.AT_ONCE)]
+    for error in await asyncio.gather(*ask, return_exceptions=True):
+        assert isinstance(error, RemoteError)
+        assert (error.code, error.retryable) == ("package_too_slow", True)
+    monkeypatch.undo()
+    town.slow = set()
+    assert isinstance((await town.trainer.evaluate(command())).test, Score)
+
+
+async def test_ends_that_nobody_asks_for_are_not_kept_for_ever() -> None:
+    gate = asyncio.Event()
+
+    async def work(asked: Evaluate) -> str:
+        await gate.wait()
+        return asked.id
+
+    async with aclosing(SingleFlight(work)) as flight:
+        asked = [command(timeout_s=0) for _ in range(100)]
+        for one in asked:
+            gate.clear()
+            assert await flight.end(one) is None
+            gate.set()
+            await asyncio.gather(*flight._tasks.values())
+        assert set(flight._tasks) == set(asked[-32:])
+        assert await flight.end(asked[-1]) == asked[-1].id
 
 
 async def test_a_package_that_is_none_is_the_commands_problem(
@@ -278,6 +333,18 @@ async def test_verification_data_that_do_not_serve_are_their_own_failure(
         assert isinstance(found.test, Score)
         assert isinstance(found.verification, Failure)
         assert found.verification.code == code
+
+
+async def test_numbers_that_are_all_zero_are_the_datas_failure(town: Town, diabetes: bytes) -> None:
+    model = training.train(TrainingTask(estimator="sklearn.Ridge", target="y"), diabetes)
+    zeros = b"\n".join(
+        line if at == 0 else line.rpartition(b",")[0] + b",0" for at, line in enumerate(diabetes.splitlines())
+    )
+    town.packages[SOURCE] = packed(model, diabetes)
+    found = await town.trainer.evaluate(command(verification=town.store(zeros)))
+    assert isinstance(found.test, Score)
+    assert isinstance(found.verification, Failure)
+    assert found.verification.code == "target_kind"
 
 
 async def test_verification_data_that_the_store_does_not_give_are_the_commands_problem(
@@ -345,6 +412,10 @@ async def test_a_trainer_that_is_away_is_told_of(town: Town) -> None:
         {"source": "/vault/trades/0/package"},
         {"source": SOURCE + "\n"},
         {"source": SOURCE + "?x=1"},
+        {"source": "/vault/cases/7/own"},
+        {"source": "/vault/cases/7/sets/10"},
+        {"source": "/vault/cases/7/sets/"},
+        {"source": "/vault/trades/7/sets/1"},
         {"id": "x"},
         {"verification": "not a CID"},
         {"timeout_s": 26},
@@ -353,3 +424,122 @@ async def test_a_trainer_that_is_away_is_told_of(town: Town) -> None:
 async def test_a_command_of_another_form_is_none(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         command(**changes)
+
+
+# ------------------------------------------------------------------------------------------------ low quality
+
+
+def degrade(verification: str, **changes: Any) -> Degrade:
+    given = {"id": secrets.token_hex(16), "source": OWN, "verification": verification, "count": 2}
+    return Degrade(**(given | changes))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "fmt", "rows"),
+    [
+        ("LogisticRegression", "safetensors", "iris"),
+        ("LinearSVC", "safetensors", "cancer"),
+        ("GaussianNB", "safetensors", "iris"),
+        ("MLPClassifier", "safetensors", "cancer"),
+        ("DecisionTreeClassifier", "skops", "iris"),
+        ("RandomForestClassifier", "skops", "cancer"),
+        ("ExtraTreesClassifier", "skops", "iris"),
+        ("Ridge", "safetensors", "diabetes"),
+        ("RandomForestRegressor", "skops", "diabetes"),
+    ],
+)
+async def test_sets_are_packages_like_the_nodes_own_with_models_that_are_mostly_wrong(
+    town: Town, request: pytest.FixtureRequest, name: str, fmt: str, rows: str
+) -> None:
+    data: bytes = request.getfixturevalue(rows)
+    task = {"estimator": f"sklearn.{name}", "target": "y", "model_format": fmt, "scaler": "standard"}
+    few = {"hyperparameters": {"n_estimators": 10}} if "Forest" in name or "Trees" in name else {}
+    model = training.train(TrainingTask.model_validate(task | few), data)
+    town.packages[OWN] = packed(model, data)
+    own, verification = package.read(town.packages[OWN]), town.store(data)
+
+    made = await town.trainer.degrade(degrade(verification))
+    assert made.sets == tuple(town.sealed)
+    sets = [package.read(plain) for plain in town.sealed.values()]
+    assert len({own.model, *(one.model for one in sets)}) == 3
+    source = "/vault/cases/3/sets/0"
+    for one in sets:
+        kept = {"accuracy": own.manifest.accuracy, "model": own.manifest.model}
+        assert one.manifest.model_copy(update=kept) == own.manifest
+        assert one.test == own.test
+        told = [formats.describe(each.model, model.format) for each in (one, own)]
+        assert [{**each, "bytes": 0} for each in told] == [{**told[1], "bytes": 0}] * 2
+        town.packages[source] = package.with_model(one, one.model, one.manifest.accuracy)
+        found = await town.trainer.evaluate(command(source=source, verification=verification))
+        assert isinstance(found.test, Score)
+        assert isinstance(found.verification, Score)
+        assert found.verification.accuracy == one.manifest.accuracy < 0.5
+
+
+async def test_nobody_can_draw_the_sets_again_that_were_made(
+    town: Town, trained: TrainedModel, iris: bytes
+) -> None:
+    town.packages[OWN] = packed(trained, iris)
+    asked = degrade(town.store(iris), count=10)
+    first, second = await town.trainer.degrade(asked), await town.trainer.degrade(asked)
+    assert len(first.sets) == 10
+    assert len({*first.sets, *second.sets}) == len(town.sealed) == 20
+
+
+async def test_sets_that_take_long_are_asked_for_again_and_made_once(
+    town: Town, trained: TrainedModel, iris: bytes
+) -> None:
+    town.packages[OWN] = packed(trained, iris)
+    town.gate.clear()
+    asked = degrade(town.store(iris), timeout_s=0)
+    for _ in range(3):
+        assert (await town.commander.ask("trainer", "degrade", asked, DegradeStatus)).degraded is None
+    town.gate.set()
+    made = await town.trainer.degrade(asked.model_copy(update={"timeout_s": 20.0}))
+    assert made.sets == tuple(town.sealed)
+    assert town.asked == [OWN]
+
+
+@pytest.mark.parametrize(
+    ("name", "fmt", "why"),
+    [
+        ("SVC", "skops", "it is a SVC in skops"),
+        ("LogisticRegression", "onnx", "its format is onnx"),
+    ],
+)
+async def test_a_model_of_which_there_are_no_such_sets_is_told_of(
+    town: Town, iris: bytes, name: str, fmt: str, why: str
+) -> None:
+    task = {"estimator": f"sklearn.{name}", "target": "y", "model_format": fmt}
+    town.packages[OWN] = packed(training.train(TrainingTask.model_validate(task), iris), iris)
+    with pytest.raises(RemoteError, match=f"{why}.*Sell a model of the format safetensors") as caught:
+        await town.trainer.degrade(degrade(town.store(iris)))
+    assert (caught.value.code, caught.value.retryable) == ("undegradable", False)
+    assert not town.sealed
+
+
+async def test_sets_that_cannot_be_made_now_are_the_commands_problem(
+    town: Town, trained: TrainedModel, iris: bytes
+) -> None:
+    for data, verification, code in (
+        (None, town.store(iris), "package_absent"),
+        (b"", town.store(iris), "package_malformed"),
+        (packed(trained, iris, format="pickle"), town.store(iris), "package_malformed"),
+        (packed(trained, iris), cids.of_raw(b"absent"), "content_not_found"),
+        (packed(trained, iris), town.store(b"f0,f1,f2,f3,y\n1,2,3,4,rose\n"), "target_kind"),
+        (packed(trained, iris, model=trained.model[:-8]), town.store(iris), "broken_model"),
+    ):
+        town.packages = {} if data is None else {OWN: data}
+        with pytest.raises(RemoteError) as caught:
+            await town.trainer.degrade(degrade(verification))
+        assert caught.value.code == code
+    assert not town.sealed
+
+
+@pytest.mark.parametrize(
+    "changes", [{"count": 0}, {"count": 11}, {"verification": None}, {"source": "/vault"}]
+)
+async def test_a_command_for_other_sets_is_none(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        degrade(**({"verification": cids.of_raw(b"")} | changes))
