@@ -10,6 +10,9 @@ one protected header, byte for byte; no other algorithm, compression or further 
 encrypted key as long as the modulus and smaller than it. AES-GCM lets one ciphertext open under two keys, but here
 m fixes the key.
 
+One content may be sealed to several recipients at once, in the general JSON form (RFC 7516, 7.2.1): what each of them
+opens is the JWE in compact form that its own encrypted key makes of it.
+
 That c has no other root than m holds for a sound key. For one made so that 65537 divides the order of its group,
 every c would have 65537 roots, and its owner could show one that looks like nonsense. A disclosure therefore proves
 the key sound too, by the roots of eight numbers that the modulus itself decides: of an unsound key each has one with
@@ -28,6 +31,7 @@ import base64
 import hashlib
 import hmac
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,17 +43,23 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from joserfc import jwe
 from joserfc.jwk import OctKey, RSAKey
+from pydantic import Field
 
+from agorai_shared.documents import Document
 from agorai_shared.errors import IntegrityError
 from agorai_shared.types import Address
 
 ALGORITHMS: Final = ["RSA-OAEP-256", "A256GCM"]
 LEAST_RSA_BITS, MOST_RSA_BITS = 2048, 8192
+MOST_RECIPIENTS: Final = 45
+"""As many voters as a dispute can ever draw."""
 MOST_KEY: Final = 1 << 14
 """Bytes of an encryption-key document; real ones have a few hundred."""
 
 EXPONENT: Final = 65537
 ROOTS: Final = 8
+_SMALL: Final = math.factorial(1 << 12)
+"""Every prime below 4096 divides it. To a modulus that one of them divides, some senders never find a c to send."""
 _PADDING: Final = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
 _EMPTY_LABEL: Final = hashlib.sha256().digest()
 _SOUND: Final = b"agorai disclosure: this key is sound\0"
@@ -84,13 +94,43 @@ class DisclosureFalseError(IntegrityError):
         self.why = why
 
 
+class Recipient(Document):
+    """The content key, encrypted to one recipient."""
+
+    class Header(Document):
+        """Whom it is for."""
+
+        kid: str = Field(max_length=100)
+
+    header: Header
+    encrypted_key: str
+
+
+class SharedJwe(Document):
+    """A JWE to several recipients, in the general JSON form."""
+
+    protected: str
+    recipients: tuple[Recipient, ...] = Field(min_length=1, max_length=MOST_RECIPIENTS)
+    iv: str
+    ciphertext: str
+    tag: str
+
+    def to(self, owner: Address) -> str | None:
+        """Give it in the compact form, as if to this recipient alone; None if it is not for it."""
+        for recipient in self.recipients:
+            if recipient.header.kid == owner:
+                parts = (self.protected, recipient.encrypted_key, self.iv, self.ciphertext, self.tag)
+                return ".".join(parts)
+        return None
+
+
 def public_key(document: bytes, owner: Address) -> RSAKey:
     """Read an encryption-key document.
 
     Raises
     ------
     EncryptionKeyError
-        If it is no public RSA JWK of at least 2048 bits.
+        If it is no public RSA JWK of 2048 to 8192 bits with exponent 65537, or nothing could be sealed to it.
     """
     if len(document) > MOST_KEY:
         raise EncryptionKeyError(owner, f"it has more than {MOST_KEY} bytes")
@@ -104,6 +144,8 @@ def public_key(document: bytes, owner: Address) -> RSAKey:
     bits = key.raw_value.key_size
     if not LEAST_RSA_BITS <= bits <= MOST_RSA_BITS:
         raise EncryptionKeyError(owner, f"it has {bits} bits")
+    if math.gcd(_provable(key, owner), _SMALL) != 1:
+        raise EncryptionKeyError(owner, "its modulus has a small factor")
     return key
 
 
@@ -115,13 +157,28 @@ def encrypt(plain: bytes, content_type: str, key: RSAKey, owner: Address) -> str
     EncryptionKeyError
         If the recipient's key is not one by which anything could be proved.
     """
-    n = _modulus(key)
-    if n is None:
-        raise EncryptionKeyError(owner, f"it has not {LEAST_RSA_BITS} bits or more and exponent {EXPONENT}")
+    n = _provable(key, owner)
     text = jwe.encrypt_compact(_members(content_type), plain, key, algorithms=ALGORITHMS)
-    if math.gcd(int.from_bytes(decode(text.split(".")[1])), n) != 1:
-        raise EncryptionKeyError(owner, "its modulus has a small factor")
+    _check_sealed(text.split(".")[1], n, owner)
     return text
+
+
+def encrypt_to_all(plain: bytes, content_type: str, keys: Mapping[Address, RSAKey]) -> SharedJwe:
+    """Encrypt once to several recipients (RFC 7516, 7.2.1), each of whom its account names.
+
+    Raises
+    ------
+    EncryptionKeyError
+        If a recipient's key is not one by which anything could be proved.
+    """
+    moduli = {owner: _provable(key, owner) for owner, key in keys.items()}
+    made = jwe.GeneralJSONEncryption(_members(content_type), plain)
+    for owner, key in keys.items():
+        made.add_recipient({"kid": owner}, key)
+    sealed = SharedJwe.model_validate(jwe.encrypt_json(made, None, algorithms=ALGORITHMS))
+    for recipient, (owner, n) in zip(sealed.recipients, moduli.items(), strict=True):
+        _check_sealed(recipient.encrypted_key, n, owner)
+    return sealed
 
 
 def decrypt(text: str, content_type: str, key: RSAKey) -> bytes:
@@ -274,6 +331,18 @@ def _split(text: str, content_type: str, algorithm: str = "RSA-OAEP-256") -> _Pa
     if len(raw) != 4 or ".".join(map(encode, raw)) != rest or (len(raw[1]), len(raw[3])) != (_IV, _TAG):
         raise MessageFaultyError("its JWE is not in the compact form")
     return _Parts(header, *raw)
+
+
+def _provable(key: RSAKey, owner: Address) -> int:
+    n = _modulus(key)
+    if n is None:
+        raise EncryptionKeyError(owner, f"it has not {LEAST_RSA_BITS} bits or more and exponent {EXPONENT}")
+    return n
+
+
+def _check_sealed(encrypted_key: str, n: int, owner: Address) -> None:
+    if math.gcd(int.from_bytes(decode(encrypted_key)), n) != 1:
+        raise EncryptionKeyError(owner, "its modulus has a small factor")
 
 
 def _modulus(key: RSAKey) -> int | None:

@@ -81,6 +81,11 @@ class NotAMemberError(NotFoundError):
         )
 
 
+def topic_of(account: Address) -> str:
+    """Give an account as logs are filtered by it."""
+    return "0x" + account[2:].lower().rjust(64, "0")
+
+
 class Market:
     """Reads actors, resources and documents."""
 
@@ -128,13 +133,11 @@ class Market:
 
         Whoever has joined writes their own gateway, so what is no URL of a store is left out.
         """
-        final = (await self.chain.final()).number
-        logs = await self.chain.logs(
-            self.deployment.registry, [Joined.ABI.topic0], self.deployment.start_block, final
-        )
-        events = [Joined.from_args(Joined.ABI.decode(log["topics"], log["data"])) for log in logs]
-        calls = [self.registry.actor(account) for account in dict.fromkeys(event.account for event in events)]
-        actors = cast("tuple[Actor, ...]", await self.chain.read(*calls, at=final) if calls else ())
+        joined = await self.events(self.deployment.registry, Joined)
+        calls = [
+            self.registry.actor(account) for account in dict.fromkeys(event.account for event, _ in joined)
+        ]
+        actors = cast("tuple[Actor, ...]", await self.chain.read(*calls) if calls else ())
         gateways = dict.fromkeys(actor.gateway for actor in actors if actor.roles)
         return [gateway for gateway in gateways if self._is_store(gateway)]
 
@@ -191,6 +194,26 @@ class Market:
             if entry["topics"] and entry["topics"][0] == event.ABI.topic0:
                 return event.from_args(event.ABI.decode(entry["topics"], entry["data"]))
         raise EventAbsentError(transaction, event.ABI.name)
+
+    async def events(
+        self, contract: Address, kind: type[EventT], *topics: str | None, last: int | None = None
+    ) -> list[tuple[EventT, int]]:
+        """Give a contract's events of a kind, oldest first, each with its block.
+
+        Parameters
+        ----------
+        topics
+            What its indexed members are, in their order; None is any.
+        last
+            The block up to which to look; None is the last final one.
+        """
+        end = (await self.chain.final()).number if last is None else last
+        wanted = [kind.ABI.topic0, *topics]
+        logs = await self.chain.logs(contract, wanted, self.deployment.start_block, end)
+        return [
+            (kind.from_args(kind.ABI.decode(entry["topics"], entry["data"])), int(entry["blockNumber"], 16))
+            for entry in logs
+        ]
 
     def served_by(self, gateway: str, patience: Patience | None = None) -> ContentStore:
         """Give the content store at a participant's gateway, to read from."""

@@ -9,9 +9,9 @@
                                             <-  Agreed    once more when the trade is opened, with its id
     either, at any time before: Declined
 
-An ask that offers nothing only asks: it ends with the quote. The asker's offer is the most that it pays; whoever
-offers more than the seller asks is to be given more of the test data. An agreement binds nobody until it is on
-the chain.
+An asker's offer is what it pays, if it is enough; whoever offers more than the seller asks is to be given more of
+the test data. An ask that offers nothing never comes to a sale: it ends with the quote, or with a swap if the seller
+wants one of the asker's models at the same price. An agreement binds nobody until it is on the chain.
 
 Pure: every message gives a new `Negotiation` and the answer to it, or is refused because it is out of place.
 """
@@ -22,7 +22,7 @@ import re
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from enum import IntEnum, StrEnum
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self, TypeGuard
 
 from eth_utils.address import is_checksum_address
 from pydantic import (
@@ -165,7 +165,7 @@ class Listing(Model):
     deposit_percent: int = Field(100, ge=100, le=100 * MOST_DEPOSIT)
     """Of the price, to be laid down by either side."""
     limits: Limits
-    panel_size: int = Field(5, ge=3, le=15)
+    panel_size: int = Field(3, ge=3, le=15)
     mode: Mode = Mode.DIRECT
     accuracy: Accuracy
     swaps: tuple[Swap, ...] = Field((), max_length=100)
@@ -206,7 +206,7 @@ class Ask(Body):
     kind: Literal["ask"] = "ask"
     resource: Resource
     price: Price
-    """The most that the asker pays; 0 only asks."""
+    """What the asker pays; 0 only asks what it costs, and whether it would be swapped."""
     verification: DataCid
     """On which the seller's model shall be judged."""
     have: tuple[Resource, ...] = Field((), max_length=100)
@@ -351,6 +351,8 @@ class Negotiation(Model):
     other: Account
     ask: Ask
     state: State
+    seen: Quote | None = None
+    """What the seller quoted last, as the asker offered: the offer takes these terms, or better ones."""
     quote: Quote | None = None
     answer: Counter | Accept | None = None
     terms: Agreement | None = None
@@ -398,10 +400,12 @@ def counter(own: Listing | None, given: Quote) -> Counter | Accept:
     return Counter(ask=given.ask, price=own.price, accuracy=own.accuracy)
 
 
-def objection(ask: Ask, given: Quote) -> str | None:
-    """Say why the asker does not take a quote, if it does not."""
-    if given.price > ask.price:
+def objection(ask: Ask, seen: Quote | None, given: Quote) -> str | None:
+    """Say why the asker does not take a quote, if it does not; `seen` is the one on which it made its offer."""
+    if ask.price and given.price > ask.price:
         return "the price is above the offer"
+    if seen is not None and (worse := _worse(seen, given)):
+        return f"since it was quoted last, {worse}"
     if given.deposit > MOST_DEPOSIT * given.price:
         return f"the deposit is above {MOST_DEPOSIT} times the price"
     if given.wants is not None and given.wants not in ask.have:
@@ -409,9 +413,21 @@ def objection(ask: Ask, given: Quote) -> str | None:
     return None
 
 
+def _worse(seen: Quote, given: Quote) -> str | None:
+    """Say what of a quote is worse than another, besides the prices."""
+    if given.accuracy < seen.accuracy:
+        return "the accuracy promised has fallen"
+    if given.mode != seen.mode or given.panel_size != seen.panel_size:
+        return "who judges a dispute has changed"
+    if any(now < before for (_, now), (_, before) in zip(given.limits, seen.limits, strict=True)):
+        return "a limit has become shorter"
+    if given.deposit * seen.price > seen.deposit * given.price + seen.price:  # it is rounded up
+        return "the deposit has risen"
+    return None
+
+
 def terms(seller: Address, buyer: Address, ask: Ask, given: Quote, answer: Counter | Accept) -> Agreement:
     """Give what both sides have agreed on: a swap if both prices are equal, else a sale at the seller's."""
-    wants = given.wants if isinstance(answer, Counter) and answer.price == given.price else None
     sale = Agreement(
         kind=Kind.SALE,
         mode=given.mode,
@@ -433,15 +449,20 @@ def terms(seller: Address, buyer: Address, ask: Ask, given: Quote, answer: Count
         seller_verification=cids.digest_of(ask.verification),
         buyer_verification=bytes(32),
     )
-    if wants is None or given.verification is None or not isinstance(answer, Counter):
+    if given.wants is None or given.verification is None or not _swaps(answer, given):
         return sale
     return replace(
         sale,
         kind=Kind.SWAP,
-        buyer_resource=wants,
+        buyer_resource=given.wants,
         buyer_accuracy=answer.accuracy,
         buyer_verification=cids.digest_of(given.verification),
     )
+
+
+def _swaps(answer: Counter | Accept, given: Quote) -> TypeGuard[Counter]:
+    """Say whether an answer to a quote comes to a swap: the wanted model's price is equal."""
+    return given.wants is not None and isinstance(answer, Counter) and answer.price == given.price
 
 
 def begun(
@@ -503,11 +524,12 @@ def _quoted(
     negotiation: Negotiation, given: Quote, listings: dict[int, Listing]
 ) -> tuple[Negotiation, Counter | Accept | Declined | None]:
     told = negotiation.model_copy(update={"quote": given, "state": State.QUOTED})
-    if not negotiation.ask.price:
-        return told, None
-    if why := objection(negotiation.ask, given):
-        return told.ended(why), Declined(ask=given.ask, why=why)
+    why = objection(negotiation.ask, negotiation.seen, given)
     answer = counter(listings.get(given.wants or 0), given)
+    if not negotiation.ask.price and (why or not _swaps(answer, given)):
+        return told, None
+    if why:
+        return told.ended(why), Declined(ask=given.ask, why=why)
     state = State.COUNTERED if isinstance(answer, Counter) else State.ACCEPTED
     return told.model_copy(update={"answer": answer, "state": state}), answer
 
@@ -516,7 +538,7 @@ def _answered(
     negotiation: Negotiation, answer: Counter | Accept, listings: dict[int, Listing]
 ) -> tuple[Negotiation, Agreed | Declined]:
     ask, given = negotiation.ask, negotiation.quote
-    if not ask.price:
+    if not ask.price and (given is None or not _swaps(answer, given)):
         raise OutOfPlaceError(answer.kind, "the ask offered nothing")
     if isinstance(answer, Counter) and (given is None or given.wants is None):
         raise OutOfPlaceError(answer.kind, "no model was wanted")

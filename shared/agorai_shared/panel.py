@@ -1,7 +1,8 @@
-"""What anyone may do to move a case of the `VotingPanel` on; the parties and the voters all have reason to."""
+"""What parties and voters alike must know of the `VotingPanel`: who can judge, and what moves a case on."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 from eth_utils.crypto import keccak
 
 from agorai_shared.abi.codec import Codec
-from agorai_shared.bindings.voting_panel import Case, Config, Phase, Verdict
+from agorai_shared.bindings.voting_panel import Case, Config, Phase, Verdict, Voter
 from agorai_shared.types import Address, CaseId
 
 _COMMITTED: Final = Codec("a vote", ["uint256", "address", "uint64", "address", "bool", "bytes32"])
@@ -58,6 +59,19 @@ class PanelCase:
             return PanelCall.DRAW if self.case.draw_block else PanelCall.CLOSE
         over = now > deadline or self.case.revealed == self.case.seated
         return PanelCall.CLOSE if phase == Phase.REVEALING and over else None
+
+
+def impartial(available: int, parties: Iterable[Voter]) -> int:
+    """Give how many voters can be drawn for a dispute between parties: of all that are available, not they.
+
+    Parameters
+    ----------
+    available
+        What the contract gives, which counts every voter with a free seat.
+    parties
+        The two sides, as voters.
+    """
+    return available - sum(party.free > 0 for party in parties)
 
 
 def commitment(

@@ -237,6 +237,23 @@ def test_nothing_is_sealed_to_a_key_that_could_prove_nothing() -> None:
         handover.make_key_message(TO_SELLER, BUYER, public(private(SELLERS, 3)), NOW)
 
 
+@pytest.mark.parametrize(
+    ("n", "e", "why"),
+    [
+        (lambda n: n, 3, "exponent 65537"),
+        (lambda n: n - 1, 65537, "small factor"),  # even: nothing can be sealed to it at all
+        (lambda n: n // 4093 * 4093, 65537, "small factor"),
+        (lambda n: n**5, 65537, "102.. bits"),
+    ],
+)
+def test_a_key_to_which_nothing_can_be_sealed_is_none(n: Callable[[int], int], e: int, why: str) -> None:
+    odd = n(modulus(private(SELLERS)))
+    size = (odd.bit_length() + 7) // 8
+    members = {"kty": "RSA", "n": jwe.encode(odd.to_bytes(size)), "e": jwe.encode(e.to_bytes(3))}
+    with pytest.raises(EncryptionKeyError, match=why):
+        jwe.public_key(json.dumps(members).encode(), TO_SELLER.recipient)
+
+
 # ------------------------------------------------------------------------------------------------------ age
 
 

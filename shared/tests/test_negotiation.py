@@ -134,7 +134,7 @@ def test_an_offer_is_quoted_accepted_and_agreed_as_a_sale() -> None:
         tb=300,
         seller_accuracy=9_000,
         buyer_accuracy=0,
-        panel_size=5,
+        panel_size=3,
         seller_verification=cids.digest_of(DATA),
         buyer_verification=bytes(32),
     )
@@ -177,13 +177,45 @@ def test_a_wanted_model_that_cannot_be_swapped_so_leaves_a_sale(bobs: dict[int, 
     assert bob.terms.kind == Kind.SALE
 
 
-def test_an_ask_without_an_offer_only_learns_the_price() -> None:
-    bob, alice, said = talked(ask(price=0, have=(OWN,)), SWAPPING, {OWN: BOBS})
+@pytest.mark.parametrize(
+    ("having", "bobs"),
+    [
+        ((), {}),
+        ((OWN,), {}),
+        ((OWN,), {OWN: listing(resource=OWN, price=99, least=1)}),
+        ((OWN,), {OWN: listing(resource=OWN, mode=Mode.PAPER)}),
+    ],
+    ids=["no model", "a model that is not listed", "another price", "another mode"],
+)
+def test_an_ask_without_an_offer_only_learns_the_price(
+    having: tuple[int, ...], bobs: dict[int, Listing]
+) -> None:
+    bob, alice, said = talked(ask(price=0, have=having), SWAPPING, bobs)
     assert said == ["quote"]
     assert bob.quote is not None
-    assert (bob.state, bob.quote.price, bob.quote.wants) == (State.QUOTED, 100, OWN)
-    with pytest.raises(OutOfPlaceError, match="offered nothing"):
-        received(alice, Accept(ask=ID), {MODEL: SWAPPING})
+    assert (bob.state, bob.quote.price, bob.quote.wants) == (State.QUOTED, 100, OWN if having else None)
+    for answer in (Accept(ask=ID), Counter(ask=ID, price=99, accuracy=9_500)):
+        with pytest.raises(OutOfPlaceError, match="offered nothing"):
+            received(alice, answer, {MODEL: SWAPPING})
+
+
+def test_an_ask_without_an_offer_swaps_a_wanted_model_of_the_same_price() -> None:
+    bob, alice, said = talked(ask(price=0, have=(OWN,)), SWAPPING, {OWN: BOBS})
+    assert said == ["quote", "counter", "agreed"]
+    assert bob.terms == alice.terms
+    assert bob.terms is not None
+    assert (bob.terms.kind, bob.terms.price, bob.terms.buyer_resource) == (Kind.SWAP, 100, OWN)
+
+
+def test_an_ask_without_an_offer_is_not_drawn_into_a_swap_of_what_it_did_not_name() -> None:
+    bobs = {OWN: BOBS}
+    bob = asked(ask(price=0, have=(3,)))
+    lured, reply = received(bob, quoted(SWAPPING, ask(price=0, have=(OWN,))), bobs)
+    assert (lured.state, reply) == (State.QUOTED, None)
+    dear = listing(swaps=SWAPPING.swaps).model_copy(update={"deposit_percent": 400})
+    bob = asked(ask(price=0, have=(OWN,)))
+    quote_of_dear, reply = received(bob, quoted(dear, ask(price=0, have=(OWN,))), bobs)
+    assert (quote_of_dear.state, reply) == (State.QUOTED, None)
 
 
 @pytest.mark.parametrize(("offer", "price"), [(80, 80), (99, 99), (100, 100), (250, 250)])
@@ -240,7 +272,7 @@ def test_an_offer_changed_or_withdrawn_meanwhile_is_not_agreed_on() -> None:
 )
 def test_a_quote_that_goes_beyond_the_offer_is_declined(change: dict[str, Any], why: str) -> None:
     given_quote = Quote(**quoted(listing(), HAVING).model_dump() | change)
-    assert why in str(objection(HAVING, given_quote))
+    assert why in str(objection(HAVING, None, given_quote))
     bob, reply = received(asked(HAVING), given_quote, {OWN: BOBS})
     assert isinstance(reply, Declined)
     assert (bob.state, why in reply.why) == (State.DECLINED, True)
@@ -404,7 +436,40 @@ def test_a_deposit_is_at_least_the_price_and_fits_the_contract(price: int, perce
     assert reply.price <= reply.deposit < 1 << 96
     exact = Fraction(reply.price * percent, 100)
     assert exact <= reply.deposit < exact + 1
-    assert objection(ask(price=reply.price), reply) is None
+    assert objection(ask(price=reply.price), None, reply) is None
+
+
+SEEN = quoted(listing(limits=Limits(t0=100, t1=100, t2=100, t3=100, tb=100), panel_size=5), ask(price=0))
+SHORTER = [SEEN.limits.model_copy(update={name: 99}) for name in ("t0", "t1", "t2", "t3", "tb")]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"accuracy": SEEN.accuracy - 1}, "accuracy"),
+        ({"mode": Mode.PAPER}, "who judges"),
+        ({"panel_size": 3}, "who judges"),
+        ({"deposit": SEEN.deposit + 2}, "deposit"),
+        *[({"limits": limits}, "a limit") for limits in SHORTER],
+    ],
+)
+def test_an_offer_takes_the_terms_quoted_last_or_better_ones_and_no_worse(
+    change: dict[str, Any], why: str
+) -> None:
+    offer = asked(ask(price=SEEN.price)).model_copy(update={"seen": SEEN})
+    bob, reply = received(offer, SEEN.model_copy(update=change), {})
+    assert (bob.state, isinstance(reply, Declined), why in bob.why) == (State.DECLINED, True, True)
+    assert received(offer, SEEN, {})[0].state == State.ACCEPTED
+
+
+@given(
+    price=st.integers(1, MOST_PRICE - 1),
+    percent=st.integers(100, 100 * MOST_DEPOSIT),
+    offer=st.integers(1, MOST_PRICE - 1),
+)
+def test_the_same_listing_quotes_no_worse_terms_for_an_offer(price: int, percent: int, offer: int) -> None:
+    policy = listing(price=price, least=1, deposit_percent=percent)
+    assert objection(ask(price=offer), quoted(policy, ask(price=0)), quoted(policy, ask(price=offer))) is None
 
 
 @given(
@@ -423,10 +488,14 @@ def test_both_sides_always_end_with_the_same_terms_or_with_none(
     )
     assert bob.terms == alice.terms
     if bob.terms is None:
-        assert offer == 0 or offer < least
-    else:
+        assert offer < least
+        assert offer or own != price
+    elif offer:
         assert bob.terms.price == offer >= least
         assert (bob.terms.kind == Kind.SWAP) == (own == offer)
+    else:  # no money
+        assert (bob.terms.kind, bob.terms.price) == (Kind.SWAP, price)
+        assert own == price
 
 
 def test_amounts_cross_json_to_the_last_digit() -> None:

@@ -34,6 +34,7 @@ from agorai_shared.reconciler import Reconciler, bury
 from agorai_shared.rpc import Rpc
 from agorai_shared.service import Service, require_token, run
 from agorai_shared.settings import NodeSettings
+from agorai_shared.trainer import Trainer
 from agorai_shared.types import Address, Cid, InvocationId
 from agorai_shared.verifier import Verifier
 from agorai_shared.waking import on_final_blocks, on_final_events, stream_made
@@ -52,6 +53,8 @@ from agorai_vault.trade.handlers import TradeProtocol
 from agorai_vault.trade.judging import Judge
 from agorai_vault.trade.packing import Packing
 from agorai_vault.trade.records import Records
+from agorai_vault.trade.transcript import Transcript
+from agorai_vault.trade.witness import Witness
 
 log = logging.get(__name__)
 
@@ -94,13 +97,12 @@ async def create(
         peers = Peers(connection, market, keys, strangers, _notice(broker, keys.address))
         negotiations = Negotiations(connection, market, peers)
         peers.on(TOPIC, negotiations)
-        trades = _trades(
-            protocol, connection, negotiations, Verifier(Commander(bus_of(broker), keys.address, token))
-        )
+        commander = Commander(bus_of(broker), keys.address, token)
+        trades = _trades(protocol, connection, negotiations, Verifier(commander), Trainer(commander))
         trading: wiring.Trades = Reconciler(
             trades, (deployment.chain_id, deployment.fair_exchange), bury(broker, "vault"), clock=trades.now
         )
-        judge = Judge(trades)
+        judge = Judge(trades.transcript, trades.panel, keys, trades.records)
         wiring.wake(router, deployment.chain_id, trades, trading, inbox_of(node.bus_user))
         commands = commands_of(token)
         _commands(commands, protocol)
@@ -136,21 +138,26 @@ def _trades(
     connection: sqlite3.Connection,
     negotiations: Negotiations,
     verifier: Verifier,
+    trainer: Trainer,
 ) -> TradeProtocol:
     market, keys, box = protocol.market, protocol.keys, protocol.box
-    exchange, panel = market.deployment.fair_exchange, market.deployment.voting_panel
-    records = Records(connection, box)
-    listings = negotiations.listings
-    packing = Packing(market, exchange, keys.address, box, records, lambda resource: listings().get(resource))
+    exchange, panel = (
+        FairExchange(market.deployment.fair_exchange),
+        VotingPanel(market.deployment.voting_panel),
+    )
+    records, transcript = Records(connection, box), Transcript(market, exchange)
+    listings, sold = negotiations.listings, negotiations.sold
+    packing = Packing(
+        market, exchange.address, keys.address, box, records, lambda resource: listings().get(resource), sold
+    )
     return TradeProtocol(
-        market=market,
-        exchange=FairExchange(exchange),
-        panel=VotingPanel(panel),
+        transcript=transcript,
+        panel=panel,
         keys=keys,
-        box=box,
         outbox=protocol.outbox,
         records=records,
         packing=packing,
+        witness=Witness(transcript, panel, keys, box, records, packing, trainer),
         verifier=verifier,
         agreements=negotiations.bought,
     )

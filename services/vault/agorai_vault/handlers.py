@@ -16,7 +16,7 @@ from agorai_shared.chain import ContractRevertError
 from agorai_shared.content import NODE_PIN
 from agorai_shared.contract import Call
 from agorai_shared.errors import NotFoundError, RefusedError
-from agorai_shared.market import Market
+from agorai_shared.market import Market, topic_of
 from agorai_shared.sealing import new_content_key, open_sealed, seal
 from agorai_shared.types import Address, Cid, InvocationId
 from agorai_vault import decide, grants
@@ -121,18 +121,14 @@ class InvocationProtocol:
 
     async def open_items(self) -> Iterable[int]:
         """Find the invocations in which this account is owner or payer and that are not settled."""
-        account = "0x" + self.keys.address[2:].lower().rjust(64, "0")
-        contract, start = self.market.deployment.invocation, self.market.deployment.start_block
-        chain = self.market.chain
-        final = (await chain.final()).number
-        topic = Paid.ABI.topic0
-        logs = [
-            *await chain.logs(contract, [topic, None, account], start, final),
-            *await chain.logs(contract, [topic, None, None, account], start, final),
+        me, contract = topic_of(self.keys.address), self.market.deployment.invocation
+        paid = [
+            *await self.market.events(contract, Paid, None, me),
+            *await self.market.events(contract, Paid, None, None, me),
         ]
-        ids = sorted({int(entry["topics"][1], 16) for entry in logs})
-        calls = [self.market.invocation.item(InvocationId(id_)) for id_ in ids]
-        items = cast("tuple[Item, ...]", await chain.read(*calls, at=final) if calls else ())
+        ids = sorted({event.id for event, _ in paid})
+        calls = [self.market.invocation.item(id_) for id_ in ids]
+        items = cast("tuple[Item, ...]", await self.market.chain.read(*calls) if calls else ())
         return [id_ for id_, item in zip(ids, items, strict=True) if self._is_open(id_, item)]
 
     def _is_open(self, invocation: int, item: Item) -> bool:

@@ -19,6 +19,7 @@ from agorai_shared.negotiation import (
     Listing,
     Negotiation,
     OutOfPlaceError,
+    Quote,
     Role,
     State,
     begun,
@@ -121,7 +122,10 @@ class Negotiations:
         ask = Ask(
             ask=os.urandom(16).hex(), resource=resource, price=price, verification=verification, have=have
         )
-        made = Negotiation(role=Role.ASKER, me=self._peers.address, other=owner, ask=ask, state=State.ASKED)
+        made = Negotiation(
+            role=Role.ASKER, me=self._peers.address, other=owner, ask=ask, state=State.ASKED,
+            seen=self._quoted(owner, resource) if price else None,
+        )  # fmt: skip
         with transaction(self._database):
             self._keep_new(made)
             self._tell(owner, ask)
@@ -152,6 +156,15 @@ class Negotiations:
             for each in known
             if each.role is Role.ASKER and each.terms is not None
         ]
+
+    def sold(self) -> list[Negotiation]:
+        """Give those in which this node's owner has agreed to sell or swap, opened or not, the newest first."""
+        rows = self._database.execute(
+            "SELECT document FROM negotiation WHERE state IN (?, ?) ORDER BY number DESC",
+            (State.AGREED, State.OPENED),
+        )
+        known = [Negotiation.model_validate_json(document) for (document,) in rows]
+        return [each for each in known if each.role is Role.SELLER]
 
     def opened(self, other: Address, ask: str, trade: int) -> None:
         """Note, as the seller, that the trade agreed on is opened, and tell the buyer.
@@ -221,6 +234,17 @@ class Negotiations:
             return False
 
     # ------------------------------------------------------------------------------------------------ disk
+
+    def _quoted(self, other: Address, resource: int) -> Quote | None:
+        """Give what an account quoted last for one of its models."""
+        rows = self._database.execute(
+            "SELECT document FROM negotiation WHERE other = ? ORDER BY number DESC", (other,)
+        )
+        for (document,) in rows:
+            known = Negotiation.model_validate_json(document)
+            if known.role is Role.ASKER and known.ask.resource == resource and known.quote is not None:
+                return known.quote
+        return None
 
     def _find(self, other: Address, ask: str) -> Negotiation | None:
         row = self._database.execute(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from functools import cache
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -14,15 +16,20 @@ from joserfc.jwk import RSAKey
 
 from agorai_shared import cid as cids
 from agorai_shared import evidence, handover
-from agorai_shared.bindings.fair_exchange import Kind, Outcome, State, Trade
+from agorai_shared.bindings.fair_exchange import EvidenceGiven, Kind, Mode, Outcome, State, Trade
 from agorai_shared.bindings.fair_exchange import Step as OnChain
-from agorai_shared.bindings.voting_panel import Case, Phase, Verdict
+from agorai_shared.bindings.voting_panel import Case, Config, Phase, Verdict
 from agorai_shared.errors import UnavailableError
-from agorai_shared.evidence import PackageKey
+from agorai_shared.evidence import PackageKey, PackagePlace
 from agorai_shared.handover import Binding, HandoverFaultyError, PackageAddress
+from agorai_shared.jwe import EncryptionKeyError
+from agorai_shared.panel import PanelCase
 from agorai_shared.types import Address, CaseId, Digest, TradeId, Wei
-from agorai_vault.trade.handlers import Fulfilment, Named, TradeProtocol
+from agorai_vault.keys import Keys
+from agorai_vault.trade.decide import about_key, sets_due
 from agorai_vault.trade.judging import EvidenceAwaitedError, _Dispute
+from agorai_vault.trade.transcript import Fulfilment, Named, NotServedError
+from agorai_vault.trade.transcript import Transcript as RealTranscript
 
 SELLER, BUYER = Account.create(), Account.create()
 NOW = 1_900_000_000
@@ -31,6 +38,11 @@ TO_SELLER = Binding(31337, CONTRACT, 7, Address(BUYER.address), Address(SELLER.a
 TO_BUYER = TO_SELLER.mirrored
 GOOD = PackageAddress(cids.of_raw(b"good"), b"k" * 32, b"s" * 32)
 ELSEWHERE = PackageAddress(cids.of_raw(b"elsewhere"), b"k" * 32, b"s" * 32)
+SETS = tuple(PackageAddress(cids.of_raw(b"set %d" % n), bytes([n]) * 32, b"s" * 32) for n in range(5))
+VOTER = Address("0x" + "22" * 20)
+NOT_SERVED = NotServedError(7, "document", UnavailableError("nobody serves it"))
+IN_TIME, AT_LAST = NOW - 500, NOW - 100
+"""When a side shows its evidence: of 600 s to commit, the last are at `NOW`."""
 
 
 @cache
@@ -48,29 +60,57 @@ class Transcript:
     """What the chain and the gateways hold of one trade: a stand-in for the parts that fetch it."""
 
     messages: dict[tuple[Address, OnChain], bytes]
-    testimonies: dict[Address, evidence.Testimony] = field(default_factory=dict)
+    evidence: tuple[tuple[Address, bytes | None, int], ...] = ()
+    """By whom, None when nobody serves it, and when."""
     committed: PackageAddress = GOOD
+    served: tuple[str, ...] = (GOOD.cid,)
+    unusable: Address | None = None
+    """Whose registered key is none."""
+    mode: Mode = Mode.PAPER
 
     async def message(self, _trade: TradeId, by: Address, step: OnChain) -> Named:
         if (by, step) not in self.messages:
-            raise UnavailableError("nobody serves it")
+            raise NOT_SERVED
         return Named(self.messages[by, step], NOW)
 
     async def fulfilled(self, _trade: TradeId, _by: Address, _step: OnChain) -> Fulfilment:
         return Fulfilment(self.committed.commitment, NOW)
 
     async def key_of_side(self, _trade: TradeId, account: Address) -> RSAKey:
+        if account == self.unusable:
+            raise EncryptionKeyError(account, "its exponent is 3")
         return public("seller" if account == TO_SELLER.recipient else "buyer")
 
     def binding(self, _trade: TradeId, sender: Address, _recipient: Address) -> Binding:
         return TO_SELLER if sender == TO_SELLER.sender else TO_BUYER
 
+    async def by_sets(self, _trade: TradeId, trade: Trade) -> bool:
+        return self.mode == Mode.PAPER and not about_key(trade)
 
-class Dispute(_Dispute):
-    """One whose testimonies are at hand."""
+    async def events(self, _kind: type[EvidenceGiven], id_: TradeId) -> list[tuple[EvidenceGiven, int]]:
+        named = enumerate(self.evidence)
+        return [(EvidenceGiven(id_, by, Digest(bytes([n]))), at) for n, (by, _, at) in named]
 
-    async def _testimony(self, by: Address) -> evidence.Testimony | None:
-        return cast("Transcript", self.trades).testimonies.get(by)
+    async def document(self, _trade: TradeId, _by: Address, digest: bytes, _what: str) -> bytes:
+        document = self.evidence[digest[0]][1]
+        if document is None:
+            raise NOT_SERVED
+        return document
+
+    @property
+    def market(self) -> Any:
+        async def block(number: int) -> Any:
+            return SimpleNamespace(timestamp=number)
+
+        return SimpleNamespace(chain=SimpleNamespace(block=block))
+
+    async def holders(self, _owner: Address) -> Any:
+        async def get(cid: str) -> AsyncIterator[bytes]:
+            if cid not in self.served:
+                raise UnavailableError("nobody has it")
+            yield b"sealed"
+
+        return SimpleNamespace(get=get)
 
 
 @cache
@@ -88,7 +128,7 @@ def hand_over(address: PackageAddress) -> tuple[Transcript, bytes]:
     return Transcript(messages), secret.k
 
 
-def dispute(transcript: Transcript, *, final: bool, about_key: bool = False) -> Dispute:
+def dispute(transcript: Transcript, *, final: bool, about_key: bool = False) -> _Dispute:
     accuser, accused = (
         (TO_BUYER.sender, TO_SELLER.sender) if about_key else (TO_SELLER.sender, TO_BUYER.sender)
     )
@@ -101,7 +141,15 @@ def dispute(transcript: Transcript, *, final: bool, about_key: bool = False) -> 
         opener=CONTRACT, item=7, accuser=accuser, accused=accused, bonus=1, draw_block=1, deadline=NOW, size=3,
         round=1, seated=3, committed=0, revealed=0, confirming=0, phase=Phase.COMMITTING, verdict=Verdict.PENDING,
     )  # fmt: skip
-    return Dispute(cast("TradeProtocol", transcript), CaseId(1), case, TradeId(7), trade, final=final)
+    return _Dispute(
+        cast("RealTranscript", transcript),
+        cast("Keys", SimpleNamespace(address=VOTER, jwk=key("voter"))),
+        CaseId(1),
+        PanelCase(case, Config(1, 1, 600, 600, 600, 0)),
+        TradeId(7),
+        trade,
+        final=final,
+    )
 
 
 def shown_by_buyer(transcript: Transcript, k: bytes) -> evidence.Testimony:
@@ -111,15 +159,19 @@ def shown_by_buyer(transcript: Transcript, k: bytes) -> evidence.Testimony:
     return evidence.Testimony(address=disclosed.hex(), k=k.hex())
 
 
+def kept(address: PackageAddress) -> PackageKey:
+    return PackageKey(cid=address.cid, key=address.key.hex(), salt=address.salt.hex())
+
+
 def shown_by_seller(address: PackageAddress) -> evidence.Testimony:
-    return evidence.Testimony(
-        package=PackageKey(cid=address.cid, key=address.key.hex(), salt=address.salt.hex())
-    )
+    return evidence.Testimony(package=kept(address))
 
 
 def told(transcript: Transcript, **testimonies: evidence.Testimony) -> Transcript:
     names = {"buyer": TO_SELLER.sender, "seller": TO_BUYER.sender}
-    return replace(transcript, testimonies={names[name]: one for name, one in testimonies.items()})
+    voters = {VOTER: public("voter")}
+    given = tuple((names[name], evidence.make(one, voters), NOW) for name, one in testimonies.items())
+    return replace(transcript, evidence=given)
 
 
 async def test_the_package_is_where_the_buyer_was_told_that_it_is() -> None:
@@ -201,5 +253,182 @@ async def test_an_accuser_that_does_not_disclose_the_key_has_no_case() -> None:
 
 def test_what_a_dispute_is_about_is_told_by_what_was_passed() -> None:
     transcript, _ = hand_over(GOOD)
-    assert dispute(transcript, final=True, about_key=True).about_key
-    assert not dispute(transcript, final=True).about_key
+    assert about_key(dispute(transcript, final=True, about_key=True).trade)
+    assert not about_key(dispute(transcript, final=True).trade)
+
+
+@pytest.mark.parametrize("final", [False, True])
+async def test_a_key_that_nothing_can_be_sealed_to_is_its_owners_fault(final: bool) -> None:
+    transcript, _ = hand_over(GOOD)
+    for unusable in (TO_SELLER.sender, TO_SELLER.recipient):
+        blocked = replace(told(transcript, seller=evidence.Testimony(key="")), unusable=unusable)
+        with pytest.raises(HandoverFaultyError, match="exponent is 3") as refused:
+            await dispute(blocked, final=final, about_key=True).judge_key()
+        assert refused.value.by == unusable
+
+
+# --------------------------------------------------------------------------------------- by parameter sets
+
+ACCUSER, ACCUSED = TO_SELLER.sender, TO_BUYER.sender
+VOTERS = {VOTER: public("voter")}
+PLACE = PackagePlace(cid=GOOD.cid, salt=GOOD.salt.hex())
+FIXED = tuple(one.commitment.hex() for one in SETS)
+SHOWN = evidence.Testimony(sets=tuple(map(kept, SETS)), place=PLACE)
+FIRST = (ACCUSED, evidence.make(SHOWN, VOTERS, sets=FIXED), IN_TIME)
+LATE = (*FIRST[:2], AT_LAST)
+CHOICE = (ACCUSER, evidence.make(evidence.Testimony(), VOTERS, chosen=(1, 4)), AT_LAST)
+OTHER = (ACCUSED, evidence.make(SHOWN, VOTERS, sets=FIXED[::-1]), AT_LAST)
+ANOTHER = (ACCUSER, evidence.make(evidence.Testimony(), VOTERS, chosen=(0, 2, 3)), AT_LAST)
+
+
+def judged_by(*given: tuple[Address, bytes | None, int], **other: Any) -> Transcript:
+    return replace(hand_over(GOOD)[0], evidence=given, **other)
+
+
+@pytest.mark.parametrize(
+    "given", [(FIRST, CHOICE), (LATE, CHOICE), (CHOICE, FIRST), (FIRST, CHOICE, ANOTHER)]
+)
+async def test_the_sets_that_the_accuser_chose_first_are_judged(
+    given: tuple[tuple[Address, bytes, int], ...],
+) -> None:
+    chosen = await dispute(judged_by(*given), final=False).chosen_sets()
+    assert chosen == {1: SETS[1], 4: SETS[4]}
+
+
+NO_SETS = evidence.Testimony(place=PLACE)
+UNSERVED = (ACCUSED, None, IN_TIME)
+NONSENSE = b"{}"
+
+
+@pytest.mark.parametrize(
+    ("given", "blamed", "why"),
+    [
+        ((), ACCUSED, "shown nothing"),
+        ((CHOICE,), ACCUSED, "shown nothing"),
+        ((UNSERVED, CHOICE), ACCUSED, "cannot be had"),
+        ((UNSERVED, FIRST, CHOICE), ACCUSED, "cannot be had"),  # or it could show others who knows the choice
+        ((FIRST,), ACCUSER, "shown nothing"),
+        ((LATE,), ACCUSED, "too late to be answered"),
+        ((FIRST, (ACCUSER, None, AT_LAST)), ACCUSER, "cannot be had"),
+        (((ACCUSED, evidence.make(NO_SETS, VOTERS, sets=FIXED), IN_TIME), CHOICE), ACCUSED, "fixed first"),
+        ((FIRST, CHOICE, OTHER), None, ""),
+        (
+            ((ACCUSED, evidence.make(SHOWN, VOTERS, sets=FIXED[::-1]), IN_TIME), CHOICE),
+            ACCUSED,
+            "fixed first",
+        ),
+    ],
+)
+async def test_who_has_not_shown_its_part_is_to_blame_once_nobody_waits(
+    given: tuple[tuple[Address, bytes | None, int], ...], blamed: Address | None, why: str
+) -> None:
+    transcript = judged_by(*given)
+    if blamed is None:
+        assert await dispute(transcript, final=True).chosen_sets()
+        return
+    with pytest.raises(EvidenceAwaitedError):
+        await dispute(transcript, final=False).chosen_sets()
+    with pytest.raises(HandoverFaultyError, match=why) as refused:
+        await dispute(transcript, final=True).chosen_sets()
+    assert refused.value.by == blamed
+
+
+@pytest.mark.parametrize(
+    ("given", "blamed"),
+    [
+        (((ACCUSED, NONSENSE, IN_TIME), FIRST, CHOICE), ACCUSED),
+        ((FIRST, (ACCUSER, NONSENSE, IN_TIME), CHOICE), ACCUSER),
+        ((FIRST, (ACCUSER, evidence.make(evidence.Testimony(), VOTERS), IN_TIME), CHOICE), ACCUSER),
+        (
+            (
+                (
+                    ACCUSED,
+                    evidence.make(SHOWN.model_copy(update={"place": None}), VOTERS, sets=FIXED),
+                    IN_TIME,
+                ),
+                CHOICE,
+            ),
+            ACCUSED,
+        ),
+    ],
+)
+async def test_what_cannot_become_right_is_not_waited_for(
+    given: tuple[tuple[Address, bytes, int], ...], blamed: Address
+) -> None:
+    with pytest.raises(HandoverFaultyError) as refused:
+        await dispute(judged_by(*given), final=False).chosen_sets()
+    assert refused.value.by == blamed
+
+
+async def test_an_accused_that_shows_its_package_instead_is_judged_by_that() -> None:
+    instead = judged_by((ACCUSED, evidence.make(shown_by_seller(GOOD), VOTERS), IN_TIME), CHOICE)
+    assert await dispute(instead, final=False).chosen_sets() == {}
+    assert await dispute(instead, final=False).package_address() == GOOD
+
+
+async def test_who_shows_its_package_too_late_hides_no_bad_address_behind_it() -> None:
+    package = evidence.make(shown_by_seller(GOOD), VOTERS)
+    in_time, late = (judged_by((ACCUSED, package, at)) for at in (IN_TIME, AT_LAST))
+    for unanswered in (in_time, late):
+        with pytest.raises(EvidenceAwaitedError):
+            await dispute(unanswered, final=False).chosen_sets()
+    assert await dispute(in_time, final=True).chosen_sets() == {}
+    with pytest.raises(HandoverFaultyError, match="too late to be answered") as refused:
+        await dispute(late, final=True).chosen_sets()
+    assert refused.value.by == ACCUSED
+
+
+async def test_a_chain_that_does_not_answer_is_no_sides_fault() -> None:
+    class Silent(Transcript):
+        async def events(self, *_: object) -> list[Any]:
+            raise UnavailableError("the chain's node does not answer")
+
+    for question in ("judge_key", "package_address", "chosen_sets"):
+        silent = dispute(Silent(hand_over(GOOD)[0].messages), final=True, about_key=question == "judge_key")
+        with pytest.raises(UnavailableError):
+            await getattr(silent, question)()
+
+
+async def test_evidence_that_nobody_serves_keeps_no_voter_busy() -> None:
+    asked: list[bytes] = []
+
+    class Flooded(Transcript):
+        async def document(self, trade: TradeId, by: Address, digest: bytes, what: str) -> bytes:
+            asked.append(digest)
+            return await super().document(trade, by, digest, what)
+
+    flood = Flooded({}, evidence=tuple((ACCUSED, None, AT_LAST) for _ in range(200)))
+    assert await dispute(flood, final=True)._testimony(ACCUSED) is None
+    assert len(asked) == 4
+
+
+async def test_good_sets_do_not_hide_a_bad_address_or_one_that_nobody_serves() -> None:
+    transcript, k = hand_over(ELSEWHERE)
+    shows = (ACCUSER, evidence.make(shown_by_buyer(transcript, k), VOTERS, chosen=(1, 4)), AT_LAST)
+    with pytest.raises(HandoverFaultyError, match="not that of the package") as refused:
+        await dispute(replace(transcript, evidence=(FIRST, shows)), final=False).chosen_sets()
+    assert refused.value.by == ACCUSED
+    unserved = judged_by(FIRST, CHOICE, messages={})
+    with pytest.raises(EvidenceAwaitedError):
+        await dispute(unserved, final=False).chosen_sets()
+    with pytest.raises(HandoverFaultyError, match="address message cannot be had") as refused:
+        await dispute(unserved, final=True).chosen_sets()
+    assert refused.value.by == ACCUSED
+
+
+async def test_good_sets_do_not_hide_a_package_that_is_not_there() -> None:
+    gone = judged_by(FIRST, CHOICE, served=())
+    with pytest.raises(EvidenceAwaitedError):
+        await dispute(gone, final=False).chosen_sets()
+    with pytest.raises(HandoverFaultyError, match="not where it says") as refused:
+        await dispute(gone, final=True).chosen_sets()
+    assert refused.value.by == ACCUSED
+    elsewhere = judged_by(FIRST, CHOICE, committed=ELSEWHERE, served=(GOOD.cid,))
+    with pytest.raises(HandoverFaultyError, match="not shown where"):
+        await dispute(elsewhere, final=False).chosen_sets()
+
+
+def test_the_time_to_commit_is_shared_in_thirds() -> None:
+    case = dispute(judged_by(), final=True).case
+    assert IN_TIME <= sets_due(case) < AT_LAST
+    assert sets_due(case) == NOW - 400

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,6 +23,7 @@ from agorai_vault.trade.decide import (
     Fulfil,
     GiveEvidence,
     Inspect,
+    MakeSets,
     MovePanel,
     OpenAddress,
     OpenKey,
@@ -143,6 +145,49 @@ def test_a_dispute_is_evidenced_moved_on_and_settled() -> None:
     assert next_step(shown, SELLER, DEADLINE + 61) == MovePanel(PanelCall.CLOSE)
     closed = replace(shown, case=PanelCase(replace(CASE, verdict=Verdict.REJECTED), CONFIG))
     assert next_step(closed, SELLER, IN_TIME) == Settle()
+
+
+def judged(case: Case = CASE, **known: Any) -> TradeState:
+    """Give a dispute about the seller's model that is judged by sets; the time to commit is 9,940 to 10,000."""
+    passed = state(State.DISPUTED, P | A, P | K, address=GOOD, model=BAD)
+    return replace(passed, case=PanelCase(case, CONFIG), by_sets=True, **known)
+
+
+DRAWING = replace(CASE, phase=Phase.DRAWING)
+BY_SETS: list[tuple[TradeState, Address, int, Step | None]] = [
+    # the accused makes its sets as soon as it is accused, and shows them once there are voters
+    (judged(DRAWING), SELLER, 9_000, MakeSets(final=False)),
+    (judged(voters=3), SELLER, 9_950, MakeSets(final=False)),
+    (judged(voters=3), SELLER, 9_951, MakeSets(final=True)),
+    (judged(DRAWING), SELLER, 9_980, MakeSets(final=False)),
+    (judged(made_sets=True, voters=3), SELLER, 9_950, GiveEvidence(3)),
+    (judged(made_sets=True, voters=3, evidence=3), SELLER, 9_950, None),
+    (judged(made_sets=True, voters=5, evidence=3), SELLER, 9_950, GiveEvidence(5)),
+    # the accuser waits for them, however long: who shows none loses
+    (judged(voters=3), BUYER, 9_950, None),
+    (judged(voters=3), BUYER, 9_999, None),
+    (judged(voters=3, answered=True), BUYER, 9_950, GiveEvidence(3)),
+    (judged(voters=3, answered=True, evidence=3), BUYER, 9_950, None),
+    # an address that was not served may still turn out bad
+    (replace(judged(voters=3), address=UNSEEN), BUYER, 9_950, OpenAddress()),
+    (replace(judged(voters=3, answered=True), address=UNSEEN), BUYER, 9_950, GiveEvidence(3)),
+    (replace(judged(DRAWING), address=UNSEEN), BUYER, 9_950, MovePanel(PanelCall.DRAW)),
+    (replace(judged(replace(CASE, verdict=Verdict.REJECTED)), address=UNSEEN), BUYER, 9_950, Settle()),
+]
+
+
+@pytest.mark.parametrize(("given_", "me", "now", "step"), BY_SETS)
+def test_where_sets_are_judged_the_accused_shows_them_first_and_the_accuser_chooses(
+    given_: TradeState, me: Address, now: int, step: Step | None
+) -> None:
+    assert next_step(given_, me, now) == step
+
+
+def test_who_is_accused_of_a_bad_key_has_nothing_to_show() -> None:
+    accused = replace(CASE, accuser=SELLER, accused=BUYER)
+    disputed = replace(state(State.DISPUTED, P, P | K), case=PanelCase(accused, CONFIG), voters=3)
+    assert next_step(disputed, BUYER, IN_TIME) is None
+    assert next_step(disputed, SELLER, IN_TIME) == GiveEvidence(3)
 
 
 @given(

@@ -93,3 +93,24 @@ def test_evidence_is_counted_anew_when_more_voters_are_drawn(records: Records) -
     records.keep_evidence(SEVEN, 3)
     records.keep_evidence(SEVEN, 5)
     assert records.evidence(SEVEN) == 5
+
+
+def test_the_first_sets_and_the_first_choice_stand(records: Records) -> None:
+    made = (cids.of_raw(b"one"), cids.of_raw(b"two"))
+    assert records.sets(SEVEN) is None
+    records.keep_sets(SEVEN, made)
+    records.keep_sets(SEVEN, ())
+    assert records.sets(SEVEN) == made
+    records.keep_sets(EIGHT, ())
+    assert records.sets(EIGHT) == ()
+    assert records.choice(SEVEN, (0, 3)) == (0, 3)
+    assert records.choice(SEVEN, (1, 2, 4)) == (0, 3)
+    assert records.choice(EIGHT, (1, 2, 4)) == (1, 2, 4)
+
+
+def test_each_set_of_a_case_has_its_own_address(records: Records) -> None:
+    one, two = (PackageAddress(cids.of_raw(name), name * 32, name * 32) for name in (b"1", b"2"))
+    records.keep_address(SEVEN, one, " of set 1")
+    records.keep_address(SEVEN, two, " of set 2")
+    assert records.address(SEVEN) is None
+    assert (records.address(SEVEN, " of set 1"), records.address(SEVEN, " of set 2")) == (one, two)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -15,15 +15,15 @@ from agorai_shared.bindings.voting_panel import Case, Config, Drawn, Seat, Votin
 from agorai_shared.contract import Call
 from agorai_shared.documents import DocumentMalformedError, Metadata
 from agorai_shared.errors import AgoraiError, NotFoundError, RemoteError, UnavailableError
-from agorai_shared.market import Market
+from agorai_shared.market import Market, NotAMemberError, topic_of
 from agorai_shared.package import TradeBinding
 from agorai_shared.panel import PanelCall, PanelCase, commitment
 from agorai_shared.trainer import Evaluate, Trainer
 from agorai_shared.types import Address, CaseId, TradeId
-from agorai_shared.vault import Vault
+from agorai_shared.vault import CaseFinding, Vault
 from agorai_shared.verifier import Report
 from agorai_verifier import decide
-from agorai_verifier.inspecting import CannotTellError, Promise, fault
+from agorai_verifier.inspecting import CannotTellError, Promise, fault, fault_of_set
 from agorai_verifier.votes import Votes
 
 log = logging.get(__name__)
@@ -31,13 +31,17 @@ log = logging.get(__name__)
 THEIR_FAULT: Final = frozenset(
     {
         "package_malformed", "wrong_key", "not_sealed", "seal_tampered", "seal_truncated",
-        "tree_inconsistent", "block_malformed", "not_a_file",
+        "tree_inconsistent", "block_malformed", "not_a_file", "cid_unsupported", "cid_syntax", "cid_codec",
     }
 )  # fmt: skip
-"""Codes of errors that only who made the package can have caused."""
+"""Codes of errors that only who made the package can have caused: each block is what its CID says, the package's CID
+is in the commitment, and the key in what its maker signed or shows; the data's CID is this node's own making."""
 
-GONE: Final = frozenset({"no_peer_has", "content_not_found", "store_unreachable", "plaintext_cut_off"})
-"""Codes of errors that say that a package is nowhere to be had."""
+GONE: Final = frozenset({"no_peer_has", "plaintext_cut_off", "package_too_slow", "plaintext_too_large"})
+"""Codes of errors that say that a package is nowhere to be had: nobody serves it whole, or in time, or it has more
+bytes than this node takes. Its maker can cause each of them, so silence would pay it. A voter's own line may be the
+cause of the first three, and then an honest maker is one vote worse off. What this node's own store, trainer or
+sandbox does not do says nothing about anybody (`content_not_found` and `store_unreachable` are of the data alone)."""
 
 
 class TermsAbsentError(NotFoundError):
@@ -71,8 +75,10 @@ class Inspector:
     exchange: FairExchange
     trainer: Trainer
 
-    async def inspect(self, trade: TradeId, giver: Address, source: str) -> Report:
-        """Inspect what `giver` handed over, streamed by the vault at the path `source`.
+    async def inspect(
+        self, trade: TradeId, giver: Address, source: str, rule: Callable[..., str | None] = fault
+    ) -> Report:
+        """Inspect by a rule what `giver` handed over, streamed by the vault at the path `source`.
 
         Raises
         ------
@@ -85,13 +91,14 @@ class Inspector:
             chain_id=self.market.deployment.chain_id, contract=self.exchange.address, trade=trade
         )
         promise = Promise.of(terms, giver, binding)
+        gateways = [await self._gateway(side) for side in (terms.buyer, terms.seller)]
         try:
-            verification = await self._document(promise.verification, terms)
+            verification = await self._document(promise.verification, gateways)
         except AgoraiError as error:
             raise VerificationAbsentError(trade, error) from error
         resource = await self.market.resource(promise.resource)
         try:
-            described = await self._document(resource.metadata, terms)
+            described = await self._document(resource.metadata, gateways)
         except AgoraiError as error:
             raise OfferAbsentError(promise.resource, error) from error
         try:
@@ -105,22 +112,27 @@ class Inspector:
             if error.code not in THEIR_FAULT:
                 raise
             return Report(good=False, why=error.message)
-        why = fault(promise, offered, found)
+        why = rule(promise, offered, found)
         return Report(good=why is None, why=why or "")
 
-    async def _document(self, digest: bytes, terms: Terms) -> bytes:
-        """Fetch a document, which is in this node's own store then; either side may serve it."""
+    async def _gateway(self, side: Address) -> str:
+        """Give where a side serves documents; one that has left the registry serves them nowhere."""
         try:
-            return await self.market.document(digest, (await self.market.actor(terms.buyer)).gateway)
+            return (await self.market.actor(side)).gateway
+        except NotAMemberError:
+            return ""
+
+    async def _document(self, digest: bytes, gateways: list[str]) -> bytes:
+        """Fetch a document, which is in this node's own store then; either side may serve it."""
+        first, second = gateways
+        try:
+            return await self.market.document(digest, first)
         except AgoraiError:
-            return await self.market.document(digest, (await self.market.actor(terms.seller)).gateway)
+            return await self.market.document(digest, second)
 
     async def _terms(self, trade: TradeId) -> Terms:
-        chain = self.market.chain
-        topics = [Opened.ABI.topic0, f"0x{trade:064x}"]
-        start = self.market.deployment.start_block
-        for entry in await chain.logs(self.exchange.address, topics, start, (await chain.final()).number):
-            return Opened.from_args(Opened.ABI.decode(entry["topics"], entry["data"])).terms
+        for opened, _ in await self.market.events(self.exchange.address, Opened, f"0x{trade:064x}"):
+            return opened.terms
         raise TermsAbsentError(trade)
 
 
@@ -192,13 +204,10 @@ class CaseProtocol:
 
     async def open_items(self) -> Iterable[int]:
         """Find the cases without a verdict for which this account was drawn."""
-        chain, start = self.market.chain, self.market.deployment.start_block
-        account = "0x" + self.me[2:].lower().rjust(64, "0")
-        final = (await chain.final()).number
-        logs = await chain.logs(self.panel.address, [Drawn.ABI.topic0, None, account], start, final)
-        ids = sorted({int(entry["topics"][1], 16) for entry in logs})
-        calls = [self.panel.case_of(CaseId(id_)) for id_ in ids]
-        cases = cast("tuple[Case, ...]", await chain.read(*calls, at=final) if calls else ())
+        drawn = await self.market.events(self.panel.address, Drawn, None, topic_of(self.me))
+        ids = sorted({event.id for event, _ in drawn})
+        calls = [self.panel.case_of(id_) for id_ in ids]
+        cases = cast("tuple[Case, ...]", await self.market.chain.read(*calls) if calls else ())
         return [id_ for id_, case in zip(ids, cases, strict=True) if not case.verdict]
 
     def _call(self, case: CaseId, step: decide.Step) -> Call[Any]:
@@ -221,9 +230,7 @@ class CaseProtocol:
             self._vote(case, confirms=finding.blamed != state.accused, why=finding.why)
             return
         try:
-            report = await self.inspector.inspect(
-                TradeId(finding.trade), state.accused, f"/vault/cases/{case}/package"
-            )
+            report = await self._inspect(case, finding, state.accused)
         except VerificationAbsentError as error:  # the accuser chose them, and is to serve them
             if not final:
                 raise
@@ -235,6 +242,17 @@ class CaseProtocol:
             self._vote(case, confirms=False, why=f"what is to be judged cannot be had: {error.message}")
         else:
             self._vote(case, confirms=report.good, why=report.why)
+
+    async def _inspect(self, case: CaseId, finding: CaseFinding, accused: Address) -> Report:
+        """Inspect the package in dispute, or each set that is judged in its stead, to the first that is bad."""
+        trade, folder = TradeId(finding.trade), f"/vault/cases/{case}"
+        if not finding.chosen:
+            return await self.inspector.inspect(trade, accused, f"{folder}/package")
+        for index in finding.chosen:
+            report = await self.inspector.inspect(trade, accused, f"{folder}/sets/{index}", fault_of_set)
+            if not report.good:
+                return Report(good=False, why=f"of set {index}, {report.why}")
+        return Report(good=True, why="")
 
     def _vote(self, case: CaseId, *, confirms: bool, why: str) -> None:
         self.votes.keep(case, confirms=confirms, why=why)

@@ -1,4 +1,4 @@
-"""Whether a model is as promised: the one rule by which a buyer inspects and a voter judges. Pure.
+"""Whether a model is as promised: the one rule by which a buyer inspects and a voter judges; and a set. Pure.
 
 A package is held against the trade's terms (fair-sharing IV-B 4): it is for this trade and resource, takes and gives
 what the resource was offered with, promises the accuracy agreed on, and reaches it on the data that both sides
@@ -30,6 +30,13 @@ UNFIT: Final = frozenset(
     }
 )  # fmt: skip
 """Codes of errors with which the trainer refuses a table, before any model sees it."""
+
+
+LOW: Final = 0.5
+"""Parameters of a lower accuracy prove a model and do not give it away: "low-quality (accuracy < 50 %)" (III-A)."""
+
+SLACK: Final = 1 / 10_000
+"""By which two machines may measure the accuracy of one model differently."""
 
 
 class CannotTellError(UnavailableError):
@@ -72,20 +79,54 @@ def fault(promise: Promise, offered: Metadata, found: Evaluation) -> str | None:
     ------
     CannotTellError
     """
-    score = found.verification
-    for failure in (found.test, score):
-        if isinstance(failure, Failure) and failure.code in LIMITS:
+    why = _unusable(promise, offered, found)
+    if why is not None or isinstance(found.verification, Failure):
+        return why
+    reached = None if found.verification is None else found.verification.accuracy
+    if reached is None or round(reached * 10_000) < promise.accuracy:
+        told = "not defined" if reached is None else f"{reached:.2%}"
+        return f"its accuracy is {told}, {promise.accuracy / 100:.2f}% was promised"
+    return None
+
+
+def fault_of_set(promise: Promise, offered: Metadata, found: Evaluation) -> str | None:
+    """Say what is wrong with a parameter set that is judged in a model's stead, None when nothing is (IV-D).
+
+    It must be of the shape in which the model was offered, be right less than half of the time, so that it gives the
+    model away to nobody, and no better or worse than the accused says: who makes up numbers has measured nothing.
+
+    Raises
+    ------
+    CannotTellError
+    """
+    why = _unusable(promise, offered, found)
+    if why is not None or isinstance(found.verification, Failure):
+        return why
+    if found.package.format != offered.format:
+        return f"it is of the format {found.package.format}, the model was offered in {offered.format}"
+    reached = None if found.verification is None else found.verification.accuracy
+    said = found.package.accuracy
+    if reached is None or reached >= LOW:
+        return (
+            f"its accuracy is {'not defined' if reached is None else f'{reached:.2%}'}, not below {LOW:.0%}"
+        )
+    if abs(reached - said) >= SLACK:
+        return f"its accuracy is {reached:.2%}, {said:.2%} was said"
+    return None
+
+
+def _unusable(promise: Promise, offered: Metadata, found: Evaluation) -> str | None:
+    """Say why a package is none of the kind, or cannot be evaluated; data that do not fit are no fault of it."""
+    failures = [one for one in (found.test, found.verification) if isinstance(one, Failure)]
+    for failure in failures:
+        if failure.code in LIMITS:
             raise CannotTellError(failure)
     why = _misfit(promise, offered, found.package)
     if why is not None:
         return why
-    if isinstance(found.test, Failure):
-        return f"the model cannot be evaluated: {found.test.message}"
-    if isinstance(score, Failure):
-        return None if score.code in UNFIT else f"the model cannot be evaluated: {score.message}"
-    if score is None or score.accuracy is None or round(score.accuracy * 10_000) < promise.accuracy:
-        reached = "not defined" if score is None or score.accuracy is None else f"{score.accuracy:.2%}"
-        return f"its accuracy is {reached}, {promise.accuracy / 100:.2f}% was promised"
+    for failure in failures:
+        if failure is found.test or failure.code not in UNFIT:  # the test data are the giver's own
+            return f"the model cannot be evaluated: {failure.message}"
     return None
 
 

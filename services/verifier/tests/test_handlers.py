@@ -9,12 +9,23 @@ from typing import Any, cast
 
 import pytest
 
+from agorai_shared import cid, dag_pb, package, sealing, unixfs
+from agorai_shared.documents import Metadata
 from agorai_shared.errors import AgoraiError, RemoteError, UnavailableError
-from agorai_shared.types import Address, CaseId
-from agorai_shared.vault import CaseFinding
+from agorai_shared.market import NotAMemberError
+from agorai_shared.peers import NoPeerHasError
+from agorai_shared.types import Address, CaseId, TradeId
+from agorai_shared.vault import CaseFinding, PlaintextCutOffError, PlaintextTooLargeError
 from agorai_shared.verifier import Report
-from agorai_verifier.handlers import CaseProtocol, OfferAbsentError, VerificationAbsentError
-from agorai_verifier.inspecting import CannotTellError
+from agorai_verifier.handlers import (
+    GONE,
+    THEIR_FAULT,
+    CaseProtocol,
+    Inspector,
+    OfferAbsentError,
+    VerificationAbsentError,
+)
+from agorai_verifier.inspecting import CannotTellError, fault, fault_of_set
 from agorai_verifier.votes import Votes
 
 ACCUSER, ACCUSED = Address("0xAccuser"), Address("0xAccused")
@@ -30,16 +41,24 @@ def votes(tmp_path: Path) -> Iterator[Votes]:
     kept.close()
 
 
-def protocol(votes: Votes, found: Report | AgoraiError, blamed: Address | None = None) -> CaseProtocol:
-    """A voter to whose vault and inspector the given things happen."""
+def protocol(
+    votes: Votes,
+    found: Report | AgoraiError | dict[str, bool],
+    blamed: Address | None = None,
+    chosen: tuple[int, ...] = (),
+) -> CaseProtocol:
+    """A voter to whose vault and inspector the given things happen; of sets, to which of them."""
 
     async def judge(_case: CaseId, *, final: bool) -> CaseFinding:
-        return CaseFinding(trade=7, blamed=blamed, why="as its message shows")
+        return CaseFinding(trade=7, blamed=blamed, why="as its message shows", chosen=chosen)
 
-    async def inspect(*_: object) -> Report:
+    async def inspect(_trade: object, _giver: object, source: str, rule: object = fault) -> Report:
         if isinstance(found, AgoraiError):
             raise found
-        return found
+        if isinstance(found, Report):
+            return found
+        assert rule is fault_of_set
+        return Report(good=found[source], why="it is none")
 
     async def read(_call: object) -> tuple[Any]:
         return (SimpleNamespace(accused=ACCUSED),)
@@ -67,6 +86,20 @@ async def test_the_vote_is_what_the_inspection_found(votes: Votes, good: bool) -
     assert (vote.confirms, vote.why) == (good, "so it is")
 
 
+@pytest.mark.parametrize(
+    ("bad", "confirms", "why"),
+    [(None, True, ""), (1, False, "of set 1, it is none"), (4, False, "of set 4, it is none")],
+)
+async def test_the_accused_is_confirmed_if_each_chosen_set_is_good(
+    votes: Votes, bad: int | None, confirms: bool, why: str
+) -> None:
+    found = {f"/vault/cases/1/sets/{index}": index != bad for index in (1, 2, 4)}
+    await protocol(votes, found, chosen=(1, 2, 4))._judge(CASE, final=False)
+    vote = votes.get(CASE)
+    assert vote is not None
+    assert (vote.confirms, vote.why) == (confirms, why)
+
+
 @pytest.mark.parametrize(("blamed", "confirms"), [(ACCUSER, True), (ACCUSED, False)])
 async def test_who_is_to_blame_by_the_transcript_loses(votes: Votes, blamed: Address, confirms: bool) -> None:
     await protocol(votes, AWAY, blamed)._judge(CASE, final=False)
@@ -83,6 +116,8 @@ async def test_who_is_to_blame_by_the_transcript_loses(votes: Votes, blamed: Add
         (TOO_SLOW, False),  # else who makes the model could make every voter silent
         (remote("no_peer_has"), False),
         (remote("plaintext_cut_off"), False),
+        (remote("package_too_slow"), False),
+        (remote("plaintext_too_large"), False),  # how large it is, who makes it decides
     ],
 )
 async def test_what_nobody_serves_counts_against_who_had_to_serve_it_once_nobody_waits(
@@ -102,10 +137,113 @@ async def test_what_nobody_serves_counts_against_who_had_to_serve_it_once_nobody
     [
         remote("service_unreachable"),
         remote("sandbox_lost"),
-        remote("plaintext_too_large"),
+        remote("content_not_found"),  # the data, which this node had
+        remote("store_unreachable"),
     ],
 )
 async def test_what_a_voters_own_node_cannot_do_makes_no_vote(votes: Votes, error: AgoraiError) -> None:
     with pytest.raises(type(error)):
         await protocol(votes, error)._judge(CASE, final=True)
     assert votes.get(CASE) is None
+
+
+# --------------------------------------------------------------------------------- what documents say, and when
+
+
+class Documents:
+    """A market in which some gateways serve everything."""
+
+    deployment = SimpleNamespace(chain_id=1)
+
+    def __init__(self, *serving: str, left: tuple[Address, ...] = (), chain: bool = True) -> None:
+        self.serving, self.left, self.chain = serving, left, chain
+
+    async def actor(self, account: Address) -> Any:
+        if not self.chain:
+            raise AWAY
+        if account in self.left:
+            raise NotAMemberError(account)
+        return SimpleNamespace(gateway=f"at {account}")
+
+    async def document(self, _digest: bytes, gateway: str) -> bytes:
+        if gateway not in self.serving:
+            raise AWAY
+        return gateway.encode()
+
+
+class Agreed(Inspector):
+    """One that knows the terms."""
+
+    async def _terms(self, _trade: TradeId) -> Any:
+        return SimpleNamespace(
+            buyer=ACCUSER,
+            seller=ACCUSED,
+            seller_resource=1,
+            seller_accuracy=9_500,
+            seller_verification=bytes(32),
+        )
+
+
+class Offers(Documents):
+    """One in which every resource is described."""
+
+    async def resource(self, _resource: int) -> Any:
+        return SimpleNamespace(metadata=bytes(32))
+
+    async def document(self, _digest: bytes, _gateway: str) -> bytes:
+        return Metadata(kind="model", name="model", format="skops", size=1).to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("market", "document"),
+    [
+        (Documents(f"at {ACCUSER}", f"at {ACCUSED}"), f"at {ACCUSER}"),
+        (Documents(f"at {ACCUSED}"), f"at {ACCUSED}"),
+        (Documents(f"at {ACCUSED}", left=(ACCUSER,)), f"at {ACCUSED}"),
+    ],
+)
+async def test_either_side_may_serve_a_document(market: Documents, document: str) -> None:
+    inspector = Inspector(cast("Any", market), cast("Any", None), cast("Any", None))
+    gateways = [await inspector._gateway(side) for side in (ACCUSER, ACCUSED)]
+    assert await inspector._document(bytes(32), gateways) == document.encode()
+    with pytest.raises(UnavailableError):
+        await inspector._document(bytes(32), ["at nobody", ""])
+
+
+async def test_a_chain_that_does_not_answer_is_not_taken_for_data_that_nobody_serves() -> None:
+    market = Documents(chain=False)
+    exchange = SimpleNamespace(address="0x" + "ab" * 20)
+    inspector = Agreed(cast("Any", market), cast("Any", exchange), cast("Any", None))
+    with pytest.raises(UnavailableError) as raised:
+        await inspector.inspect(TradeId(7), ACCUSED, "/vault/cases/1/package")
+    assert not isinstance(raised.value, VerificationAbsentError)
+    market.chain = True
+    with pytest.raises(VerificationAbsentError):
+        await inspector.inspect(TradeId(7), ACCUSED, "/vault/cases/1/package")
+
+
+MAKERS = (
+    package.PackageMalformedError, sealing.WrongKeyError, sealing.NotSealedError, sealing.SealTamperedError,
+    sealing.SealTruncatedError, unixfs.TreeInconsistentError, dag_pb.BlockMalformedError, unixfs.NotAFileError,
+    cid.CidUnsupportedError, cid.CidSyntaxError, cid.CidCodecError,
+)  # fmt: skip
+
+
+def test_the_codes_that_count_against_a_side_are_those_of_errors() -> None:
+    assert {error.code for error in MAKERS} == THEIR_FAULT
+    gone = {NoPeerHasError.code, PlaintextCutOffError.code, PlaintextTooLargeError.code}
+    assert gone == GONE - {"package_too_slow"}  # which the trainer raises
+
+
+@pytest.mark.parametrize("code", sorted(THEIR_FAULT))
+async def test_what_only_the_packages_maker_can_have_caused_is_found_against_it(code: str) -> None:
+    async def evaluate(_command: object) -> None:
+        raise remote(code)
+
+    market = Offers(f"at {ACCUSED}")
+    exchange = SimpleNamespace(address="0x" + "ab" * 20)
+    inspector = Agreed(
+        cast("Any", market), cast("Any", exchange), cast("Any", SimpleNamespace(evaluate=evaluate))
+    )
+    report = await inspector.inspect(TradeId(7), ACCUSED, "/vault/cases/1/package")
+    assert (report.good, report.why) == (False, "it failed")

@@ -9,7 +9,7 @@ import pytest
 from agorai_shared.documents import Column, Metadata
 from agorai_shared.package import InputColumn, Manifest, ModelFile, Output, Sample, Structure, TradeBinding
 from agorai_shared.trainer import Evaluation, Failure, Score
-from agorai_verifier.inspecting import CannotTellError, Promise, fault
+from agorai_verifier.inspecting import CannotTellError, Promise, fault, fault_of_set
 
 BINDING = TradeBinding(chain_id=31337, contract="0x" + "ab" * 20, trade=7)
 PROMISE = Promise(BINDING, 3, 9_500, bytes(32))
@@ -104,3 +104,48 @@ def test_a_model_that_fails_on_data_that_fit_it_is_at_fault() -> None:
 def test_what_ran_into_this_nodes_own_limits_is_not_judged(which: str) -> None:
     with pytest.raises(CannotTellError, match="It took too long"):
         fault(PROMISE, OFFERED, evaluated(FAILURE).model_copy(update={which: TOO_SLOW}))
+
+
+def of_set(measured: float | None, said: float = 0.42, update: dict[str, object] | None = None) -> Evaluation:
+    manifest = MANIFEST.model_copy(update={"accuracy": said} | (update or {}))
+    return evaluated(Score(accuracy=measured, rows=100), manifest)
+
+
+@pytest.mark.parametrize("measured", [0.42, 0.42 + 1e-9, 0.42 - 1e-9])
+def test_a_set_that_is_wrong_as_often_as_it_says_has_no_fault(measured: float) -> None:
+    assert fault_of_set(PROMISE, OFFERED, of_set(measured)) is None
+
+
+def test_a_set_of_numbers_may_be_worse_than_nothing() -> None:
+    assert fault_of_set(PROMISE, OFFERED, of_set(-3.5, -3.5)) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (of_set(0.5, 0.5), "50.00%, not below 50%"),
+        (of_set(0.96, 0.42), "96.00%, not below 50%"),
+        (of_set(0.41, 0.42), "41.00%, 42.00% was said"),
+        (of_set(0.43, 0.42), "43.00%, 42.00% was said"),
+        (of_set(None), "not defined"),
+        (evaluated(None), "not defined"),
+        (of_set(0.42, update={"format": "safetensors"}), "of the format safetensors"),
+        (of_set(0.42, update={"resource": 4}), "resource 4, not 3"),
+        (of_set(0.42, update={"trade": BINDING.model_copy(update={"trade": 8})}), "for trade 8"),
+        (of_set(0.42, update={"output": Output(target="y", classes=(1, 0))}), "other columns"),
+        (of_set(0.42).model_copy(update={"test": FAILURE}), "The model is malformed"),
+        (evaluated(FAILURE), "cannot be evaluated"),
+    ],
+)
+def test_every_fault_of_a_set_is_named(found: Evaluation, why: str) -> None:
+    assert why in (fault_of_set(PROMISE, OFFERED, found) or "")
+
+
+def test_a_set_that_ran_into_this_nodes_own_limits_is_not_judged() -> None:
+    with pytest.raises(CannotTellError):
+        fault_of_set(PROMISE, OFFERED, evaluated(TOO_SLOW))
+
+
+def test_data_that_do_not_fit_a_set_show_nothing_against_it() -> None:
+    unfit = FAILURE.model_copy(update={"code": "missing_column"})
+    assert fault_of_set(PROMISE, OFFERED, evaluated(unfit)) is None

@@ -441,8 +441,8 @@ class FairExchange(Contract):
     """Sell a model, or swap two, so that neither side can keep both the money and the goods.
 
     The token must move exactly the amounts it is asked to move, as MarketToken does, and the panel must
-    take and give back the same token. The panel may draw on all that is held here: it is fixed for good,
-    and is trusted to pull a bonus only from who opens a case.
+    take and give back the same token, and no more than the bonus. The panel may draw on all that is held
+    here: it is fixed for good, and is trusted to pull a bonus only from who opens a case.
     """
 
     ABI: ClassVar[ContractAbi] = CONTRACT
@@ -548,7 +548,10 @@ class FairExchange(Contract):
         return self._call(_REGISTRY, (), lambda out: as_address(out[0]))
 
     def settle(self, id: int) -> Call[None]:
-        """End a trade on the panel's verdict; anyone may."""
+        """End a trade on the panel's verdict; anyone may. The winner has both deposits but what the voters
+        earned: the bonus, or nothing if none of them revealed. Undecided, both bear half of that. No stake
+        that a voter lost comes to a side.
+        """
         return self._call(_SETTLE, (id,), lambda _: None)
 
     def submit_evidence(self, id: int, document: bytes) -> Call[None]:

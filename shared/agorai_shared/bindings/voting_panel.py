@@ -90,7 +90,7 @@ class Case:
     """One question before a panel."""
 
     opener: Address
-    """The contract that asked"""
+    """Who asked"""
     item: int
     """What it is about, the opener's id"""
     accuser: Address
@@ -98,7 +98,6 @@ class Case:
     accused: Address
     """Never drawn"""
     bonus: int
-    """To be shared by those who reveal, stakes lost included"""
     draw_block: int
     """Whose hash draws next, or drew last; 0 when the draw failed"""
     deadline: int
@@ -269,7 +268,7 @@ class Enlisted:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A contract asked a question."""
+    """Someone asked a question."""
 
     ABI: ClassVar[EventAbi] = CONTRACT.event("Opened")
 
@@ -362,6 +361,7 @@ _ENLIST: Final = CONTRACT.function("enlist")
 _OPEN: Final = CONTRACT.function("open")
 _PANEL_OF: Final = CONTRACT.function("panelOf")
 _REGISTRY: Final = CONTRACT.function("registry")
+_RESERVE: Final = CONTRACT.function("reserve")
 _RETIRE: Final = CONTRACT.function("retire")
 _REVEAL: Final = CONTRACT.function("reveal")
 _SEAT_OF: Final = CONTRACT.function("seatOf")
@@ -393,7 +393,9 @@ class VotingPanel(Contract):
         return self._call(_MAX_SIZE, (), lambda out: as_int(out[0]))
 
     def available(self) -> Call[int]:
-        """How many voters have a free seat."""
+        """How many voters have a free seat. A case can draw fewer of them: not its parties, who are counted
+        here if they are voters, nor who had a seat in it before.
+        """
         return self._call(_AVAILABLE, (), lambda out: as_int(out[0]))
 
     def case_count(self) -> Call[int]:
@@ -412,7 +414,7 @@ class VotingPanel(Contract):
         return self._call(_CLOSE, (id,), lambda _: None)
 
     def collect(self, id: int) -> Call[tuple[Verdict, int]]:
-        """Take the verdict, and back what of the bonus and of lost stakes nobody earned; the opener, once."""
+        """Take the verdict, and the bonus back if nobody revealed; the opener, once."""
         return self._call(_COLLECT, (id,), lambda out: (Verdict(as_int(out[0])), as_int(out[1])))
 
     def commit(self, id: int, commitment: bytes) -> Call[None]:
@@ -449,7 +451,8 @@ class VotingPanel(Contract):
         return self._call(_ENLIST, (seats,), lambda _: None)
 
     def open(self, item: int, accuser: Address, accused: Address, size: int, bonus: int) -> Call[CaseId]:
-        """Ask whether the accused did what it had promised; pulls the bonus from the caller.
+        """Ask whether the accused did what it had promised; anyone may. Pulls the bonus from the caller: at
+        least `Config.seatBonus` for each seat, which is what keeps voters from being asked for nothing.
 
         `item`: What it is about, in the caller's own numbering.
 
@@ -459,7 +462,7 @@ class VotingPanel(Contract):
 
         `size`: Seats: odd, 3 to `MAX_SIZE`.
 
-        `bonus`: What those who reveal share; at least `size` times `Config.seatBonus`.
+        `bonus`: For those who reveal; at least `size` times `Config.seatBonus`.
         """
         return self._call(_OPEN, (item, accuser, accused, size, bonus), lambda out: CaseId(as_int(out[0])))
 
@@ -470,6 +473,12 @@ class VotingPanel(Contract):
     def registry(self) -> Call[Address]:
         """Where voters are members."""
         return self._call(_REGISTRY, (), lambda out: as_address(out[0]))
+
+    def reserve(self) -> Call[int]:
+        """Stakes of panels in which nobody revealed; those who reveal in the next case that is closed share
+        them.
+        """
+        return self._call(_RESERVE, (), lambda out: as_int(out[0]))
 
     def retire(self, seats: int) -> Call[None]:
         """Take free seats back; their stake is credited."""

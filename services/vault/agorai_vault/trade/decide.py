@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum, IntFlag
 
 from agorai_shared.bindings.fair_exchange import Kind, State, Trade
+from agorai_shared.bindings.voting_panel import Phase
 from agorai_shared.panel import PanelCall, PanelCase
 from agorai_shared.types import Address
 
@@ -61,6 +62,12 @@ class TradeState:
     """How many were ever drawn for it."""
     evidence: int = 0
     """For how many of them this node's evidence is on the chain."""
+    by_sets: bool = False
+    """Whether voters are to judge by parameter sets of low quality, and not by the model (IV-D)."""
+    made_sets: bool = False
+    """Whether this node has made such sets of its own model, or found that none can be made."""
+    answered: bool = False
+    """Whether any evidence of the accused's is on the chain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +103,15 @@ class Dispute:
 
 
 @dataclass(frozen=True, slots=True)
+class MakeSets:
+    """Make parameter sets of low quality of this side's own model; `final` once it will not be tried any longer."""
+
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
 class GiveEvidence:
-    """Show these many voters drawn what was handed over, and put its digest on the chain."""
+    """Show these many voters drawn what they judge by, and put its digest on the chain."""
 
     voters: int
 
@@ -120,7 +134,17 @@ class Expire:
 
 
 Step = (
-    Approve | Fulfil | OpenKey | OpenAddress | Inspect | Dispute | GiveEvidence | MovePanel | Settle | Expire
+    Approve
+    | Fulfil
+    | OpenKey
+    | OpenAddress
+    | Inspect
+    | Dispute
+    | MakeSets
+    | GiveEvidence
+    | MovePanel
+    | Settle
+    | Expire
 )
 
 
@@ -130,7 +154,7 @@ def next_step(state: TradeState, me: Address, now: int) -> Step | None:
     if me not in (trade.seller, trade.buyer) or trade.state in (State.NONE, State.ENDED):
         return None
     if trade.state == State.DISPUTED:
-        return _in_dispute(state, now)
+        return _in_dispute(state, me, now)
     if now > trade.deadline:  # an offer that was not taken up concerns only who paid a deposit
         return Expire() if trade.state != State.OFFERED or me == trade.seller else None
     if now > trade.deadline - MARGIN_S:
@@ -169,6 +193,21 @@ def done(trade: Trade, account: Address) -> Duty:
 def other(trade: Trade, me: Address) -> Address:
     """Give the other side."""
     return trade.buyer if me == trade.seller else trade.seller
+
+
+def about_key(trade: Trade) -> bool:
+    """Say whether a dispute was begun before all addresses were passed: then it is a key that is said to be bad."""
+    givers = [trade.seller, *([trade.buyer] if trade.kind == Kind.SWAP else [])]
+    return any(Duty.ADDRESS not in done(trade, giver) for giver in givers)
+
+
+def sets_due(case: PanelCase) -> int:
+    """Give by when the accused must have shown its sets, in seconds since 1970.
+
+    It has the first third of the time to commit, the accuser the second to answer, and in the third the voters judge
+    by what there is. Who shows sets later, and is not answered, has left no time for an answer.
+    """
+    return case.case.deadline - case.config.commit_window * 2 // 3
 
 
 def _join(state: TradeState, me: Address) -> Step | None:
@@ -226,15 +265,25 @@ def _fulfil(state: TradeState, me: Address) -> Step | None:
     return Fulfil(tuple(duties)) if duties else None
 
 
-def _in_dispute(state: TradeState, now: int) -> Step | None:
+def _in_dispute(state: TradeState, me: Address, now: int) -> Step | None:
     if state.case is None:
         return None
     if not state.case.pending:
         return Settle()
-    if state.evidence < state.voters:
+    accused = me == state.case.case.accused
+    if state.by_sets and accused and not state.made_sets:
+        half_way = sets_due(state.case) - state.case.config.commit_window // 6
+        return MakeSets(final=state.case.case.phase == Phase.COMMITTING and now > half_way)
+    # Who chooses before the sets are fixed lets the accused fit them to the choice; one that never shows any loses.
+    waits = state.by_sets and not accused and not state.answered
+    needless = accused and about_key(state.trade)  # which the accuser alone can open
+    if state.evidence < state.voters and not waits and not needless:
         return GiveEvidence(state.voters)
     call = state.case.call(now)
-    return None if call is None else MovePanel(call)
+    if call is not None:
+        return MovePanel(call)
+    # An address that nobody served may be served, and found bad, while voters judge.
+    return OpenAddress() if state.by_sets and not accused and state.address is Finding.UNSEEN else None
 
 
 def _objects(now: int, trade: Trade, limit: int, *found: Finding) -> bool:

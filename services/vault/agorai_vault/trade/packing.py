@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from agorai_shared import package
 from agorai_shared.bindings.fair_exchange import Kind, Terms
 from agorai_shared.content import NODE_PIN
 from agorai_shared.documents import Metadata
-from agorai_shared.errors import RefusedError
+from agorai_shared.errors import NotFoundError, RefusedError
 from agorai_shared.market import Market
-from agorai_shared.negotiation import Listing
+from agorai_shared.negotiation import Listing, Negotiation
 from agorai_shared.package import Card, InputColumn, Output, Structure, TradeBinding
 from agorai_shared.sealing import new_content_key, open_sealed, seal_bytes
 from agorai_shared.types import Address, Cid, ResourceId, TradeId
 from agorai_vault import grants
 from agorai_vault.database import Box, ContentKey
-from agorai_vault.trade.records import Records
+from agorai_vault.trade.records import Records, terms_of
 
 
 class NotPackableError(RefusedError):
@@ -32,6 +32,13 @@ class NotPackableError(RefusedError):
         )
 
 
+class PackageNotHeldError(NotFoundError):
+    """A package that this vault cannot open."""
+
+    def __init__(self, trade: int, why: str) -> None:
+        super().__init__(f"This vault cannot open the package of trade {trade}: {why}.")
+
+
 @dataclass(frozen=True)
 class Packing:
     """Makes packages, each once for its trade.
@@ -40,6 +47,8 @@ class Packing:
     ----------
     listing
         Gives how a resource of this node's is listed, None when it is not.
+    sold
+        Gives the negotiations in which this node agreed as the seller, the newest first.
     """
 
     market: Market
@@ -48,6 +57,7 @@ class Packing:
     box: Box
     records: Records
     listing: Callable[[int], Listing | None]
+    sold: Callable[[], Iterable[Negotiation]]
 
     async def pack(self, trade: TradeId, terms: Terms) -> ContentKey:
         """Make, seal and store this side's package, unless it was made.
@@ -72,13 +82,12 @@ class Packing:
         test = self.box.content_by_cid(Cid(listing.test))
         if model is None or test is None:
             raise NotPackableError(resource, "this vault has no key for the model or its test data")
-        asked = listing.price if terms.kind == Kind.SALE else terms.price
         plain = await asyncio.to_thread(
             package.write,
             self._card(trade, resource, metadata, promised),
             await self._open(model),
             await self._open(test),
-            package.test_share(terms.price, asked),
+            package.test_share(terms.price, self._asked(terms, listing)),
         )
         key, salt = new_content_key(), os.urandom(32)
         sealed = await asyncio.to_thread(seal_bytes, plain, key)
@@ -86,15 +95,34 @@ class Packing:
         content = ContentKey(cid, key, salt, grants.commit(cid, salt))
         self.box.keep_content(content)
         self.records.keep_package(trade, cid)
-        kept = self.packed(trade)
-        if kept is None:
-            raise AssertionError("a package that was kept is there")
-        return kept
+        return self.own(trade)
 
     def packed(self, trade: TradeId) -> ContentKey | None:
         """Give the package made for a trade."""
         cid = self.records.package(trade)
         return None if cid is None else self.box.content_by_cid(cid)
+
+    def own(self, trade: TradeId) -> ContentKey:
+        """Give the package made for a trade.
+
+        Raises
+        ------
+        PackageNotHeldError
+            If none was made here.
+        """
+        made = self.packed(trade)
+        if made is None:
+            raise PackageNotHeldError(trade, "it was not made here")
+        return made
+
+    def _asked(self, terms: Terms, listing: Listing) -> int:
+        """Give the price that was asked when these terms were agreed on, else the one asked now."""
+        if terms.kind == Kind.SWAP:
+            return terms.price
+        for each in self.sold():
+            if each.quote is not None and each.terms is not None and terms_of(each.terms) == terms:
+                return each.quote.asked
+        return listing.price
 
     def _card(self, trade: TradeId, resource: ResourceId, metadata: Metadata, promised: int) -> Card:
         if metadata.kind != "model" or metadata.target is None or not metadata.columns:

@@ -1,7 +1,7 @@
 """What this node holds of its trades; in the vault's database, secrets in its box.
 
-All of it but two things can be had again from the chain and the stores: what the owner agreed to, and the secret
-of a key message that is on its way, which is therefore kept before the message is shown to anybody.
+What cannot be had again from the chain and the stores is what the owner agreed to, the secret of a key message that
+is on its way, and which parameter sets were made or chosen: all are kept before anything is shown to anybody.
 """
 
 from __future__ import annotations
@@ -109,18 +109,32 @@ class Records:
         """Keep which package this node made."""
         self._keep(trade, "package", package.encode())
 
-    def address(self, trade: TradeId) -> PackageAddress | None:
-        """Give where the other side's package is, and what opens it."""
-        value = self._fact(trade, "address")
+    def address(self, trade: TradeId, of: str = "") -> PackageAddress | None:
+        """Give where the other side's package is, and what opens it; `of` names one of several."""
+        value = self._fact(trade, f"address{of}")
         if value is None:
             return None
         cid, salt = orjson.loads(value)
-        return PackageAddress(Cid(cid), self._secret(trade, "content key"), bytes.fromhex(salt))
+        return PackageAddress(Cid(cid), self._secret(trade, f"content key{of}"), bytes.fromhex(salt))
 
-    def keep_address(self, trade: TradeId, address: PackageAddress) -> None:
-        """Keep where the other side's package is, and what opens it."""
-        self._hide(trade, "content key", address.key)
-        self._keep(trade, "address", orjson.dumps([address.cid, address.salt.hex()]))
+    def keep_address(self, trade: TradeId, address: PackageAddress, of: str = "") -> None:
+        """Keep where the other side's package is, and what opens it; `of` names one of several."""
+        self._hide(trade, f"content key{of}", address.key)
+        self._keep(trade, f"address{of}", orjson.dumps([address.cid, address.salt.hex()]))
+
+    def sets(self, trade: TradeId) -> tuple[Cid, ...] | None:
+        """Give the parameter sets of low quality that this node made; none if none can be made, None if not tried."""
+        value = self._fact(trade, "sets")
+        return None if value is None else tuple(map(Cid, orjson.loads(value)))
+
+    def keep_sets(self, trade: TradeId, sets: tuple[Cid, ...]) -> None:
+        """Keep which parameter sets this node made; their keys are among the vault's own contents."""
+        self._keep(trade, "sets", orjson.dumps(sets))
+
+    def choice(self, trade: TradeId, drawn: tuple[int, ...]) -> tuple[int, ...]:
+        """Give which of the other side's sets this node chooses: what was drawn the first time."""
+        self._keep(trade, "choice", orjson.dumps(drawn))
+        return tuple(orjson.loads(self._fact(trade, "choice") or b"[]"))
 
     def evidence(self, trade: TradeId) -> int:
         """Give for how many voters evidence is on the chain."""

@@ -52,7 +52,7 @@ def commands(router: NatsRouter, protocol: TradeProtocol, trades: Trades, judge:
     async def agree(command: messages.AgreeTo) -> messages.TradeStatus:
         """Agree to a trade on the terms on which it was opened."""
         trade = TradeId(command.trade)
-        protocol.records.agree(trade, await protocol.terms(trade))
+        protocol.records.agree(trade, await protocol.transcript.terms(trade))
         trades.wake(trade)
         return await protocol.status(trade)
 
@@ -74,11 +74,22 @@ def routes(protocol: TradeProtocol, judge: Judge, token: str, answer: Answer) ->
         require_token(request, token)
         return await answer(await protocol.package(TradeId(request.path_params["trade"])))
 
+    async def own(request: Request) -> Response:
+        require_token(request, token)
+        return await answer(protocol.own_package(TradeId(request.path_params["trade"])))
+
     async def judged(request: Request) -> Response:
         require_token(request, token)
         return await answer(await judge.package(CaseId(request.path_params["case"])))
 
+    async def chosen(request: Request) -> Response:
+        require_token(request, token)
+        case, index = CaseId(request.path_params["case"]), request.path_params["index"]
+        return await answer(await judge.package(case, index))
+
     return [
         Route("/vault/trades/{trade:int}/package", traded),
+        Route("/vault/trades/{trade:int}/own", own),
         Route("/vault/cases/{case:int}/package", judged),
+        Route("/vault/cases/{case:int}/sets/{index:int}", chosen),
     ]
