@@ -45,8 +45,7 @@ chaos: setup ## Kill services, try decoders and contracts with what is foreign t
 	  shared/tests/test_file_reader.py shared/tests/test_directory.py shared/tests/test_dag.py shared/tests/test_car.py
 	@AGORAI_TEST_KILLS=100 $(BIN)/pytest services/hub/tests/test_kill.py services/vault/tests/test_kill.py \
 	  services/storage/tests/test_kill.py
-	@if $(BIN)/python -c 'import pyrevm' 2>/dev/null; then AGORAI_TEST_TRADES=5000 $(BIN)/pytest -o timeout=0 tests/simulation; \
-	else echo 'The simulation of trades needs pyrevm, which is not installed: skipped.'; fi
+	@AGORAI_TEST_TRADES=5000 $(BIN)/pytest -o timeout=0 tests/simulation
 
 kubo: ## Build Kubo, of which the storage service's tests and benchmark use a real daemon; needs Go
 	@tools/kubo/build

@@ -1,7 +1,11 @@
 """Who plays: parties and voters, honest and otherwise, and strangers who call what anyone may call.
 
-All decide by the same pure functions as a node does. One that deviates tells them what is not so, or does not do as
-they say; only the erratic party calls whatever comes to its mind.
+When to do what, all decide by the pure functions of a node. One that deviates tells them what is not so, or does
+not do as they say; only the erratic party calls whatever comes to its mind.
+
+What is simulated is how something is found good or bad: there are no messages and no models here. A party is told how
+what it was handed is, and a voter goes by `judgement`, which is the rule of `agorai_vault.trade.judging` and the
+verifier, in direct mode, written once more for that.
 """
 
 from __future__ import annotations
@@ -21,12 +25,15 @@ from agorai_shared.types import Address, CaseId, TradeId, Wei
 from agorai_vault.trade import decide
 from agorai_vault.trade.decide import Duty, Finding
 from agorai_verifier import decide as voting
-from tests.simulation.evm import CHAIN_ID, RefusedError
+from tests.simulation.chain import CHAIN_ID, RefusedError
 from tests.simulation.world import PANEL, TOKEN, Deal, Goods, Side, World
 
 UNLIMITED: Final = 2**256 - 1
 SEATS: Final = 3
 """What a voter has staked for."""
+LARGEST_PANEL: Final = 15
+BURST: Final = 12
+"""Trades that a party disputes with itself at a time: for each seat there is, more than one is wanted."""
 
 
 class Behaviour(Enum):
@@ -46,6 +53,8 @@ class Behaviour(Enum):
     HIDDEN_MODEL = "serves no model"
     NEVER_PASSES = "never passes the address"
     DISPUTES_KEY = "disputes a good key"
+    OWNS_VOTERS = "cheats, and owns many voters"
+    OCCUPIES_VOTERS = "disputes with itself, often"
 
 
 IDLE: Final = (Behaviour.ABSENT, Behaviour.LAZY, Behaviour.ERRATIC)
@@ -54,6 +63,7 @@ OF_TAKERS: Final = (
     Behaviour.HIDDEN_KEY,
     Behaviour.DISPUTES_MODEL,
     Behaviour.NEVER_CONFIRMS,
+    Behaviour.OWNS_VOTERS,
 )
 OF_GIVERS: Final = (
     Behaviour.BAD_ADDRESS,
@@ -62,7 +72,11 @@ OF_GIVERS: Final = (
     Behaviour.HIDDEN_MODEL,
     Behaviour.NEVER_PASSES,
     Behaviour.DISPUTES_KEY,
+    Behaviour.OWNS_VOTERS,
 )
+OF_BOTH: Final = tuple(dict.fromkeys((*OF_GIVERS, *OF_TAKERS)))
+OBJECTORS: Final = (Behaviour.DISPUTES_MODEL, Behaviour.OWNS_VOTERS, Behaviour.OCCUPIES_VOTERS)
+"""Who disputes a model though it is good."""
 
 
 GOODS: Final = {
@@ -72,6 +86,7 @@ GOODS: Final = {
     Behaviour.HIDDEN_ADDRESS: Goods(address=Finding.UNSEEN),
     Behaviour.BAD_MODEL: Goods(model=Finding.BAD),
     Behaviour.HIDDEN_MODEL: Goods(model=Finding.UNSEEN),
+    Behaviour.OWNS_VOTERS: Goods(model=Finding.BAD),
 }
 """What parties hand over that is not all good."""
 LEFT_OUT: Final = {Behaviour.NEVER_PASSES: Duty.ADDRESS, Behaviour.NEVER_CONFIRMS: Duty.CONFIRMATION}
@@ -156,7 +171,7 @@ class Party:
             return None
         if self.behaviour is Behaviour.DISPUTES_KEY and state.key is Finding.GOOD:
             state = replace(state, key=Finding.BAD)
-        if self.behaviour is Behaviour.DISPUTES_MODEL and state.model is Finding.GOOD:
+        if self.behaviour in OBJECTORS and state.model is Finding.GOOD:
             state = replace(state, model=Finding.BAD)
         step = decide.next_step(state, self.account, self.world.now)
         if isinstance(step, decide.Fulfil) and self.behaviour in LEFT_OUT:
@@ -198,8 +213,10 @@ class Party:
                 call = panel_call(world, deal, of_panel)
             case decide.Settle():
                 call = exchange.settle(deal.id)
-            case _:
+            case decide.Expire():
                 call = exchange.expire(deal.id)
+            case _:
+                raise AssertionError(step)
         return call
 
     def _duty(self, deal: Deal, duty: Duty) -> Call[Any]:
@@ -242,11 +259,18 @@ class Stance(Enum):
 
     HONEST = "honest"
     ABSENT = "absent"
-    COLLUDING = "votes the opposite"
+    CONTRARY = "votes the opposite"
     COPYING = "copies another's commitment"
+    OWNED = "votes for its owner, and honestly where that is no side"
 
 
-VOTERS: Final = {Stance.HONEST: 24, Stance.ABSENT: 2, Stance.COLLUDING: 3, Stance.COPYING: 2}
+VOTERS: Final = {
+    Stance.HONEST: 30,
+    Stance.ABSENT: 8,
+    Stance.CONTRARY: 3,
+    Stance.COPYING: 2,
+    Stance.OWNED: 14,
+}
 
 
 @dataclass(eq=False)
@@ -278,6 +302,10 @@ class Voter:
             return False
         return True
 
+    def honest_in(self, deal: Deal) -> bool:
+        """Whether it votes as it finds."""
+        return self.stance is Stance.HONEST or (self.stance is Stance.OWNED and owner_in(deal) is None)
+
     def told(self, deal: Deal) -> None:
         """Look at a case again soon."""
         if self.stance is not Stance.ABSENT and deal.ended is None:
@@ -307,10 +335,14 @@ class Voter:
                 world.act(self._slot(deal), world.soon(), partial(self._take, deal, case, step))
 
     def _judge(self, deal: Deal, case: CaseId, *, final: bool) -> None:
-        colludes = self.stance is Stance.COLLUDING
-        confirms = judgement(deal, self.account, final=final or colludes)
+        owner = owner_in(deal) if self.stance is Stance.OWNED else None
+        contrary = self.stance is Stance.CONTRARY
+        if owner is not None:
+            confirms: bool | None = owner != deal.accuser
+        else:
+            confirms = judgement(deal, self.account, final=final or contrary)
         if confirms is not None:
-            self.votes[case] = confirms != colludes, self.world.random.randbytes(32)
+            self.votes[case] = confirms != contrary, self.world.random.randbytes(32)
 
     def _take(self, deal: Deal, case: CaseId, step: voting.Step) -> None:
         world = self.world
@@ -339,6 +371,12 @@ class Voter:
         if deal.ended is None:
             world.attempt(self.account, call, deal)
             world.wake(self._slot(deal), world.soon(2, 10), partial(self._look, deal))
+
+
+def owner_in(deal: Deal) -> Address | None:
+    """Give the side of a trade that owns voters; None if neither does, or both do."""
+    owners = [side.party.account for side in deal.sides if side.party.behaviour is Behaviour.OWNS_VOTERS]
+    return owners[0] if len(owners) == 1 else None
 
 
 def judgement(deal: Deal, voter: Address, *, final: bool) -> bool | None:
@@ -387,7 +425,9 @@ class Crowd:
     wanted: int
     """How many trades are to be opened."""
     striking: bool = False
-    """Whether voters take back all seats that are free, so that no panel can be drawn."""
+    """Whether all voters but the absent take back the seats that are free, so that hardly a panel can be drawn."""
+    closed: bool = False
+    """Whether all voters take back theirs, for good."""
 
     def __post_init__(self) -> None:
         world = self.world
@@ -402,6 +442,7 @@ class Crowd:
         world.act("opening", world.soon(), self._open)
         world.act("meddling", world.soon(), self._meddle)
         world.act("striking", world.soon(500, 1200), self._strike)
+        world.act("occupying", world.soon(300, 900), self._occupy)
 
     def party(self, behaviour: Behaviour, but: Party | None = None) -> Party:
         """Give a party that behaves so; one that is blocked comes back under a new name."""
@@ -419,20 +460,33 @@ class Crowd:
         if self.striking and random.random() < 0.9:
             return
         kind = random.choice((Kind.SALE, Kind.SALE, Kind.SWAP))
-        both = (*OF_GIVERS, *OF_TAKERS)
-        as_seller = self._behaviour((*IDLE, *(OF_GIVERS if kind == Kind.SALE else both)))
-        as_buyer = self._behaviour((*IDLE, *(OF_TAKERS if kind == Kind.SALE else both)))
+        as_seller = self._behaviour((*IDLE, *(OF_GIVERS if kind == Kind.SALE else OF_BOTH)))
+        as_buyer = self._behaviour((*IDLE, *(OF_TAKERS if kind == Kind.SALE else OF_BOTH)))
         seller = self.party(as_seller)
         buyer = self.party(as_buyer, but=seller)
-        terms = self._terms(kind, seller, buyer)
-        read, send = world.chain.read, world.chain.send
-        if read(world.token.allowance(seller.account, world.exchange.address)) == 0:
-            send(seller.account, world.token.approve(world.exchange.address, UNLIMITED))
-        id_ = TradeId(send(seller.account, world.exchange.open(terms)))
-        nobody_honest = Behaviour.HONEST not in {as_seller, as_buyer}
-        deal = Deal(
-            id_, terms, self._side(seller), self._side(buyer), meddled=nobody_honest or random.random() < 0.3
-        )
+        self._trade(self._terms(kind, seller, buyer), seller, buyer)
+
+    def _occupy(self) -> None:
+        """Have one party open many cheap trades with itself, which it will dispute, for as many voters as can be."""
+        world = self.world
+        for _ in range(min(BURST, self.wanted - len(world.deals))):
+            seller = self.party(Behaviour.OCCUPIES_VOTERS)
+            buyer = self.party(Behaviour.OCCUPIES_VOTERS, but=seller)
+            terms = self._terms(Kind.SALE, seller, buyer)
+            cheap = replace(
+                terms, price=Wei(TOKEN), seller_deposit=TOKEN, buyer_deposit=TOKEN, panel_size=LARGEST_PANEL
+            )
+            self._trade(cheap, seller, buyer)
+        world.act("occupying", world.soon(2000, 4000), self._occupy)
+
+    def _trade(self, terms: Terms, seller: Party, buyer: Party) -> None:
+        world, exchange = self.world, self.world.exchange
+        if world.chain.read(world.token.allowance(seller.account, exchange.address)) == 0:
+            world.chain.send(seller.account, world.token.approve(exchange.address, UNLIMITED))
+        id_ = TradeId(world.chain.send(seller.account, exchange.open(terms)))
+        nobody_honest = Behaviour.HONEST not in {seller.behaviour, buyer.behaviour}
+        meddled = nobody_honest or world.random.random() < 0.3
+        deal = Deal(id_, terms, self._side(seller), self._side(buyer), meddled)
         world.deals.append(deal)
         seller.told(deal)
         buyer.told(deal)
@@ -495,14 +549,24 @@ class Crowd:
         call = world.random.choice((*common, *others))
         assert not world.attempt(self._stranger, call, deal) or call in common, call
 
+    def close(self) -> None:
+        """Have all voters take their stakes back."""
+        self.closed = True
+        self._tell_voters()
+
     def _strike(self) -> None:
         self.striking = not self.striking
-        lasts = int(1.4 * PANEL.draw_window) if self.striking else self.world.random.randint(500, 1200)
+        lasts = 2 * PANEL.draw_window if self.striking else self.world.random.randint(500, 1200)
         self.world.act("striking", self.world.soon(lasts, lasts), self._strike)
+        self._tell_voters()
+
+    def _tell_voters(self) -> None:
         for voter in self.world.voters.values():
             self.world.act((voter.account, "seats"), self.world.soon(1, 20), partial(self._keep_seats, voter))
 
     def _keep_seats(self, voter: Voter) -> None:
-        kept = voter.keep_seats(0 if self.striking else SEATS)
-        again = self.world.soon(60, 180) if kept else self.world.soon()
+        strikes = self.striking and voter.stance is not Stance.ABSENT
+        kept = voter.keep_seats(0 if self.closed or strikes else SEATS)
+        pause = (20, 60) if strikes else (60, 180)
+        again = self.world.soon(*pause) if kept else self.world.soon()
         self.world.act((voter.account, "seats"), again, partial(self._keep_seats, voter))

@@ -24,8 +24,8 @@ from agorai_shared.bindings.registry import Registry
 from agorai_shared.bindings.voting_panel import Config, Drawn, VotingPanel
 from agorai_shared.contract import Call
 from agorai_shared.types import Address, CaseId, TradeId
-from agorai_vault.trade.decide import Duty, Finding, done, hands_over
-from tests.simulation.evm import Chain, RefusedError
+from agorai_vault.trade.decide import Duty, Finding, about_key
+from tests.simulation.chain import Chain, RefusedError
 
 if TYPE_CHECKING:
     from tests.simulation.players import Party, Voter
@@ -118,6 +118,7 @@ class Deal:
 class World:
     """One market. Players act in slots: one thing at a time for each player and item, as the reconciler has it."""
 
+    chain: Chain
     random: Random
     deals: list[Deal] = field(default_factory=list)
     cases: dict[CaseId, Deal] = field(default_factory=dict)
@@ -125,7 +126,6 @@ class World:
     accounts: list[Address] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.chain = Chain(first_block=self.random.randrange(10**6, 10**8))
         self._queue: list[tuple[int, float, Hashable]] = []
         self._slots: dict[Hashable, tuple[int, bool, Callable[[], None]]] = {}
         create = self.chain.create
@@ -195,7 +195,6 @@ class World:
 
     def attempt(self, by: Address, call: Call[Any], deal: Deal) -> bool:
         """Send a transaction about a trade; say whether the contract took it, and wake whom it concerns."""
-        before = self.chain.read(self.exchange.trade(deal.id))
         try:
             self.chain.send(by, call)
         except RefusedError:
@@ -204,12 +203,8 @@ class World:
         for event in faulted:
             deal.side(event["account"]).faulted = True
         after = self.chain.read(self.exchange.trade(deal.id))
-        if after.dispute and not before.dispute:
-            deal.case, deal.accuser = CaseId(after.dispute), by
-            deal.about_key = any(
-                hands_over(after, account) and Duty.ADDRESS not in done(after, account)
-                for account in (after.seller, after.buyer)
-            )
+        if after.dispute and deal.case is None:
+            deal.case, deal.accuser, deal.about_key = CaseId(after.dispute), by, about_key(after)
             self.cases[deal.case] = deal
         for event in ended:
             self._end(deal, after, Ended.from_args(event))
