@@ -12,9 +12,15 @@ from pathlib import Path
 import pytest
 from sklearn.datasets import load_iris
 
+from agorai.client import Client
+from agorai.devchain import TOKEN
+from agorai.home import Home
+from agorai.trading import Trading
+from agorai.voting import Voting
 from agorai_shared.deployment import NEEDED
 from agorai_shared.rpc import Rpc
 from agorai_shared.testing import running_anvil
+from agorai_shared.types import Wei
 from tests.nodes import AGORAI, Node, agorai, stop, up
 
 TASK = """
@@ -101,12 +107,18 @@ def test_status_says_that_all_is_well(nodes: tuple[Node, Node]) -> None:
     assert status["failing"] == {}
 
 
-def test_status_counts_what_votes_brought_too(nodes: tuple[Node, Node]) -> None:
-    _, buyer = nodes
-    owed = buyer.agorai("status")["credit"]
-    buyer.agorai("vote", "enlist", 1)
-    buyer.agorai("vote", "retire", 1)
-    assert buyer.agorai("status")["credit"] == owed + 10
+def test_status_counts_what_every_contract_owes(nodes: tuple[Node, Node]) -> None:
+    home = nodes[1].home
+
+    async def owed() -> dict[str, Wei]:
+        async with Client.connect(Home(home)) as client:
+            await Voting(client).enlist(1)
+            await Voting(client).retire(1)
+            return await Trading(client).credits()
+
+    credits_ = asyncio.run(owed())
+    assert credits_["votes"] == 10 * TOKEN
+    assert nodes[1].agorai("status")["credit"] == sum(credits_.values()) / TOKEN
 
 
 def test_events_are_one_json_object_a_line(nodes: tuple[Node, Node], model: int) -> None:

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import re
 import shlex
+import textwrap
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from pydantic_settings import BaseSettings
 from agorai import data_sets, files
 from agorai.cli.main import app
 from agorai.cli.output import HOME
+from agorai_shared.contract import ContractAbi
+from agorai_shared.deployment import NEEDED, Deployment
 from agorai_trainer import tables
 from agorai_trainer.estimators import ESTIMATORS
 from agorai_trainer.messages import Offer
@@ -206,12 +209,34 @@ def test_the_example_tables_and_tasks_fit_together() -> None:
         assert set(task.features or ()) <= set(schema.features)
 
 
-@pytest.mark.parametrize("name", ["market_day", "listen", "consume", "receive", "deploy_till"])
+@pytest.mark.parametrize("name", ["market_day", "fair_trade", "listen", "consume", "receive", "deploy_till"])
 def test_an_example_program_finds_what_it_imports(name: str) -> None:
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def test_the_trade_that_the_sdk_page_shows_is_in_the_example_program() -> None:
+    example = (EXAMPLES / "fair_trade.py").read_text()
+    (shown,) = [block for block in fences(ROOT / "docs" / "sdk.md", "python") if "Trading(" in block]
+    assert textwrap.indent(shown, " " * 8) in example
+
+
+def test_the_deployment_that_is_shown_has_every_contract() -> None:
+    (shown,) = fences(ROOT / "docs" / "operator.md", "json")
+    assert Deployment.model_validate_json(shown).contracts.keys() == NEEDED
+
+
+def test_the_events_guide_lists_every_event_of_every_contract() -> None:
+    page = (ROOT / "docs" / "events.md").read_text()
+    table = page.partition("| contract | events |")[2].partition("\n\n")[0]
+    listed = {
+        name: set(rest) for name, *rest in (re.findall(r"`(\w+)`", row) for row in table.splitlines()[2:])
+    }
+    assert listed == {
+        name: {event.name for event in ContractAbi.load(name).events.values()} for name in NEEDED
+    }
 
 
 def test_the_files_that_listening_shows_are_the_example_files() -> None:

@@ -19,7 +19,7 @@ from agorai_shared.bindings.voting_panel import VotingPanel
 from agorai_shared.chain import ContractRevertError
 from agorai_shared.contract import Call
 from agorai_shared.errors import RefusedError, RemoteError
-from agorai_shared.market import Event
+from agorai_shared.market import Event, topic_of
 from agorai_shared.types import Address, Hash, Wei
 from agorai_shared.vault import TransactionRevertedError
 
@@ -102,10 +102,11 @@ class TradeRefusedError(RefusedError):
 class DepositTooHighError(RefusedError):
     """The account has fewer tokens than are to be laid down."""
 
-    def __init__(self, account: Address, balance: int, needed: int) -> None:
+    def __init__(self, account: Address, balance: int, needed: int, *, at_least: bool) -> None:
+        least = "at least " if at_least else ""
         super().__init__(
-            f"{needed / TOKEN:g} tokens are to be laid down; {account} has {balance / TOKEN:g}.",
-            remedy=f"Get {(needed - balance) / TOKEN:g} more and repeat; nothing was spent.",
+            f"{needed / TOKEN:g} tokens {least}are to be laid down; {account} has {balance / TOKEN:g}.",
+            remedy=f"Get {least}{(needed - balance) / TOKEN:g} more and repeat; nothing was spent.",
         )
 
 
@@ -153,11 +154,11 @@ class Contracts:
         with explained():
             return await self.client.transact(call, once=once)
 
-    async def require(self, amount: int) -> None:
-        """See that the account has so much of the token; raises `DepositTooHighError`."""
+    async def require(self, amount: int, *, at_least: bool = False) -> None:
+        """See that the account has so much of the token, or at least so much; raises `DepositTooHighError`."""
         (balance,) = await self.read(self.client.market.token.balance_of(self.client.address))
         if balance < amount:
-            raise DepositTooHighError(self.client.address, balance, amount)
+            raise DepositTooHighError(self.client.address, balance, amount, at_least=at_least)
 
     async def allow(self, spender: Address, amount: int) -> None:
         """Let a contract take what this account itself tells it to, unless it may; raises as `require`."""
@@ -169,14 +170,9 @@ class Contracts:
 
     async def events(self, contract: Address, kind: type[EventT], *topics: str | None) -> list[EventT]:
         """Read a contract's final events of a kind, whose indexed values are these topics, oldest first."""
-        chain = self.client.chain
-        final = (await chain.final()).number
-        logs = await chain.logs(
-            contract, [kind.ABI.topic0, *topics], self.client.deployment.start_block, final
-        )
-        return [kind.from_args(kind.ABI.decode(log["topics"], log["data"])) for log in logs]
+        return [event for event, _ in await self.client.market.events(contract, kind, *topics)]
 
     @property
     def my_topic(self) -> str:
         """The account as a topic of events."""
-        return "0x" + self.client.address[2:].lower().rjust(64, "0")
+        return topic_of(self.client.address)

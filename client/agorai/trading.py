@@ -11,18 +11,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic import ValidationError
 
-from agorai.client import PATIENCE_S, OnStage, silent
+from agorai.client import MOST_CONTENT, PATIENCE_S, Client, OnStage, silent
 from agorai.client import Listing as Offered
+from agorai.devchain import TOKEN
 from agorai.exchange import Contracts, explained
+from agorai.own_model import OwnModel
+from agorai.trade_refusals import (
+    AccuracyTooLowError,
+    AccuracyUnknownError,
+    AskUnknownError,
+    ListingMalformedError,
+    NotListedError,
+    NotToAcceptError,
+    NotToOpenError,
+    NotTradableError,
+    TooFewVotersError,
+    VerificationTooLargeError,
+)
 from agorai_shared import negotiation, package
 from agorai_shared.bindings.fair_exchange import (
     Disputed,
@@ -38,99 +52,19 @@ from agorai_shared.bindings.fair_exchange import (
 from agorai_shared.bindings.registry import Kind as Content
 from agorai_shared.bindings.voting_panel import Case
 from agorai_shared.content import MAX_DOCUMENT_SIZE, NODE_PIN
-from agorai_shared.errors import InputError, NotFoundError, RefusedError
 from agorai_shared.events import Phase as EventPhase
 from agorai_shared.events import subject
 from agorai_shared.negotiation import Limits, Listing, Negotiation, Role, Swap
+from agorai_shared.panel import impartial
 from agorai_shared.types import Address, CaseId, Cid, TradeId, Wei
-from agorai_shared.vault import AskFor, PlaintextTooLargeError, TradeStatus
+from agorai_shared.vault import AskFor, TradeStatus
+
+if TYPE_CHECKING:
+    from agorai_trainer.sandbox import Sandbox
 
 _LOOK_S: Final = 0.5
 LEAST_ACCURACY: Final = 9_000
 """In 1/10,000. What is traded is above it: "parameters with accuracy higher than 90%" (IV-A 5, IV-B 2)."""
-
-
-class NotTradableError(InputError):
-    """What is to be traded cannot be."""
-
-    def __init__(self, resource: int, why: str) -> None:
-        super().__init__(
-            f"Resource {resource} cannot be traded: {why}.", remedy="Trade a model; see `agorai offer list`."
-        )
-
-
-class AccuracyTooLowError(RefusedError):
-    """A model is not good enough to be traded."""
-
-    def __init__(self, resource: int, accuracy: int) -> None:
-        super().__init__(
-            f"Model {resource} with an accuracy of {accuracy / 100:g}% cannot be traded: only parameters with "
-            "an accuracy above 90% are sold (fair-sharing, IV-B).",
-            remedy="Train a better one, or sell this one's use: `agorai offer list`.",
-        )
-
-
-class AccuracyUnknownError(InputError):
-    """Nobody has told how good a model is."""
-
-    def __init__(self, resource: int) -> None:
-        super().__init__(
-            f"The description of model {resource} has no accuracy.", remedy="Promise one with --accuracy."
-        )
-
-
-class ListingMalformedError(InputError):
-    """Terms that no listing can have."""
-
-    def __init__(self, error: ValidationError) -> None:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])).replace("_", " ") or "the terms"
-        super().__init__(f"It cannot be listed so: {where}: {first['msg']}.")
-
-
-class VerificationTooLargeError(InputError):
-    """Verification data are one block, which the chain names by its digest."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(
-            f"Verification data have at most {MAX_DOCUMENT_SIZE >> 20} MiB, not {size:,} bytes.",
-            remedy="Give fewer rows: some hundreds tell an accuracy well.",
-        )
-
-
-class TooFewVotersError(RefusedError):
-    """The contract lets nobody into a trade whose dispute could not be judged."""
-
-    def __init__(self, available: int, size: int) -> None:
-        super().__init__(
-            f"{available} voters could judge a dispute now, and the panel has {size} seats.",
-            remedy="Wait for more (`agorai vote enlist`), or agree on a smaller --panel-size; nothing was spent.",
-        )
-
-
-class AskUnknownError(NotFoundError):
-    """There is no such negotiation."""
-
-    def __init__(self, ask: str, found: int) -> None:
-        super().__init__(
-            f"{found or 'No'} negotiations begin with {ask!r}.", remedy="See them: `agorai trade asks`."
-        )
-
-
-class NotToOpenError(RefusedError):
-    """A negotiation from which no trade can be opened here."""
-
-    def __init__(self, ask: str, why: str, remedy: str) -> None:
-        super().__init__(f"No trade can be opened from the ask {ask[:8]}: {why}.", remedy=remedy)
-
-
-class NotToAcceptError(RefusedError):
-    """A trade that cannot be accepted here."""
-
-    def __init__(self, trade: int, why: str) -> None:
-        super().__init__(
-            f"Trade {trade} cannot be accepted: {why}.", remedy=f"See `agorai trade show {trade}`."
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +123,17 @@ _DUTIES: Final[Mapping[State, tuple[Step, str, str]]] = {
 
 
 class Trading(Contracts):
-    """Trades of a participant's node."""
+    """Trades of a participant's node.
+
+    Parameters
+    ----------
+    sandbox
+        Where own models are tried; None starts one each time.
+    """
+
+    def __init__(self, client: Client, sandbox: Sandbox | None = None) -> None:
+        super().__init__(client)
+        self._sandbox = sandbox
 
     # ---------------------------------------------------------------------------------------------- terms
 
@@ -203,11 +147,11 @@ class Trading(Contracts):
         limits: Limits,
         accuracy: int | None = None,
         deposit_percent: int = 100,
-        panel_size: int = 5,
-        swaps: Mapping[int, bytes] | None = None,
+        panel_size: int = 3,
+        mode: negotiation.Mode = negotiation.Mode.DIRECT,
         on_stage: OnStage | None = None,
     ) -> Listing:
-        """Trade a model of this node's own from now on.
+        """Sell a model of this node's own from now on; what it would be swapped for stays as it was.
 
         Parameters
         ----------
@@ -215,13 +159,15 @@ class Trading(Contracts):
             A CSV of the model's columns; it is sealed, and a share of its rows goes with the model.
         accuracy
             Promised, in 1/10,000; None takes what the model's description says, rounded down.
-        swaps
-            Models of others that would be taken for it, each with the CSV on which it is judged.
+        mode
+            How voters judge a dispute about it.
 
         Raises
         ------
         NotTradableError, AccuracyTooLowError, AccuracyUnknownError, ListingMalformedError
             If it cannot be traded so; nothing was stored.
+        UndegradableError
+            In the paper's mode, if no models of low quality can be made of it; nothing was stored.
         CsvRowsError, InputError
             If the test data cannot be cut into rows or lack a column; nothing was stored.
         """
@@ -233,6 +179,10 @@ class Trading(Contracts):
             raise AccuracyTooLowError(resource, promised)
         package.test_rows(test, Fraction(1, 5), b"")
         _check_columns(test, offered)
+        if mode == negotiation.Mode.PAPER:
+            tell("making a model of low quality in the sandbox")
+            await OwnModel(self.client, resource, self._sandbox).check_degradable(test)
+        known = [one for one in await self.listings() if one.resource == resource]
         tell("storing the data")
         try:
             listing = Listing(
@@ -242,15 +192,45 @@ class Trading(Contracts):
                 deposit_percent=deposit_percent,
                 limits=limits,
                 panel_size=panel_size,
+                mode=mode,
                 accuracy=promised,
-                swaps=tuple([Swap(resource=one, verification=await self._published(one, data))
-                             for one, data in (swaps or {}).items()]),
+                swaps=known[0].swaps if known else (),
                 test=(await self.client.vault.put(test)).cid,
-            )  # fmt: skip
+            )
         except ValidationError as error:
             raise ListingMalformedError(error) from error
         await self.client.vault.list_resource(resource, listing)
         return listing
+
+    async def list_swaps(
+        self, resource: int, wanted: Mapping[int, bytes], *, on_stage: OnStage | None = None
+    ) -> Listing:
+        """Give a listed model also for any of these from now on, and for no others.
+
+        Parameters
+        ----------
+        wanted
+            Models of others, the dearest wish first, each with the CSV on which it is judged; that becomes public.
+
+        Raises
+        ------
+        NotListedError
+            If the model has no price and no test data yet.
+        NotTradableError, VerificationTooLargeError, ListingMalformedError, InputError
+            If a model cannot be wished for so; the listing is as it was.
+        """
+        tell = on_stage or silent
+        listing = await self.listing(resource)
+        tell("publishing the verification data")
+        swaps = [
+            Swap(resource=one, verification=await self._published(one, data)) for one, data in wanted.items()
+        ]
+        try:
+            changed = Listing.model_validate({**dict(listing), "swaps": tuple(swaps)})
+        except ValidationError as error:
+            raise ListingMalformedError(error) from error
+        await self.client.vault.list_resource(resource, changed)
+        return changed
 
     async def unlist(self, resource: int) -> None:
         """Trade a model no more; what is agreed on stays so."""
@@ -259,6 +239,13 @@ class Trading(Contracts):
     async def listings(self) -> tuple[Listing, ...]:
         """Give what this node trades."""
         return (await self.client.vault.listings()).listings
+
+    async def listing(self, resource: int) -> Listing:
+        """Give what a model of this node's own is listed at; raises `NotListedError`."""
+        found = [one for one in await self.listings() if one.resource == resource]
+        if not found:
+            raise NotListedError(resource)
+        return found[0]
 
     async def ask(
         self,
@@ -269,35 +256,48 @@ class Trading(Contracts):
         have: Sequence[int] = (),
         on_stage: OnStage | None = None,
     ) -> Negotiation:
-        """Ask what a model costs, or offer at most so much; gives how it stands once it is over, or after 30 s.
+        """Ask what a model costs, or offer a price; gives how it stands once it is over, or after 30 s.
 
         Parameters
         ----------
         verification
             The CSV on which the model is to be judged; it becomes public.
+        offer
+            What is paid if it is enough; an agreement on a sale binds this node. It is on the terms that were quoted
+            last for this model, or better ones; if none were, they are asked for first. 0 only asks.
         have
-            Own models, each listed, that would be swapped for it.
+            Own models, each listed, any of which would be swapped for it if both prices are equal: that of the own
+            one and the offer, or with no offer what is asked. With no offer it never comes to a sale.
 
         Raises
         ------
         NotTradableError, VerificationTooLargeError, InputError
             If it cannot be asked for so.
         DepositTooHighError
-            If the account could not pay the offer and a deposit as large.
+            If the account could not pay the offer and a deposit as large. The quote tells the deposit, which may be
+            3 times the price.
         RemoteError
             Of the vault: if it is this node's own, or one of `have` is not listed.
         """
         tell = on_stage or silent
-        await self.require(offer if have else 2 * offer)  # the deposit is at least the price
+        await self.require(offer if have else 2 * offer, at_least=True)
         tell("publishing the verification data")
         cid = await self._published(resource, verification)
-        wanted = AskFor(resource=resource, price=offer, verification=cid, have=tuple(have))
+        if offer and not any(one.quote and one.ask.resource == resource for one in await self.asks()):
+            quoted = await self._ask(AskFor(resource=resource, price=0, verification=cid), tell)
+            if quoted.state != negotiation.State.QUOTED:
+                return quoted
+        return await self._ask(
+            AskFor(resource=resource, price=offer, verification=cid, have=tuple(have)), tell
+        )
+
+    async def _ask(self, wanted: AskFor, tell: OnStage) -> Negotiation:
         asked = await self.client.vault.ask(wanted)
         tell(f"waiting for {asked.other} to answer")
         give_up = time.monotonic() + PATIENCE_S
         while True:
             found = await self.negotiation(asked.ask)
-            quoted = found.state == negotiation.State.QUOTED and not offer
+            quoted = found.state == negotiation.State.QUOTED and not wanted.price
             if quoted or found.state.over or time.monotonic() > give_up:
                 return found
             await asyncio.sleep(0.1)
@@ -322,6 +322,11 @@ class Trading(Contracts):
         ------
         AskUnknownError, NotToOpenError
             If there is nothing to be opened.
+        PromiseNotKeptError, DataUnfitError
+            If the own model falls short on the buyer's data, or cannot be judged on them, or on the own test data;
+            nothing was laid down.
+        NotListedError
+            If it is not listed any more, so that no package of it could be made; nothing was laid down.
         TooFewVotersError, DepositTooHighError, TradeRefusedError
             If the contract refuses, or would refuse the buyer; nothing was laid down.
         """
@@ -335,7 +340,8 @@ class Trading(Contracts):
         terms = Terms(
             **{**asdict(found.terms), "kind": Kind(found.terms.kind), "mode": Mode(found.terms.mode)}
         )
-        await self._judgeable(terms.panel_size)
+        await self._judgeable(terms)
+        await self.try_own(terms, tell)
         tell("approving the deposit")
         await self.allow(self.exchange.address, terms.seller_deposit)
         tell("opening")
@@ -361,16 +367,56 @@ class Trading(Contracts):
             raise NotToAcceptError(trade, f"it is {seen.trade.state.name.lower()}")
         if (left := seen.left_s) is not None and left < 0:
             raise NotToAcceptError(trade, "the time to accept it is over")
-        await self._judgeable(seen.terms.panel_size)
+        await self._judgeable(seen.terms)
         await self.require(seen.needed)
         offered = asdict(seen.terms)
         agreed = [asdict(one.terms) for one in await self.asks() if one.terms and one.role == Role.ASKER]
         return seen, offered in agreed
 
-    async def accept(self, trade: int) -> TradeStatus:
-        """Agree to a trade on the terms on which it was opened; the node pays and does the rest."""
+    async def accept(self, trade: int, *, on_stage: OnStage | None = None) -> TradeStatus:
+        """Agree to a trade on the terms on which it was opened; the node pays and does the rest.
+
+        Raises
+        ------
+        PromiseNotKeptError, DataUnfitError, NotListedError
+            In a swap, as `open`; nothing was laid down.
+        RemoteError
+            Of the vault: if it cannot be agreed to any more.
+        """
+        terms = (await self.look(trade)).terms
+        if terms.kind == Kind.SWAP:
+            await self.try_own(terms, on_stage or silent)
         with explained():
             return await self.client.vault.agree(TradeId(trade))
+
+    async def try_own(self, terms: Terms, tell: OnStage) -> None:
+        """See that the model that this side hands over keeps its promise on the data that the other side chose.
+
+        Raises
+        ------
+        PromiseNotKeptError, DataUnfitError, NotListedError
+            As `open`.
+        NotFoundError, UnavailableError
+            If the other side does not serve its data.
+        """
+        if terms.seller == self.client.address:
+            resource, promised, digest = (
+                terms.seller_resource, terms.seller_accuracy, terms.seller_verification
+            )  # fmt: skip
+            other = terms.buyer
+        else:
+            resource, promised, digest = terms.buyer_resource, terms.buyer_accuracy, terms.buyer_verification
+            other = terms.seller
+        tell("fetching the other side's verification data")
+        market = self.client.market
+        data = await market.document(digest, (await market.actor(other)).gateway)
+        await self.client.store.put_document(data, name=_verification_name(resource))
+        test = await self.client.vault.own(Cid((await self.listing(resource)).test), MOST_CONTENT)
+        tell("trying the model on them in the sandbox")
+        score = await OwnModel(self.client, resource, self._sandbox).check_promise(promised, data, test)
+        tell(
+            f"the model reaches {score.accuracy:.2%} on {score.rows} rows; {promised / 100:.2f}% is promised"
+        )
 
     async def look(self, trade: int) -> Seen:
         """Read a trade; raises `TradeRefusedError` if there is none."""
@@ -387,7 +433,7 @@ class Trading(Contracts):
             status = await self.client.vault.trade(id_)
         return Seen(id_, opened.terms, state, status, disputed, case, ended)
 
-    async def follow(self, trade: int) -> AsyncIterator[Seen]:
+    async def follow(self, trade: int) -> AsyncGenerator[Seen]:
         """Give a trade whenever it has moved, until it has ended."""
         news = asyncio.Event()
 
@@ -431,14 +477,8 @@ class Trading(Contracts):
         PackageMalformedError
             If it is no package.
         """
-        plain = bytearray()
-        pieces = self.client.vault._open(f"/vault/trades/{trade}/package", {})
-        async with aclosing(pieces):
-            async for piece in pieces:
-                plain += piece
-                if len(plain) > package.MAX_PACKAGE_SIZE:
-                    raise PlaintextTooLargeError(package.MAX_PACKAGE_SIZE)
-        return package.read(bytes(plain))
+        path = f"/vault/trades/{trade}/package"
+        return package.read(await self.client.vault.package(path, package.MAX_PACKAGE_SIZE))
 
     # ---------------------------------------------------------------------------------------------- credit
 
@@ -461,10 +501,13 @@ class Trading(Contracts):
 
     # --------------------------------------------------------------------------------------------- reading
 
-    async def _judgeable(self, size: int) -> None:
-        (available,) = await self.read(self.panel.available())
-        if available < size:
-            raise TooFewVotersError(available, size)
+    async def _judgeable(self, terms: Terms) -> None:
+        """See that there are voters enough; the sides of a trade are never drawn for it."""
+        available, *sides = await self.read(
+            self.panel.available(), *(self.panel.voter_of(side) for side in (terms.seller, terms.buyer))
+        )
+        if (others := impartial(available, sides)) < terms.panel_size:
+            raise TooFewVotersError(others, terms.panel_size)
 
     async def _model(self, resource: int) -> Offered:
         offered = await self.client.listing(resource)
@@ -477,8 +520,27 @@ class Trading(Contracts):
         if len(data) > MAX_DOCUMENT_SIZE:
             raise VerificationTooLargeError(len(data))
         _check_columns(data, await self._model(resource))
-        name = f"{NODE_PIN}verification data of resource {resource}"
-        return await self.client.store.put_document(data, name=name)
+        return await self.client.store.put_document(data, name=_verification_name(resource))
+
+
+def not_swapped(found: Negotiation, own: Listing) -> str:
+    """Say why an ask that offers `own` and no money did not come to a swap; nothing if it did, or is not answered."""
+    quote = found.quote
+    if quote is None or found.state != negotiation.State.QUOTED:
+        return ""
+    if quote.wants is None:
+        return f"its owner does not want model {own.resource}"
+    if quote.price != own.price:
+        return f"it costs {quote.price / TOKEN:g} and model {own.resource} is listed at {own.price / TOKEN:g}"
+    if quote.mode != own.mode:
+        return f"it is listed with --mode {quote.mode.name.lower()} and model {own.resource} is not"
+    if not own.accepts(quote.verification or ""):
+        return f"model {own.resource} is not to be judged on the data that its owner chose"
+    return f"its deposit is above {negotiation.MOST_DEPOSIT} times the price"
+
+
+def _verification_name(resource: int) -> str:
+    return f"{NODE_PIN}verification data of resource {resource}"
 
 
 def _told_accuracy(offered: Offered) -> int:

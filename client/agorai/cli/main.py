@@ -8,6 +8,7 @@ from agorai.cli import (
     account,
     data,
     events,
+    exchange,
     hub_state,
     market,
     node,
@@ -49,5 +50,6 @@ app.command("invoke")(market.invoke)
 app.command("versions")(versions.versions)
 app.add_typer(market.offer_app, name="offer")
 app.add_typer(trade.app, name="trade")
+app.add_typer(exchange.app, name="exchange")
 app.add_typer(vote.app, name="vote")
 app.add_typer(demo, name="demo")

@@ -131,7 +131,7 @@ def status(home: Path = HOME, as_json: bool = JSON) -> None:
 
     async def work(client: Client) -> dict[str, object]:
         health = await _health(client)
-        balances, credits, trainer, vault = await asyncio.gather(
+        balances, owed, trainer, vault = await asyncio.gather(
             client.balances(), Trading(client).credits(), client.trainer_status(), client.vault.status()
         )
         head, final = await asyncio.gather(client.chain.head(), client.chain.final())
@@ -144,7 +144,7 @@ def status(home: Path = HOME, as_json: bool = JSON) -> None:
             "head": head.number,
             "final": final.number,
             "balance": balances.tokens / TOKEN,
-            "credit": sum(credits.values()) / TOKEN,
+            "credit": sum(owed.values()) / TOKEN,
             "coin": balances.coin / 10**18,
             "token": balances.symbol,
             "pending_transactions": vault.pending_transactions,

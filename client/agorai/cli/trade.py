@@ -1,9 +1,10 @@
-"""`agorai trade`: sell, buy and swap models so that neither side can keep both the money and the goods."""
+"""`agorai trade`: sell and buy models so that neither side can keep both the money and the goods."""
 
 from __future__ import annotations
 
 import re
 from decimal import Decimal, InvalidOperation
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from agorai_shared import cid as cids
 from agorai_shared.bindings.fair_exchange import Kind, Opened, State, Trade
 from agorai_shared.bindings.voting_panel import Phase, Verdict
 from agorai_shared.errors import InputError
-from agorai_shared.negotiation import Limits, Listing, Negotiation
+from agorai_shared.negotiation import Limits, Listing, Mode, Negotiation
 from agorai_shared.types import Wei
 
 app = typer.Typer()
@@ -28,13 +29,20 @@ TRADE = typer.Argument(help="The trade's id.", min=1)
 ASK = typer.Argument(help="The ask's id, or its first digits.")
 
 
+class Judged(StrEnum):
+    """How voters judge a model in dispute."""
+
+    direct = "direct"
+    paper = "paper"
+
+
 class NotConfirmedError(InputError):
     """Nobody was asked whether to accept a trade."""
 
     def __init__(self, trade: int) -> None:
         super().__init__(
             f"Trade {trade} was not accepted: with --json nobody is asked first.",
-            remedy="Add --yes to lay down the deposit and the price.",
+            remedy="Add --yes to lay down what it asks for.",
         )
 
 
@@ -57,10 +65,11 @@ def list_model(
     deposit_percent: int = typer.Option(
         100, min=100, max=300, help="What either side lays down, in percent of the price."
     ),
-    swap_for: list[str] = typer.Option(
-        [], metavar="RESOURCE=FILE", help="A model you would take instead, and the CSV on which it is judged."
+    panel_size: int = typer.Option(3, min=3, max=15, help="How many voters judge a dispute; odd."),
+    mode: Judged = typer.Option(
+        Judged.direct,
+        help="What voters are shown: the model handed over, or others of its kind and low quality.",
     ),
-    panel_size: int = typer.Option(5, min=3, max=15, help="How many voters judge a dispute; odd."),
     limits: str = typer.Option(
         "1h,1h,1h,1h,1d", help="To accept, to prepare and pay, for keys, for the address, to inspect."
     ),
@@ -76,15 +85,15 @@ def list_model(
     asked = Wei(round(price * TOKEN))
     lowest = asked if least is None else Wei(round(least * TOKEN))
     promised, times = _accuracy(accuracy), _limits(limits)
-    swaps = dict(map(_swap, swap_for))
     test = test_data.read_bytes()
 
     async def work(client: Client) -> dict[str, Any]:
         with progress(as_json) as tell:
-            return _listing(
+            return shown_listing(
                 await Trading(client).list_model(
                     resource, test, price=asked, least=lowest, limits=times, accuracy=promised,
-                    deposit_percent=deposit_percent, panel_size=panel_size, swaps=swaps, on_stage=tell,
+                    deposit_percent=deposit_percent, panel_size=panel_size, mode=Mode[mode.name.upper()],
+                    on_stage=tell,
                 )
             )  # fmt: skip
 
@@ -94,27 +103,24 @@ def list_model(
         as_json,
         lambda: styled(
             "[bold green]✓[/] Model [bold]{resource}[/] is listed at {price}, accuracy {accuracy} promised.",
-            resource=resource, price=f"{price:g}", accuracy=_percent(found["accuracy"]),
+            resource=resource, price=f"{price:g}", accuracy=percent(found["accuracy"]),
         ),
     )  # fmt: skip
 
 
 def _show_listings(home: Path, as_json: bool) -> None:
     async def work(client: Client) -> list[dict[str, Any]]:
-        return [_listing(one) for one in await Trading(client).listings()]
+        return [shown_listing(one) for one in await Trading(client).listings()]
 
     found = with_client(home, as_json, work)
 
     def human() -> object:
-        shown = table(
-            ">Model", ">Price", ">Least", ">Deposit", ">Accuracy", ">Panel", "Limits", "Swapped for"
-        )
+        shown = table(">Model", ">Price", ">Least", ">Deposit", ">Accuracy", ">Panel", "Mode", "Limits")
         for one in found:
             times = " ".join(lasting(seconds) for seconds in one["limits"].values())
-            swaps = ", ".join(str(swap["resource"]) for swap in one["swaps"])
             shown.add_row(
                 str(one["resource"]), f"{one['price']:g}", f"{one['least']:g}", f"{one['deposit_percent']}%",
-                _percent(one["accuracy"]), str(one["panel_size"]), times, swaps,
+                percent(one["accuracy"]), str(one["panel_size"]), one["mode"], times,
             )  # fmt: skip
         return shown
 
@@ -143,7 +149,7 @@ def open_trade(ask: str = ASK, home: Path = HOME, as_json: bool = JSON) -> None:
         {"trade": trade},
         as_json,
         lambda: styled(
-            "[bold green]✓[/] Trade [bold]{trade}[/] is open. Once the buyer has paid, your node does the rest.",
+            "[bold green]✓[/] Trade [bold]{trade}[/] is open. Once the buyer has joined it, your node does the rest.",
             trade=trade,
         ),
     )
@@ -161,41 +167,42 @@ def ask_for(
         dir_okay=False,
         help="The CSV on which it is judged, at most 1 MiB; it becomes public.",
     ),
-    offer: float = typer.Option(0.0, min=0, help="The most you pay, in tokens; 0 only asks."),
-    have: list[int] = typer.Option([], min=1, help="A model of yours, listed, that you would swap for it."),
+    offer: float = typer.Option(0.0, min=0, help="What you pay, in tokens; 0 only asks."),
     home: Path = HOME,
     as_json: bool = JSON,
 ) -> None:
     """Ask a model's owner what it costs, or offer a price: if it is enough, your node pays what the owner opens."""
     data = verification.read_bytes()
 
-    async def work(client: Client) -> dict[str, Any]:
+    async def work(client: Client) -> tuple[dict[str, Any], float]:
         with progress(as_json) as tell:
-            return _negotiation(
-                await Trading(client).ask(
-                    resource, data, offer=round(offer * TOKEN), have=have, on_stage=tell
-                )
-            )
+            asked = await Trading(client).ask(resource, data, offer=round(offer * TOKEN), on_stage=tell)
+        return negotiated(asked), (await client.balances()).tokens / TOKEN
 
-    found = with_client(home, as_json, work)
-    emit(found, as_json, lambda: _asked(found))
+    found, balance = with_client(home, as_json, work)
+    emit(found, as_json, lambda: _asked(found, balance))
 
 
-def _asked(found: dict[str, Any]) -> object:
+def _asked(found: dict[str, Any], balance: float) -> object:
     states = {
         "asked": "Its owner has not answered yet; see [bold]agorai trade asks[/].",
-        "quoted": "It costs {price:g}, with a deposit of {deposit:g} from either side; accuracy {accuracy} promised. "
-        "Offer as much with --offer.",
-        "agreed": "[bold green]✓[/] Agreed at {price:g}, with a deposit of {deposit:g} from either side; accuracy "
-        "{accuracy} promised. Once the seller opens the trade ([bold]agorai trade open {ask}[/]), your node pays.",
+        "quoted": "It costs {price}, with a deposit of {deposit} from either side; accuracy {accuracy} promised, "
+        "judged in the mode {mode}. Offer as much with --offer; you would lay down {needed}.",
+        "agreed": "[bold green]✓[/] Agreed at {price}, with a deposit of {deposit} from either side; accuracy "
+        "{accuracy} promised, judged in the mode {mode}. Once the seller opens the trade ([bold]agorai trade open "
+        "{ask}[/]), your node lays down {needed}.",
         "declined": "There will be no trade: {why}.",
     }
     template = states.get(found["state"], "It is {state}; see [bold]agorai trade asks[/].")
+    if found["state"] == "agreed" and balance < found["needed"]:
+        template += " [bold yellow]You have {balance}[/]: get more before, or nothing comes of it."
+    return styled(template, **written(found), balance=f"{balance:g}")
+
+
+def written(found: dict[str, Any]) -> dict[str, object]:
+    """Give what a negotiation says as a person reads it."""
     shown = {name: f"{value:g}" if isinstance(value, float) else value for name, value in found.items()}
-    return styled(
-        template.replace(":g}", "}"),
-        **{**shown, "ask": found["ask"][:8], "accuracy": _percent(found["accuracy"] or 0)},
-    )
+    return {**shown, "ask": found["ask"][:8], "accuracy": percent(found["accuracy"] or 0)}
 
 
 @app.command("asks")
@@ -203,7 +210,7 @@ def asks(home: Path = HOME, as_json: bool = JSON) -> None:
     """Show how negotiations stand, the newest first."""
 
     async def work(client: Client) -> list[dict[str, Any]]:
-        return [_negotiation(one) for one in await Trading(client).asks()]
+        return [negotiated(one) for one in await Trading(client).asks()]
 
     found = with_client(home, as_json, work)
 
@@ -228,7 +235,7 @@ def accept(
     home: Path = HOME,
     as_json: bool = JSON,
 ) -> None:
-    """Accept, as the buyer, a trade on terms that were not agreed on in an ask; your node pays and does the rest."""
+    """Accept, as the buyer, a swap, or a sale on terms that were not agreed on in an ask; your node does the rest."""
     if as_json and not yes:
 
         async def refuse(_client: Client) -> None:
@@ -243,8 +250,14 @@ def accept(
             err.print(
                 styled("[bold yellow]Warning:[/] you have not agreed on these terms in any ask of yours.")
             )
-        typer.confirm(f"Lay down {seen.needed / TOKEN:g} tokens, deposit and price?", abort=True, err=True)
-    with_client(home, as_json, lambda client: Trading(client).accept(trade))
+        what = "the deposit" if seen.terms.kind == Kind.SWAP else "deposit and price"
+        typer.confirm(f"Lay down {seen.needed / TOKEN:g} tokens, {what}?", abort=True, err=True)
+
+    async def work(client: Client) -> None:
+        with progress(as_json) as tell:
+            await Trading(client).accept(trade, on_stage=tell)
+
+    with_client(home, as_json, work)
     emit(
         {"trade": trade, "as_negotiated": agreed},
         as_json,
@@ -260,7 +273,7 @@ def accept(
 
 @app.callback(invoke_without_command=True)
 def alone(context: typer.Context, home: Path = HOME, as_json: bool = JSON) -> None:
-    """Sell, buy and swap models fairly; alone it shows your trades."""
+    """Sell and buy models fairly; alone it shows your trades."""
     if context.invoked_subcommand is None:
         mine(home, as_json)
         return
@@ -380,16 +393,6 @@ def _limits(given: str) -> Limits:
     return Limits(**dict(zip(("t0", "t1", "t2", "t3", "tb"), seconds, strict=True)))
 
 
-def _swap(given: str) -> tuple[int, bytes]:
-    resource, _, file = given.partition("=")
-    path = Path(file)
-    if not resource.isdecimal() or not path.is_file():
-        raise typer.BadParameter(
-            f"--swap-for {given}: write it as RESOURCE=FILE, with a CSV file that exists."
-        )
-    return int(resource), path.read_bytes()
-
-
 # ------------------------------------------------------------------------------------------------- showing
 
 
@@ -403,19 +406,23 @@ def lasting(seconds: int) -> str:
     return " ".join(parts[:2]) or "0s"
 
 
-def _percent(accuracy: int) -> str:
+def percent(accuracy: int) -> str:
+    """Write an accuracy in 1/10,000."""
     return f"{accuracy / 100:.2f}%"
 
 
-def _listing(listing: Listing) -> dict[str, Any]:
+def shown_listing(listing: Listing) -> dict[str, Any]:
+    """Give a listing for machines, with amounts in tokens."""
     return {
-        **listing.model_dump(mode="json", exclude={"mode", "verification"}),
+        **listing.model_dump(mode="json", exclude={"verification"}),
+        "mode": listing.mode.name.lower(),
         "price": listing.price / TOKEN,
         "least": listing.least / TOKEN,
     }
 
 
-def _negotiation(one: Negotiation) -> dict[str, Any]:
+def negotiated(one: Negotiation) -> dict[str, Any]:
+    """Give a negotiation for machines, with amounts in tokens."""
     quote = one.quote
     return {
         "ask": one.ask.ask,
@@ -427,7 +434,9 @@ def _negotiation(one: Negotiation) -> dict[str, Any]:
         "state": one.state.value,
         "price": quote and quote.price / TOKEN,
         "deposit": quote and quote.deposit / TOKEN,
+        "needed": quote and (quote.deposit + quote.price) / TOKEN,
         "accuracy": quote and quote.accuracy,
+        "mode": quote and quote.mode.name.lower(),
         "kind": one.terms and one.terms.kind.name.lower(),
         "trade": one.trade or None,
         "why": one.why,
@@ -467,6 +476,7 @@ def _seen(seen: Seen, role: str | None) -> dict[str, Any]:
         "seller_verification": cids.of_digest(terms.seller_verification),
         "buyer_verification": cids.of_digest(terms.buyer_verification) if swap else None,
         "panel_size": terms.panel_size,
+        "mode": terms.mode.name.lower(),
         "limits": {"t0": terms.t0, "t1": terms.t1, "t2": terms.t2, "t3": terms.t3, "tb": terms.tb},
         "state": trade.state.name.lower(),
         "deadline": None if seen.left_s is None else trade.deadline,
@@ -503,19 +513,21 @@ def _stage(seen: Seen) -> str:
 def _shown(found: dict[str, Any]) -> object:
     shown = table("Trade", str(found["trade"]), whole=("Trade",))
     swap = found["kind"] == "swap"
-    goods = f"model {found['seller_resource']}, accuracy {_percent(found['seller_accuracy'])} promised"
+    goods = f"model {found['seller_resource']}, accuracy {percent(found['seller_accuracy'])} promised"
     if swap:
         goods += (
-            f", for model {found['buyer_resource']}, accuracy {_percent(found['buyer_accuracy'])} promised"
+            f", for model {found['buyer_resource']}, accuracy {percent(found['buyer_accuracy'])} promised"
         )
     shown.add_row(found["kind"], goods)
     shown.add_row("judged on", found["seller_verification"])
+    if swap:
+        shown.add_row("and on", found["buyer_verification"])
     for side in ("seller", "buyer"):
         shown.add_row(side, found[side] + (" (you)" if found["role"] == side else ""))
     shown.add_row("price", f"{found['price']:g}")
     shown.add_row("deposits", f"{found['seller_deposit']:g} and {found['buyer_deposit']:g}")
     shown.add_row("limits", " ".join(lasting(seconds) for seconds in found["limits"].values()))
-    shown.add_row("panel", f"{found['panel_size']} voters")
+    shown.add_row("panel", f"{found['panel_size']} voters, mode {found['mode']}")
     shown.add_section()
     shown.add_row("state", found["state"])
     if found["left_s"] is not None:

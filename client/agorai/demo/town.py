@@ -17,6 +17,7 @@ from agorai.home import Home
 from agorai.node import MakeVerifier, Place
 from agorai.platform import ChainChoice, Platform
 from agorai_trainer.app import make_sandbox
+from agorai_trainer.sandbox import Sandbox
 from agorai_vault.keys import Keys
 from agorai_verifier import app as verifier
 
@@ -40,6 +41,8 @@ class Town:
 
     platform: Platform
     clients: dict[str, Client]
+    sandbox: Sandbox
+    """All nodes' own."""
     nodes: dict[str, AsyncExitStack] = field(repr=False)
 
     async def stop(self, name: str) -> None:
@@ -77,7 +80,7 @@ async def running(residents: Sequence[Resident], *, block_time_s: float | None =
         for resident in residents:
             await shared.fund(keys[resident.name].address, resident.tokens * TOKEN)
         await warming
-        town = Town(shared, {}, {})
+        town = Town(shared, {}, sandbox, {})
         for resident, home in zip(residents, homes.values(), strict=True):
             name, info = resident.name, shared.info
             place = Place(
