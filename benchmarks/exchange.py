@@ -2,8 +2,9 @@
 
     handover_ms   the paper's three steps (Fig. 5: 59, 60 and 32 ms on average) on the same boundaries, with RSA of
                   3072 bits: make the key message; open it and make the address message; open that. Medians.
-    sale_s        from the offer until its end is final, on a chain that mines on arrival: two nodes with all their
-                  services, the model's package made, sealed, handed over, fetched and evaluated in the sandbox
+    sale_s        from the opening, on terms that both are given and do not negotiate, until the end is final, on a
+                  chain that mines on arrival: two nodes with all their services, the model's package made, sealed,
+                  handed over, fetched and evaluated in the sandbox
     gas           whole transactions, from the contracts' gated snapshots; a vote is a commit and a reveal
     concurrent    as many offers at once between two nodes; missed counts those that did not complete
 
