@@ -94,9 +94,9 @@ class Market:
         """Have alice list her model, and bob offer what she asks; gives the ask."""
         await self.list_own("alice", accuracy=accuracy)
         data = verification or self.verification
-        asked = await self.agorai(
-            "bob", "trade", "ask", self.model.id, "--verification", data, "--offer", 100
-        )
+        ask = ("trade", "ask", self.model.id, "--verification", data)
+        assert (await self.agorai("bob", *ask))["state"] == "quoted"  # an offer takes what was quoted last
+        asked = await self.agorai("bob", *ask, "--offer", 100)
         assert (asked["state"], asked["price"], asked["kind"]) == ("agreed", 100, "sale")
         return str(asked["ask"])
 
@@ -403,6 +403,7 @@ async def test_an_offer_says_what_will_be_laid_down_and_warns_who_has_less(marke
     ask = ("trade", "ask", market.model.id, "--verification", market.verification)
     assert f"you would lay down {4 * price:g}" in await market.said("bob", *ask)
     said = await market.said("bob", *ask, "--offer", price)
+    said = " ".join(said.split())
     assert f"your node lays down {4 * price:g}" in said
     assert f"You have {balance:g}: get more" in said
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 
-import aiohttp
 import pytest
 import pytest_asyncio
 
-from agorai.client import Client
 from agorai.demo.town import Resident, Town, running
 from agorai.devchain import TOKEN
 from agorai_shared import cid as cids
 from agorai_shared.bindings.fair_exchange import Kind, Outcome
-from agorai_shared.package import Package, read
-from agorai_shared.types import TradeId
 from tests.trades import (
     VOTERS,
     csv,
@@ -25,6 +21,7 @@ from tests.trades import (
     listed,
     model_of,
     opened,
+    package_of,
     pass_time,
     settled,
     terms,
@@ -93,14 +90,6 @@ async def test_an_honest_swap_gives_each_the_others_model(town: Town) -> None:
         package = await package_of(client, trade)
         assert package.manifest.resource == models[other.address]
         assert package.test.startswith(b"f0,")
-
-
-async def package_of(client: Client, trade: TradeId) -> Package:
-    """Read the package that a node was handed, as its owner may."""
-    url = f"{client.info.vault_url}/vault/trades/{trade}/package"
-    headers = {"Authorization": f"Bearer {client.info.token}"}
-    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
-        return read(await answer.read())
 
 
 async def test_an_offer_that_is_not_taken_up_goes_back_and_is_nobodys_fault(town: Town) -> None:

@@ -28,6 +28,7 @@ from agorai_shared.bindings.market_token import MarketToken
 from agorai_shared.bindings.voting_panel import Voter, VotingPanel
 from agorai_shared.documents import Column, Metadata
 from agorai_shared.negotiation import Limits, Listing
+from agorai_shared.package import MAX_PACKAGE_SIZE, Package, read
 from agorai_shared.types import Address, Cid, ResourceId, TradeId, Wei
 from agorai_trainer.messages import Offer
 from agorai_trainer.tasks import TrainingTask
@@ -193,3 +194,8 @@ async def settled(town: Town, before: Mapping[str, int]) -> dict[str, int]:
 
 def exchange_of(client: Client) -> FairExchange:
     return FairExchange(client.market.deployment.fair_exchange)
+
+
+async def package_of(client: Client, trade: TradeId) -> Package:
+    """Read the package that a node was handed, as its owner may."""
+    return read(await client.vault.package(f"/vault/trades/{trade}/package", MAX_PACKAGE_SIZE))

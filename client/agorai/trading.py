@@ -37,7 +37,7 @@ from agorai.trade_refusals import (
     TooFewVotersError,
     VerificationTooLargeError,
 )
-from agorai_shared import negotiation, package
+from agorai_shared import jwe, negotiation, package
 from agorai_shared.bindings.fair_exchange import (
     Disputed,
     Ended,
@@ -341,6 +341,7 @@ class Trading(Contracts):
             **{**asdict(found.terms), "kind": Kind(found.terms.kind), "mode": Mode(found.terms.mode)}
         )
         await self._judgeable(terms)
+        await self._reachable(terms.buyer)
         await self.try_own(terms, tell)
         tell("approving the deposit")
         await self.allow(self.exchange.address, terms.seller_deposit)
@@ -388,6 +389,19 @@ class Trading(Contracts):
             await self.try_own(terms, on_stage or silent)
         with explained():
             return await self.client.vault.agree(TradeId(trade))
+
+    async def _reachable(self, account: Address) -> None:
+        """See that an account's encryption key can be had and used: the model's address will be sealed to it.
+
+        Raises
+        ------
+        EncryptionKeyError
+        AgoraiError
+            If its node does not serve it now.
+        """
+        market = self.client.market
+        actor = await market.actor(account)
+        jwe.public_key(await market.document(actor.encryption_key, actor.gateway), account)
 
     async def try_own(self, terms: Terms, tell: OnStage) -> None:
         """See that the model that this side hands over keeps its promise on the data that the other side chose.

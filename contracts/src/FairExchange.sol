@@ -40,6 +40,7 @@ contract FairExchange is IFairExchange, Multicall {
     struct Dispute {
         uint64 panelCase;
         bool sellerAccused;
+        bool missing;
     }
 
     /// @inheritdoc IFairExchange
@@ -166,7 +167,7 @@ contract FairExchange is IFairExchange, Multicall {
     }
 
     /// @inheritdoc IFairExchange
-    function dispute(uint64 id) external {
+    function dispute(uint64 id, bool missing) external {
         Entry storage entry = _existing(id);
         State state = entry.state;
         if (state != State.Addresses && state != State.Inspecting) revert FairExchange_WrongState(id, state);
@@ -182,8 +183,8 @@ contract FairExchange is IFairExchange, Multicall {
         address accused = isSeller ? entry.buyer : entry.seller;
         uint96 bonus = bonusOf(entry.sellerDeposit, entry.buyerDeposit);
         uint64 panelCase = PANEL.open(id, msg.sender, accused, entry.panelSize, bonus);
-        _disputes[id] = Dispute({panelCase: panelCase, sellerAccused: !isSeller});
-        emit Disputed(id, msg.sender, accused, panelCase);
+        _disputes[id] = Dispute({panelCase: panelCase, sellerAccused: !isSeller, missing: missing});
+        emit Disputed(id, msg.sender, accused, panelCase, missing);
     }
 
     /// @inheritdoc IFairExchange
@@ -200,8 +201,9 @@ contract FairExchange is IFairExchange, Multicall {
         Entry storage entry = _existing(id);
         if (entry.state != State.Disputed) revert FairExchange_WrongState(id, entry.state);
         entry.state = State.Ended; // before the calls: what they call back finds the trade over
-        bool sellerAccused = _disputes[id].sellerAccused;
-        (IVotingPanel.Verdict verdict, uint256 refund) = PANEL.collect(_disputes[id].panelCase);
+        Dispute memory about = _disputes[id];
+        bool sellerAccused = about.sellerAccused;
+        (IVotingPanel.Verdict verdict, uint256 refund) = PANEL.collect(about.panelCase);
 
         uint256 earned = bonusOf(entry.sellerDeposit, entry.buyerDeposit) - refund; // by the voters
         uint256 left = uint256(entry.sellerDeposit) + entry.buyerDeposit - earned;
@@ -214,9 +216,15 @@ contract FairExchange is IFairExchange, Multicall {
         } else {
             bool confirmed = verdict == IVotingPanel.Verdict.Confirmed;
             outcome = confirmed ? Outcome.Confirmed : Outcome.Rejected;
-            bool sellerWins = sellerAccused == confirmed;
-            if (sellerWins) toSeller = left;
-            _fault(id, sellerWins ? entry.buyer : entry.seller, State.Disputed);
+            if (confirmed && about.missing && entry.kind == Kind.Sale) {
+                // Who served it only once it was disputed must not gain by that: the accuser pays the voters, no more.
+                // Not so in a swap: who has the other's model could end the trade so, and hand over nothing for it.
+                toSeller = sellerAccused ? entry.sellerDeposit : entry.sellerDeposit - earned;
+            } else {
+                bool sellerWins = sellerAccused == confirmed;
+                if (sellerWins) toSeller = left;
+                _fault(id, sellerWins ? entry.buyer : entry.seller, State.Disputed);
+            }
         }
         uint256 toBuyer = left - toSeller;
         if (entry.kind == Kind.Sale) {

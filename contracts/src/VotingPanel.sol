@@ -280,7 +280,7 @@ contract VotingPanel is IVotingPanel {
             item: entry.item,
             accuser: entry.accuser,
             accused: entry.accused,
-            bonus: _pot(entry),
+            bonus: _pot(entry) + entry.inherited,
             drawBlock: entry.drawBlock,
             deadline: _deadline(entry),
             size: entry.size,
@@ -499,7 +499,7 @@ contract VotingPanel is IVotingPanel {
             entry.inherited = inherited;
             _reserve = 0;
         }
-        uint160 pot = uint160(_pot(entry)); // at most 2^96 for the bonus and for each stake, 2^128 for the reserve
+        uint160 pot = uint160(_pot(entry) + inherited); // 2^96 for the bonus and for each stake, 2^128 for the reserve
         uint160 share = pot / revealed;
         uint160 rest = pot % revealed;
         uint256 length = entry.panel.length;
@@ -548,11 +548,11 @@ contract VotingPanel is IVotingPanel {
         return phase == Phase.Committing || phase == Phase.Revealing ? entry.size : entry.revealed;
     }
 
-    /// @dev The bonus, the stakes of all who were drawn and hold no seat any more, and what was inherited. A silent
-    /// panel's stakes are in the reserve.
+    /// @dev The bonus, and the stakes of all who were drawn and hold no seat any more; a silent panel's are in the
+    /// reserve.
     function _pot(Entry storage entry) private view returns (uint256) {
         if (entry.phase == Phase.Closed && entry.revealed == 0) return entry.bonus;
-        return entry.bonus + (entry.panel.length - _seated(entry)) * SEAT_STAKE + entry.inherited;
+        return entry.bonus + (entry.panel.length - _seated(entry)) * SEAT_STAKE;
     }
 
     /// @dev More than 60 % of all seats.

@@ -179,6 +179,8 @@ class Listing(Model):
     def _fits_together(self) -> Self:
         if self.least > self.price:
             raise ValueError("the least price is above the price asked")
+        if any(swap.resource == self.resource for swap in self.swaps):
+            raise ValueError("a model is not swapped for itself")
         if self.panel_size % 2 == 0:
             raise ValueError("a panel has an odd number of seats")
         return self
@@ -351,6 +353,8 @@ class Negotiation(Model):
     other: Account
     ask: Ask
     state: State
+    asked_at: int = 0
+    """By the asker's clock, in seconds since 1970."""
     seen: Quote | None = None
     """What the seller quoted last, as the asker offered: the offer takes these terms, or better ones."""
     quote: Quote | None = None
@@ -405,7 +409,7 @@ def objection(ask: Ask, seen: Quote | None, given: Quote) -> str | None:
     if ask.price and given.price > ask.price:
         return "the price is above the offer"
     if seen is not None and (worse := _worse(seen, given)):
-        return f"since it was quoted last, {worse}"
+        return f"since it was quoted last, {worse}; ask without an offer to see how it stands"
     if given.deposit > MOST_DEPOSIT * given.price:
         return f"the deposit is above {MOST_DEPOSIT} times the price"
     if given.wants is not None and given.wants not in ask.have:
@@ -419,8 +423,8 @@ def _worse(seen: Quote, given: Quote) -> str | None:
         return "the accuracy promised has fallen"
     if given.mode != seen.mode or given.panel_size != seen.panel_size:
         return "who judges a dispute has changed"
-    if any(now < before for (_, now), (_, before) in zip(given.limits, seen.limits, strict=True)):
-        return "a limit has become shorter"
+    if given.limits != seen.limits:
+        return "the limits have changed"
     if given.deposit * seen.price > seen.deposit * given.price + seen.price:  # it is rounded up
         return "the deposit has risen"
     return None

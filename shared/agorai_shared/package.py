@@ -29,6 +29,9 @@ from pydantic import Field, JsonValue, StrictInt, StrictStr, model_validator
 
 from agorai_shared.documents import Column, Document, DocumentMalformedError, Share
 from agorai_shared.errors import InputError, IntegrityError
+from agorai_shared.handover import PackageAddress
+from agorai_shared.sealing import HEADER_LENGTH, NotSealedError, SegmentSizeError, WrongKeyError, seal_again
+from agorai_shared.unixfs import cid_of
 
 MAX_PACKAGE_SIZE: Final = 2_000_000_000
 """Bytes; below what needs the ZIP64 extension, which not every tool reads."""
@@ -153,6 +156,22 @@ class ModelFile(Document):
     size: int = Field(ge=1)
 
 
+class Registered(Document):
+    """What shows that the model is the one that was registered.
+
+    Key and header determine how bytes are sealed, so that who has the model and these can make anew what the
+    resource's commitment stands for.
+    """
+
+    header: str = Field(pattern=rf"^[0-9a-f]{{{2 * HEADER_LENGTH}}}$")
+    """With which the object that the resource sells begins."""
+
+    key: Sha256
+    """Its content key."""
+    salt: Sha256
+    """Of the resource's commitment."""
+
+
 class Card(Document):
     """What the seller says of the model."""
 
@@ -166,6 +185,8 @@ class Card(Document):
     input: tuple[InputColumn, ...] = Field(min_length=1, max_length=10_000)
     """In the order in which the model takes them."""
     output: Output
+    registered: Registered | None = None
+    """None of a model that is not registered: a parameter set of low quality."""
     accuracy: Accuracy
     """Promised; of parameters of low quality, exactly what was measured on the trade's verification data."""
 
@@ -213,15 +234,30 @@ def write(card: Card, model: bytes, test: bytes, share: Fraction) -> bytes:
 
 
 def with_model(package: Package, model: bytes, accuracy: float) -> bytes:
-    """Give the package with another model and accuracy, all else that is said of it and its test rows kept.
+    """Give the package with another model, which is not registered; all else that is said and the test rows are kept.
 
     Raises
     ------
     PackageTooLargeError
     """
     file = ModelFile(sha256=hashlib.sha256(model).hexdigest(), size=len(model))
-    manifest = Manifest(**(dict(package.manifest) | {"accuracy": accuracy, "model": file}))
+    manifest = Manifest(
+        **(dict(package.manifest) | {"accuracy": accuracy, "model": file, "registered": None})
+    )
     return _packed(manifest, model, package.test)
+
+
+def commitment(package: Package) -> bytes | None:
+    """Give what a resource that sells this very model is registered with; None if the package does not say well."""
+    registered = package.manifest.registered
+    if registered is None:
+        return None
+    key, salt = bytes.fromhex(registered.key), bytes.fromhex(registered.salt)
+    try:
+        sealed = seal_again(package.model, key, bytes.fromhex(registered.header))
+    except (NotSealedError, SegmentSizeError, WrongKeyError):
+        return None
+    return PackageAddress(cid_of(sealed), key, salt).commitment
 
 
 def read(data: bytes) -> Package:

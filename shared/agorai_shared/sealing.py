@@ -127,10 +127,10 @@ class Sealer:
     `header` comes first, then whatever `update` gives, then what `finish` gives.
     """
 
-    def __init__(self, key: bytes, *, segment_size: int = SEGMENT_SIZE) -> None:
+    def __init__(self, key: bytes, *, segment_size: int = SEGMENT_SIZE, salt: bytes | None = None) -> None:
         if not MIN_SEGMENT_SIZE <= segment_size <= MAX_SEGMENT_SIZE:
             raise SegmentSizeError(segment_size)
-        salt = secrets.token_bytes(32)
+        salt = secrets.token_bytes(32) if salt is None else salt
         aes_key, commitment = _derive(key, salt)
         self.header = _HEADER.pack(_MAGIC, _VERSION, segment_size, salt, commitment)
         self._aes = AESGCM(aes_key)
@@ -154,14 +154,14 @@ class Sealer:
 class Opener:
     """Opens a sealed stream piece by piece; what it gives is genuine, what it has not given may be missing.
 
-    Only after `finish` is the whole known to be whole.
+    Only after `finish` is the whole known to be whole; `header` is whole once something was given.
     """
 
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_LENGTH:
             raise ContentKeyLengthError(len(key))
         self._key = key
-        self._header = b""
+        self.header = b""
         self._aes: AESGCM | None = None
         self._segments: _Segments | None = None
         self._count = 0
@@ -178,12 +178,12 @@ class Opener:
         """
         view = memoryview(piece)
         if self._segments is None:
-            missing = HEADER_LENGTH - len(self._header)
-            self._header += view[:missing]
+            missing = HEADER_LENGTH - len(self.header)
+            self.header += view[:missing]
             view = view[missing:]
-            if not _MAGIC.startswith(self._header[: len(_MAGIC)]):
+            if not _MAGIC.startswith(self.header[: len(_MAGIC)]):
                 raise NotSealedError("it does not begin as one does")
-            if len(self._header) < HEADER_LENGTH:
+            if len(self.header) < HEADER_LENGTH:
                 return []
             self._segments = self._read_header()
         return [self._open(segment) for segment in self._segments.feed(view)]
@@ -196,14 +196,14 @@ class Opener:
         NotSealedError, SealTruncatedError, SealTamperedError
         """
         if self._segments is None or self._aes is None:
-            if len(self._header) >= len(_MAGIC):
+            if len(self.header) >= len(_MAGIC):
                 raise SealTruncatedError(0)
-            raise NotSealedError(f"it has {len(self._header)} bytes")
+            raise NotSealedError(f"it has {len(self.header)} bytes")
         segment = self._segments.rest()
         if not segment:
             raise SealTruncatedError(self._count)
         try:
-            plain = self._aes.decrypt(_nonce(self._count, last=True), segment, self._header)
+            plain = self._aes.decrypt(_nonce(self._count, last=True), segment, self.header)
         except InvalidTag:
             self._open(segment)  # genuine but not the last: then the rest was cut off
             raise SealTruncatedError(self._count) from None
@@ -214,14 +214,14 @@ class Opener:
     def _open(self, segment: memoryview) -> bytes:
         assert self._aes is not None  # noqa: S101 - set with the segments
         try:
-            plain = self._aes.decrypt(_nonce(self._count, last=False), segment, self._header)
+            plain = self._aes.decrypt(_nonce(self._count, last=False), segment, self.header)
         except InvalidTag:
             raise SealTamperedError(self._count) from None
         self._count += 1
         return plain
 
     def _read_header(self) -> _Segments:
-        _, version, segment_size, salt, commitment = _HEADER.unpack(self._header)
+        _, version, segment_size, salt, commitment = _HEADER.unpack(self.header)
         if version != _VERSION:
             raise NotSealedError(f"its format has version {version}, not {_VERSION}")
         if not MIN_SEGMENT_SIZE <= segment_size <= MAX_SEGMENT_SIZE:
@@ -314,6 +314,24 @@ def seal_bytes(plain: Buffer, key: bytes, *, segment_size: int = SEGMENT_SIZE) -
     """Seal bytes held in memory."""
     sealer = Sealer(key, segment_size=segment_size)
     return b"".join([sealer.header, *sealer.update(plain), sealer.finish()])
+
+
+def seal_again(plain: Buffer, key: bytes, header: bytes) -> bytes:
+    """Give the sealed object that begins with this header if it holds these bytes, to be compared and never shown.
+
+    Other bytes sealed under the same salt would repeat nonces.
+
+    Raises
+    ------
+    NotSealedError, SegmentSizeError, WrongKeyError
+    """
+    if len(header) != HEADER_LENGTH:
+        raise NotSealedError(f"its header has {len(header)} bytes")
+    _, _, segment_size, salt, _ = _HEADER.unpack(header)
+    sealer = Sealer(key, segment_size=segment_size, salt=salt)
+    if sealer.header != header:
+        raise WrongKeyError
+    return b"".join([header, *sealer.update(plain), sealer.finish()])
 
 
 def open_bytes(sealed: Buffer, key: bytes) -> bytes:

@@ -17,6 +17,7 @@ _ANSWER_S: Final = 10.0
 """How long an answer may take beyond what was asked for."""
 
 JobId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+Commitment = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PackagePath = Annotated[
     str,
     Field(
@@ -67,6 +68,8 @@ class Evaluation(Message):
     """
 
     package: Manifest
+    commitment: Commitment | None = None
+    """With which a resource that sells this very model is registered, if the package says what that takes."""
     test: Score | Failure
     verification: Score | Failure | None
     """None: not asked for."""

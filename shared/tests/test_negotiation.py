@@ -440,7 +440,11 @@ def test_a_deposit_is_at_least_the_price_and_fits_the_contract(price: int, perce
 
 
 SEEN = quoted(listing(limits=Limits(t0=100, t1=100, t2=100, t3=100, tb=100), panel_size=5), ask(price=0))
-SHORTER = [SEEN.limits.model_copy(update={name: 99}) for name in ("t0", "t1", "t2", "t3", "tb")]
+OTHER_LIMITS = [
+    SEEN.limits.model_copy(update={name: other})
+    for name in ("t0", "t1", "t2", "t3", "tb")
+    for other in (99, 101)
+]
 
 
 @pytest.mark.parametrize(
@@ -450,7 +454,7 @@ SHORTER = [SEEN.limits.model_copy(update={name: 99}) for name in ("t0", "t1", "t
         ({"mode": Mode.PAPER}, "who judges"),
         ({"panel_size": 3}, "who judges"),
         ({"deposit": SEEN.deposit + 2}, "deposit"),
-        *[({"limits": limits}, "a limit") for limits in SHORTER],
+        *[({"limits": limits}, "the limits") for limits in OTHER_LIMITS],
     ],
 )
 def test_an_offer_takes_the_terms_quoted_last_or_better_ones_and_no_worse(

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from agorai_shared import package
+from agorai_shared import package, sealing, unixfs
+from agorai_shared.handover import PackageAddress
 from agorai_shared.package import (
     Card,
     CsvRowsError,
@@ -29,6 +30,7 @@ from agorai_shared.package import (
     PackageMalformedError,
     PackageTooLargeError,
     QuotationError,
+    Registered,
     Structure,
     TradeBinding,
 )
@@ -416,6 +418,22 @@ def test_hostile_quotes_take_no_longer_than_their_length() -> None:
 
 def test_a_manifest_says_all_that_the_paper_names() -> None:
     assert set(Manifest.model_fields) == {
-        "type", "trade", "resource", "name", "purpose", "structure", "format", "input", "output", "accuracy",
-        "test", "model",
+        "type", "trade", "resource", "name", "purpose", "structure", "format", "input", "output", "registered",
+        "accuracy", "test", "model",
     }  # fmt: skip
+
+
+def test_who_has_the_model_can_tell_with_what_commitment_it_is_registered() -> None:
+    key, salt = bytes(range(32)), b"s" * 32
+    sealed = sealing.seal_bytes(MODEL, key)
+    registered = PackageAddress(unixfs.cid_of(sealed), key, salt)
+    said = Registered(header=sealed[: sealing.HEADER_LENGTH].hex(), key=key.hex(), salt=salt.hex())
+    made = package.read(package.write(card(registered=said), MODEL, TEST, FIFTH))
+    assert package.commitment(made) == registered.commitment
+    other = package.read(package.write(card(registered=said), MODEL + b"!", TEST, FIFTH))
+    assert package.commitment(other) != registered.commitment
+    for wrong in ({"key": "00" * 32}, {"header": "00" * sealing.HEADER_LENGTH}):
+        lied = card(registered=said.model_copy(update=wrong))
+        assert package.commitment(package.read(package.write(lied, MODEL, TEST, FIFTH))) is None
+    low = package.read(package.with_model(made, b"low", 0.4))
+    assert (low.manifest.registered, package.commitment(low)) == (None, None)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agorai_shared import sealing
 from agorai_shared.errors import AgoraiError
 from agorai_shared.sealing import (
     HEADER_LENGTH,
@@ -185,3 +186,16 @@ def test_no_error_shows_a_key() -> None:
             open_bytes(content, key)
         assert key.hex() not in str(fault.value)
         assert repr(key) not in str(fault.value)
+
+
+@pytest.mark.parametrize("size", [0, 1, 1024, 1025, 5000])
+def test_bytes_are_sealed_again_as_they_were_and_only_with_their_key(size: int) -> None:
+    key, plain = bytes(range(32)), bytes(size)
+    sealed = sealing.seal_bytes(plain, key, segment_size=1024)
+    header = sealed[: sealing.HEADER_LENGTH]
+    assert sealing.seal_again(plain, key, header) == sealed
+    assert sealing.seal_again(plain + b"!", key, header) != sealed
+    with pytest.raises(sealing.WrongKeyError):
+        sealing.seal_again(plain, bytes(32), header)
+    with pytest.raises(sealing.NotSealedError):
+        sealing.seal_again(plain, key, header[:-1])

@@ -45,12 +45,14 @@ class Behaviour(Enum):
     ERRATIC = "calls anything"
     BAD_KEY = "passes a bad key"
     HIDDEN_KEY = "serves no key message"
+    LATE_KEY = "serves its key message once disputed"
     DISPUTES_MODEL = "disputes a good model"
     NEVER_CONFIRMS = "never confirms"
     BAD_ADDRESS = "passes a bad address"
     HIDDEN_ADDRESS = "serves no address message"
     BAD_MODEL = "hands over a bad model"
     HIDDEN_MODEL = "serves no model"
+    LATE_MODEL = "serves its model once disputed"
     NEVER_PASSES = "never passes the address"
     DISPUTES_KEY = "disputes a good key"
     OWNS_VOTERS = "cheats, and owns many voters"
@@ -61,6 +63,7 @@ IDLE: Final = (Behaviour.ABSENT, Behaviour.LAZY, Behaviour.ERRATIC)
 OF_TAKERS: Final = (
     Behaviour.BAD_KEY,
     Behaviour.HIDDEN_KEY,
+    Behaviour.LATE_KEY,
     Behaviour.DISPUTES_MODEL,
     Behaviour.NEVER_CONFIRMS,
     Behaviour.OWNS_VOTERS,
@@ -70,6 +73,7 @@ OF_GIVERS: Final = (
     Behaviour.HIDDEN_ADDRESS,
     Behaviour.BAD_MODEL,
     Behaviour.HIDDEN_MODEL,
+    Behaviour.LATE_MODEL,
     Behaviour.NEVER_PASSES,
     Behaviour.DISPUTES_KEY,
     Behaviour.OWNS_VOTERS,
@@ -89,6 +93,7 @@ GOODS: Final = {
     Behaviour.OWNS_VOTERS: Goods(model=Finding.BAD),
 }
 """What parties hand over that is not all good."""
+LATE: Final = (Behaviour.LATE_KEY, Behaviour.LATE_MODEL)
 LEFT_OUT: Final = {Behaviour.NEVER_PASSES: Duty.ADDRESS, Behaviour.NEVER_CONFIRMS: Duty.CONFIRMATION}
 
 
@@ -137,11 +142,11 @@ class Party:
                 at = due if due is not None and due > world.now else world.now + 60
                 world.wake(self._slot(deal), at, partial(self._look, deal))
             case decide.OpenKey():
-                side.key = self._found(deal, deal.other(self.account).goods.key)
+                side.key = self._found(deal, served(deal, deal.other(self.account)).key)
             case decide.OpenAddress():
-                side.address = self._found(deal, deal.other(self.account).goods.address)
+                side.address = self._found(deal, served(deal, deal.other(self.account)).address)
             case decide.Inspect():
-                side.model = self._found(deal, deal.other(self.account).goods.model)
+                side.model = self._found(deal, served(deal, deal.other(self.account)).model)
             case _:
                 world.act(self._slot(deal), self._when(state), partial(self._take, deal, step))
 
@@ -205,8 +210,8 @@ class Party:
             case decide.Fulfil(duties):
                 calls = [self._duty(deal, duty) for duty in duties]
                 call = calls[0] if len(calls) == 1 else exchange.multicall([one.data for one in calls])
-            case decide.Dispute():
-                call = exchange.dispute(deal.id)
+            case decide.Dispute(missing):
+                call = exchange.dispute(deal.id, missing)
             case decide.GiveEvidence():
                 call = exchange.submit_evidence(deal.id, self._digest())
             case decide.MovePanel(of_panel):
@@ -247,11 +252,20 @@ class Party:
                 calls[0],
                 exchange.multicall([call.data for call in calls]),
                 world.token.approve(exchange.address, UNLIMITED),
-                exchange.dispute(id_),
+                exchange.dispute(id_, random.random() < 0.5),
                 exchange.submit_evidence(id_, self._digest()),
                 *common_calls(world, deal),
             )
         )
+
+
+def served(deal: Deal, side: Side) -> Goods:
+    """Give what a side's goods are to who looks at them now."""
+    if deal.case is None and side.party.behaviour is Behaviour.LATE_KEY:
+        return replace(side.goods, key=Finding.UNSEEN)
+    if deal.case is None and side.party.behaviour is Behaviour.LATE_MODEL:
+        return replace(side.goods, model=Finding.UNSEEN)
+    return side.goods
 
 
 class Stance(Enum):
@@ -542,7 +556,7 @@ class Crowd:
             return
         common = common_calls(world, deal)
         others = (
-            world.exchange.dispute(deal.id),
+            world.exchange.dispute(deal.id, missing=False),
             world.exchange.confirm(deal.id),
             world.exchange.join(deal.id),
         )

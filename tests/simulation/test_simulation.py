@@ -7,8 +7,9 @@ delays, on what they read some seconds before. What is shown, for each trade:
 1. It ends.
 2. An honest seller that passed its address is paid at least the price; one that did not has its deposit back. An
    honest buyer has a good model for at most the price, or all its money. In a swap, who passed its address and has no
-   good model for it has the other's deposit, less the voters' bonus. No honest side is on record with a fault, and
-   two honest sides complete what the buyer has joined.
+   good model for it has the other's deposit, less the voters' bonus. Who disputes what the other serves only once it
+   is disputed pays that bonus besides, and the other gains nothing by it. No honest side is on record with a fault,
+   and two honest sides complete what the buyer has joined.
 3. No token is lost or made: each account ends with what its trades say, and the contracts end empty but for the
    stakes of panels that were silent to the last, which the panel keeps for the voters of the next case.
 4. An honest voter reveals whenever it is drawn, and so loses no stake; a copied vote does not count.
@@ -41,7 +42,7 @@ from agorai_shared.bindings.voting_panel import Seat
 from agorai_vault.trade import decide
 from agorai_vault.trade.decide import Duty
 from tests.simulation.chain import running_chain
-from tests.simulation.players import LARGEST_PANEL, Behaviour, Crowd, Stance, owner_in
+from tests.simulation.players import LARGEST_PANEL, LATE, Behaviour, Crowd, Stance, owner_in
 from tests.simulation.world import PANEL, WEALTH, Deal, Side, World
 
 TRADES = int(os.environ.get("AGORAI_TEST_TRADES", "300"))
@@ -95,6 +96,8 @@ def least(world: World, deal: Deal, side: Side) -> int:
         if trade.outcome == Outcome.UNDECIDED:
             return -paid - (bonus + 1) // 2
         return -paid - (trade.seller_deposit if side is deal.seller else trade.buyer_deposit)
+    if other.party.behaviour in LATE and deal.accuser == me:
+        return -bonus - (trade.price if side is deal.buyer and trade.kind == Kind.SALE else 0)
     if trade.kind == Kind.SALE:
         return trade.price if given else -trade.price if got else 0
     theirs = trade.seller_deposit if other is deal.seller else trade.buyer_deposit
@@ -118,6 +121,18 @@ def test_an_honest_side_is_never_at_fault(played: World) -> None:
             assert [side for side in deal.sides if honest(side) and side.faulted] == [], deal
 
 
+def test_nobody_gains_by_serving_only_once_it_is_disputed(played: World) -> None:
+    late = 0
+    for deal in filter(lambda deal: deal.case is not None and fairly_judged(played, deal), played.deals):
+        assert deal.ended is not None
+        sold = deal.ended.price if deal.ended.kind == Kind.SALE else 0
+        for side in deal.sides:
+            if side.party.behaviour in LATE and deal.accuser != side.party.account:
+                late += 1
+                assert side.net <= (sold if side is deal.seller else 0), deal
+    assert late
+
+
 def test_two_honest_sides_complete(played: World) -> None:
     for deal in played.deals:
         assert deal.ended is not None
@@ -134,6 +149,15 @@ def test_four_in_five_panels_that_came_to_a_verdict_were_honest(played: World) -
         if deal.ended is not None and deal.ended.outcome in verdicts and owner_in(deal) is None
     ]
     assert sum(fairly_judged(played, deal) for deal in judged) > 0.8 * len(judged) > 0
+
+
+def test_no_side_gains_by_voters_silence(played: World) -> None:
+    silent = 0
+    for deal in played.deals:
+        if deal.case is not None and deal.panel:
+            silent += played.chain.read(played.panel.case_of(deal.case)).revealed == 0
+        assert deal.seller.net + deal.buyer.net <= 0, deal
+    assert silent > 0
 
 
 def test_voters_who_are_kept_busy_are_paid_for_it(played: World) -> None:
@@ -176,7 +200,8 @@ def test_no_token_is_lost_or_made(played: World) -> None:
             assert played.balance(account) == expected[account]
         elif voter.stance is Stance.HONEST:
             assert played.balance(account) >= WEALTH
-    assert played.balance(exchange.address) == played.balance(panel.address) == 0
+    assert played.balance(exchange.address) == 0
+    assert played.balance(panel.address) == chain.read(panel.reserve())
     assert chain.read(played.token.total_supply()) == WEALTH * len(played.accounts)
 
 

@@ -187,10 +187,10 @@ def _asked(found: dict[str, Any], balance: float) -> object:
     states = {
         "asked": "Its owner has not answered yet; see [bold]agorai trade asks[/].",
         "quoted": "It costs {price}, with a deposit of {deposit} from either side; accuracy {accuracy} promised, "
-        "judged in the mode {mode}. Offer as much with --offer; you would lay down {needed}.",
+        "judged in the mode {mode}, limits {limits}. Offer as much with --offer; you would lay down {needed}.",
         "agreed": "[bold green]✓[/] Agreed at {price}, with a deposit of {deposit} from either side; accuracy "
-        "{accuracy} promised, judged in the mode {mode}. Once the seller opens the trade ([bold]agorai trade open "
-        "{ask}[/]), your node lays down {needed}.",
+        "{accuracy} promised, judged in the mode {mode}, limits {limits}. Once the seller opens the trade "
+        "([bold]agorai trade open {ask}[/]), your node lays down {needed}.",
         "declined": "There will be no trade: {why}.",
     }
     template = states.get(found["state"], "It is {state}; see [bold]agorai trade asks[/].")
@@ -202,7 +202,8 @@ def _asked(found: dict[str, Any], balance: float) -> object:
 def written(found: dict[str, Any]) -> dict[str, object]:
     """Give what a negotiation says as a person reads it."""
     shown = {name: f"{value:g}" if isinstance(value, float) else value for name, value in found.items()}
-    return {**shown, "ask": found["ask"][:8], "accuracy": percent(found["accuracy"] or 0)}
+    times = " ".join(lasting(seconds) for seconds in (found["limits"] or {}).values())
+    return {**shown, "ask": found["ask"][:8], "accuracy": percent(found["accuracy"] or 0), "limits": times}
 
 
 @app.command("asks")
@@ -437,6 +438,7 @@ def negotiated(one: Negotiation) -> dict[str, Any]:
         "needed": quote and (quote.deposit + quote.price) / TOKEN,
         "accuracy": quote and quote.accuracy,
         "mode": quote and quote.mode.name.lower(),
+        "limits": quote and quote.limits.model_dump(),
         "kind": one.terms and one.terms.kind.name.lower(),
         "trade": one.trade or None,
         "why": one.why,

@@ -130,8 +130,8 @@ interface IFairExchange {
     /// @notice All duties of a state are done: the next began.
     event Advanced(uint64 indexed id, address indexed seller, address indexed buyer, State state, uint40 deadline);
 
-    /// @notice A side says that the other did not hand over what it had promised.
-    event Disputed(uint64 indexed id, address indexed accuser, address indexed accused, uint64 dispute);
+    /// @notice A side says that the other did not hand over what it had promised, or that it cannot be had.
+    event Disputed(uint64 indexed id, address indexed accuser, address indexed accused, uint64 dispute, bool missing);
 
     /// @notice A side shows the voters drawn what it was handed and what it handed over, in a document sealed to them.
     event EvidenceGiven(uint64 indexed id, address indexed by, bytes32 digest);
@@ -252,7 +252,9 @@ interface IFairExchange {
 
     /// @notice Have voters judge. In Addresses: who has not passed its address yet says that the other's key message is
     /// not good. In Inspecting: who has not confirmed says that what the other handed over is not as promised.
-    function dispute(uint64 id) external;
+    /// @param missing It says that it cannot be had. Nobody can tell later whether it could: if voters find it there and
+    /// good, the accuser of a sale pays them alone, and all else is as if it had confirmed. In a swap it loses as ever.
+    function dispute(uint64 id, bool missing) external;
 
     /// @notice Put evidence for the voters on record, as often as new ones are drawn; the two sides, in a dispute only.
     /// @param document Digest of the document.
@@ -260,7 +262,8 @@ interface IFairExchange {
 
     /// @notice End a trade on the panel's verdict; anyone may. The winner has both deposits but what the voters earned:
     /// the bonus, or nothing if none of them revealed. Undecided, both bear half of that. No stake that a voter lost
-    /// comes to a side.
+    /// comes to a side. Where it was said to be missing and is there, each has its own deposit back, the accuser less
+    /// the bonus, and nobody is at fault.
     function settle(uint64 id) external;
 
     /// @notice End a trade of which a limit was missed; anyone may.

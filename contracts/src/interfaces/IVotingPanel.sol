@@ -244,8 +244,8 @@ interface IVotingPanel {
     /// @notice A voter's seats.
     function voterOf(address account) external view returns (Voter memory);
 
-    /// @notice How many voters have a free seat. A case can draw fewer of them: not its parties, who are counted here if
-    /// they are voters, nor who had a seat in it before.
+    /// @notice How many voters have a free seat. A case can draw fewer: neither its parties, who are counted here if
+    /// they are voters, nor those who had a seat in it before.
     function available() external view returns (uint256);
 
     /// @notice Stakes of panels in which nobody revealed; those who reveal in the next case that is closed share them.

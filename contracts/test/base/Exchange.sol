@@ -128,7 +128,7 @@ abstract contract Exchange is Test {
         if (state == IFairExchange.State.Inspecting) return id;
         if (state == IFairExchange.State.Disputed) {
             vm.prank(terms.buyer);
-            exchange.dispute(id);
+            exchange.dispute(id, false);
             return id;
         }
         if (swaps) perform(id, terms.seller, IFairExchange.Step.Confirmation);
@@ -160,12 +160,9 @@ abstract contract Exchange is Test {
         vm.warp(uint256(exchange.trade(id).deadline) + 1);
     }
 
-    /// @dev Let the panel find this; a refund beyond the bonus comes from stakes lost.
+    /// @dev Let the panel find this, and give back so much of the bonus.
     function decide(uint64 id, IVotingPanel.Verdict verdict, uint256 refund) internal {
-        uint64 panelCase = exchange.trade(id).dispute;
-        uint96 bonus = panel.questionOf(panelCase).bonus;
-        if (refund > bonus) token.issue(address(panel), refund - bonus);
-        panel.decide(panelCase, verdict, refund);
+        panel.decide(exchange.trade(id).dispute, verdict, refund);
     }
 
     /// @dev All that belongs to an account: its tokens, and its credit.

@@ -39,7 +39,7 @@ contract ScriptedPanel {
         available = voters;
     }
 
-    /// @dev A refund above the bonus is stakes lost: give them to this contract before.
+    /// @param refund At most the bonus.
     function decide(uint64 id, IVotingPanel.Verdict verdict, uint256 refund) external {
         _questions[id].verdict = verdict;
         _questions[id].refund = refund;

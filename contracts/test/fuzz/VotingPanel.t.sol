@@ -122,8 +122,8 @@ contract VotingPanelFuzzTest is Panel {
         vm.prank(opener);
         (, uint256 refund) = panel.collect(id);
         uint256 pot = bonus + absent * STAKE;
-        assertEq(refund, spoke == 0 ? pot : 0, "refund");
-        uint256 paid = refund;
+        assertEq(refund, spoke == 0 ? bonus : 0, "refund");
+        uint256 paid = refund + panel.reserve();
         for (uint256 i = 0; i < size; ++i) {
             uint256 credit = panel.creditOf(drawn[i]);
             paid += credit;
@@ -132,7 +132,52 @@ contract VotingPanelFuzzTest is Panel {
             assertSeats(drawn[i], acts[i] > 1 ? 1 : 0, 0);
         }
         assertEq(paid, pot, "all of it");
+        assertEq(panel.reserve(), spoke == 0 ? size * STAKE : 0, "reserve");
         assertEq(token.balanceOf(address(panel)), spoke * STAKE + pot - refund, "held");
+    }
+
+    /// @notice Over any sequence of cases, in each of which any number of voters reveal, what silent panels lost goes
+    /// to the next who reveal, once and whole, and never to who asked.
+    /// @param spoke In each case, how many of its three voters reveal.
+    /// forge-config: default.fuzz.runs = 200
+    function testFuzz_TheReserveGoesToTheNextWhoReveal(uint8[6] memory spoke) external {
+        uint256 reserve;
+        uint256 asked = token.balanceOf(opener);
+        for (uint256 i = 0; i < spoke.length; ++i) {
+            spoke[i] %= 4;
+            enlistAll(3 * i, 3 * i + 3, 1);
+            uint64 id = seat(3);
+            vote(id, 0, spoke[i]);
+            skip(REVEAL_WINDOW + 1);
+            panel.close(id);
+            if (spoke[i] < 2) {
+                rollToDraw();
+                panel.draw(); // fails: nobody else is there
+                skip(DRAW_WINDOW + 1);
+                panel.close(id);
+            }
+            vm.prank(opener);
+            panel.collect(id);
+            uint256 pot = 3 * SEAT_BONUS + (3 - spoke[i]) * STAKE + reserve;
+            reserve = 0;
+            if (spoke[i] == 0) {
+                reserve = pot - 3 * SEAT_BONUS;
+                pot = 3 * SEAT_BONUS;
+            } else {
+                asked -= 3 * SEAT_BONUS;
+            }
+            uint256 earned;
+            for (uint256 j = 3 * i; j < 3 * i + 3; ++j) {
+                earned += panel.creditOf(voter(j));
+                if (panel.voterOf(voter(j)).free == 0) continue;
+                vm.prank(voter(j));
+                panel.retire(1); // the next case has voters of its own
+            }
+            assertEq(earned, spoke[i] == 0 ? 0 : pot, "earned");
+            assertEq(panel.caseOf(id).bonus, pot, "pot");
+            assertEq(panel.reserve(), reserve, "reserve");
+            assertEq(token.balanceOf(opener), asked, "who asked");
+        }
     }
 
     /// @notice Nothing but the vote committed to can be revealed.

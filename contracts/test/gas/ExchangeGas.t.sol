@@ -117,7 +117,7 @@ contract ExchangeGasTest is Exchange {
     function test_Dispute() external {
         uint64 id = reach(sale(), IFairExchange.State.Inspecting);
         vm.prank(bob);
-        exchange.dispute(id);
+        exchange.dispute(id, false);
         _record("dispute");
         vm.prank(alice);
         exchange.submitEvidence(id, keccak256("evidence"));

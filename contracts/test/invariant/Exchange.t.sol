@@ -68,6 +68,7 @@ contract ExchangeInvariantTest is Test {
             assertEq(trade.dispute != 0, _judged(trade), "34");
             if (ended) {
                 assertEq(twin.held, 0, "31");
+                assertLe(twin.paidOut[0] + twin.paidOut[1], twin.paidIn[0] + twin.paidIn[1], "32");
                 _assertFair(trade, twin);
             }
         }
@@ -125,6 +126,10 @@ contract ExchangeInvariantTest is Test {
             bool sellerWhole = twin.paidOut[0] >= twin.paidIn[0];
             bool buyerWhole = twin.paidOut[1] >= twin.paidIn[1];
             assertTrue(sellerWhole || buyerWhole, "32");
+            if (price != 0 && twin.missing && trade.outcome == IFairExchange.Outcome.Confirmed) {
+                uint256 most = twin.bonus + (twin.accuser == 1 ? price : 0);
+                assertGe(twin.paidOut[twin.accuser] + most, twin.paidIn[twin.accuser], "32");
+            }
         }
     }
 

@@ -24,6 +24,7 @@ contract ExchangeHandler is Test {
         uint256[2] paidIn;
         uint256[2] paidOut;
         uint256 accuser; // side, once disputed
+        bool missing; // what the dispute is about
         uint256 bonus;
         uint256 endedAt;
     }
@@ -111,8 +112,7 @@ contract ExchangeHandler is Test {
         panelCase = count - panelCase % 3 % count;
         if (_verdicts[panelCase] != IVotingPanel.Verdict.Pending) return;
         uint256 bonus = PANEL.questionOf(panelCase).bonus;
-        refund = bound(refund, 0, 2 * bonus + 3);
-        if (refund > bonus) TOKEN.issue(address(PANEL), refund - bonus);
+        refund = bound(refund, 0, bonus);
         _verdicts[panelCase] = IVotingPanel.Verdict(bound(found, 1, 3));
         _refunds[panelCase] = refund;
         PANEL.decide(panelCase, _verdicts[panelCase], refund);
@@ -218,12 +218,14 @@ contract ExchangeHandler is Test {
         bool open_ = item.state == IFairExchange.State.Addresses && _has(item, side, 2) && !item.done[side][2];
         open_ = open_ || (item.state == IFairExchange.State.Inspecting && _has(item, side, 3) && !item.done[side][3]);
         bool may = isParty && open_ && _inTime(item);
-        _agree("dispute", _try(caller, address(EXCHANGE), abi.encodeCall(EXCHANGE.dispute, (id))), may);
+        bool missing = seed / 64 % 2 == 0;
+        _agree("dispute", _try(caller, address(EXCHANGE), abi.encodeCall(EXCHANGE.dispute, (id, missing))), may);
         if (!may) return;
         uint256 smaller = item.terms.sellerDeposit;
         if (item.terms.buyerDeposit < smaller) smaller = item.terms.buyerDeposit;
         item.state = IFairExchange.State.Disputed;
         item.accuser = side;
+        item.missing = missing;
         item.bonus = smaller / 5;
         item.held -= item.bonus;
         paidOut += item.bonus;
@@ -341,16 +343,19 @@ contract ExchangeHandler is Test {
         IFairExchange.Outcome outcome = IFairExchange.Outcome.Undecided;
         if (verdict == IVotingPanel.Verdict.Undecided) {
             share[1] = item.terms.buyerDeposit;
-            // Halves of what was spent or came in on top: rounded in the buyer's favour.
-            if (refund >= item.bonus) share[1] += (refund - item.bonus + 1) / 2;
-            else share[1] -= (item.bonus - refund) / 2;
+            share[1] -= (item.bonus - refund) / 2; // of what was spent: rounded in the buyer's favour
             share[0] = deposits - share[1];
         } else {
             bool confirmed = verdict == IVotingPanel.Verdict.Confirmed;
             outcome = confirmed ? IFairExchange.Outcome.Confirmed : IFairExchange.Outcome.Rejected;
-            uint256 winner = confirmed ? accused : item.accuser;
-            share[winner] = deposits;
-            _fault(_partyOf(item, 1 - winner));
+            if (confirmed && item.missing && _isSale(item)) {
+                share[accused] = accused == 0 ? item.terms.sellerDeposit : item.terms.buyerDeposit;
+                share[item.accuser] = deposits - share[accused];
+            } else {
+                uint256 winner = confirmed ? accused : item.accuser;
+                share[winner] = deposits;
+                _fault(_partyOf(item, 1 - winner));
+            }
         }
         bool sold = accused == 0 && outcome != IFairExchange.Outcome.Rejected;
         share[sold ? 0 : 1] += price;

@@ -58,13 +58,14 @@ contract PanelInvariantTest is Test {
     /// @notice 18
     function afterInvariant() external {
         handler.finish();
-        assertEq(token.balanceOf(address(panel)), 0, "18");
+        assertEq(token.balanceOf(address(panel)), handler.reserve(), "18");
         assertEq(panel.available(), 0, "18");
     }
 
     function _checkMoney() private view {
-        uint256 owed;
+        uint256 owed = handler.reserve();
         uint256 available;
+        assertEq(panel.reserve(), owed, "17");
         for (uint256 i = 0; i < handler.actorCount(); ++i) {
             address account = handler.actors(i);
             IVotingPanel.Voter memory voter = panel.voterOf(account);
@@ -78,7 +79,7 @@ contract PanelInvariantTest is Test {
         for (uint64 id = 1; id <= panel.caseCount(); ++id) {
             PanelHandler.TwinCase memory twin = handler.caseOf(id);
             bool open = twin.phase != IVotingPanel.Phase.Closed;
-            if (open || (twin.revealed == 0 && !twin.collected)) owed += twin.pot;
+            if (open || (twin.revealed == 0 && !twin.collected)) owed += handler.potOf(id);
         }
         uint256 held = token.balanceOf(address(panel));
         assertEq(held, owed, "15");
@@ -101,7 +102,7 @@ contract PanelInvariantTest is Test {
         assertEq(asked.accuser, twin.accuser, "26");
         assertEq(asked.accused, twin.accused, "26");
         assertEq(asked.size, twin.size, "26");
-        assertEq(asked.bonus, twin.pot, "15");
+        assertEq(asked.bonus, handler.potOf(id), "15");
         assertEq(asked.revealed, twin.revealed, "24");
         assertEq(asked.confirming, twin.confirming, "24");
         assertEq(abi.encode(panel.panelOf(id)), abi.encode(twin.panel), "19");

@@ -23,7 +23,9 @@ contract PanelHandler is Test {
         address accuser;
         address accused;
         uint256 size;
-        uint256 pot; // bonus and stakes lost
+        uint256 bonus; // as given
+        uint256 lost; // stakes, in all rounds
+        uint256 inherited; // of the reserve
         uint256 round;
         uint256 drawBlock; // 0 when it is not in the queue
         uint256 deadline;
@@ -50,6 +52,7 @@ contract PanelHandler is Test {
     mapping(uint64 id => mapping(address account => bool)) private _confirms; // as committed
     mapping(uint64 id => mapping(address account => bytes32)) private _salts;
     uint64[] private _queue;
+    uint256 public reserve;
     uint256 public paidIn;
     uint256 public paidOut;
 
@@ -171,7 +174,7 @@ contract PanelHandler is Test {
         asked.accuser = accuser;
         asked.accused = accused;
         asked.size = size;
-        asked.pot = bonus;
+        asked.bonus = bonus;
         _beginRound(uint64(_cases.length), asked);
     }
 
@@ -273,7 +276,7 @@ contract PanelHandler is Test {
             if (_seats[id][account] == IVotingPanel.Seat.Revealed) continue;
             _seats[id][account] = IVotingPanel.Seat.Absent;
             --_voters[account].taken;
-            asked.pot += STAKE;
+            asked.lost += STAKE;
         }
         if (verdict == IVotingPanel.Verdict.Pending) _beginRound(id, asked);
         else _settle(id, asked, verdict);
@@ -289,7 +292,7 @@ contract PanelHandler is Test {
         _call(caller, abi.encodeCall(PANEL.collect, (id)), "collect", may);
         if (!may) return;
         asked.collected = true;
-        uint256 refund = asked.revealed == 0 ? asked.pot : 0;
+        uint256 refund = asked.revealed == 0 ? asked.bonus : 0;
         assertEq(TOKEN.balanceOf(caller), before + refund, "27");
         paidOut += refund;
     }
@@ -345,6 +348,13 @@ contract PanelHandler is Test {
     function dueDraw() public view returns (uint64) {
         if (_queue.length == 0 || vm.getBlockNumber() <= _cases[_queue[0] - 1].drawBlock) return 0;
         return _queue[0];
+    }
+
+    /// @notice What those who reveal in the case have, or shall have so far; what its opener has when nobody did.
+    function potOf(uint64 id) external view returns (uint256) {
+        TwinCase storage asked = _cases[id - 1];
+        bool silent = asked.phase == IVotingPanel.Phase.Closed && asked.revealed == 0;
+        return silent ? asked.bonus : asked.bonus + asked.lost + asked.inherited;
     }
 
     /// @notice With the passing of time.
@@ -405,13 +415,20 @@ contract PanelHandler is Test {
     function _settle(uint64 id, TwinCase storage asked, IVotingPanel.Verdict verdict) private {
         asked.phase = IVotingPanel.Phase.Closed;
         asked.verdict = verdict;
+        if (asked.revealed == 0) {
+            reserve += asked.lost;
+            return;
+        }
+        asked.inherited = reserve;
+        reserve = 0;
+        uint256 pot = asked.bonus + asked.lost + asked.inherited;
         bool first = true;
         for (uint256 i = 0; i < asked.panel.length; ++i) {
             address account = asked.panel[i];
             if (_seats[id][account] != IVotingPanel.Seat.Revealed) continue;
             --_voters[account].taken;
             ++_voters[account].free;
-            _voters[account].credit += asked.pot / asked.revealed + (first ? asked.pot % asked.revealed : 0);
+            _voters[account].credit += pot / asked.revealed + (first ? pot % asked.revealed : 0);
             first = false;
         }
     }

@@ -325,7 +325,7 @@ contract FairExchangeTest is Exchange {
         vm.expectRevert(refusal);
         exchange.confirm(1);
         vm.expectRevert(refusal);
-        exchange.dispute(1);
+        exchange.dispute(1, false);
         vm.expectRevert(refusal);
         exchange.settle(1);
         vm.expectRevert(refusal);
@@ -601,7 +601,7 @@ contract FairExchangeTest is Exchange {
             uint64 id = reach(sale(), states[i]);
             vm.expectRevert(_wrongState(id, states[i]));
             vm.prank(bob);
-            exchange.dispute(id);
+            exchange.dispute(id, false);
         }
     }
 
@@ -611,16 +611,16 @@ contract FairExchangeTest is Exchange {
         vm.warp(deadline + 1);
         vm.startPrank(bob);
         vm.expectRevert(abi.encodeWithSelector(IFairExchange.FairExchange_DeadlinePassed.selector, id, deadline));
-        exchange.dispute(id);
+        exchange.dispute(id, false);
         vm.warp(deadline);
-        exchange.dispute(id);
+        exchange.dispute(id, false);
     }
 
     function test_Dispute_RevertWhen_TheCallerIsNoParty() external {
         uint64 id = reach(sale(), INSPECTING);
         vm.expectRevert(abi.encodeWithSelector(IFairExchange.FairExchange_NotParty.selector, id, eve));
         vm.prank(eve);
-        exchange.dispute(id);
+        exchange.dispute(id, false);
     }
 
     function test_Dispute_RevertWhen_TheCallersDutyIsDoneOrIsNone() external {
@@ -635,15 +635,15 @@ contract FairExchangeTest is Exchange {
         perform(id, bob, CONFIRMATION);
         _refusesDispute(id, bob, CONFIRMATION);
         vm.prank(alice);
-        exchange.dispute(id);
+        exchange.dispute(id, false);
     }
 
     function test_Dispute_AsksThePanelAndPaysTheBonus() external {
         uint64 id = reach(sale(), INSPECTING);
         vm.expectEmit(address(exchange));
-        emit IFairExchange.Disputed(id, bob, alice, 1);
+        emit IFairExchange.Disputed(id, bob, alice, 1, false);
         vm.prank(bob);
-        exchange.dispute(id);
+        exchange.dispute(id, false);
         assertState(id, DISPUTED);
         assertEq(exchange.trade(id).dispute, 1);
         ScriptedPanel.Question memory question = panel.questionOf(1);
@@ -659,7 +659,7 @@ contract FairExchangeTest is Exchange {
     function test_Dispute_OfAKeyAccusesWhoPassedIt() external {
         uint64 id = reach(sale(), ADDRESSES);
         vm.prank(alice);
-        exchange.dispute(id);
+        exchange.dispute(id, false);
         assertEq(panel.questionOf(1).accuser, alice);
         assertEq(panel.questionOf(1).accused, bob);
     }
@@ -685,7 +685,7 @@ contract FairExchangeTest is Exchange {
     function test_SubmitEvidence_RevertWhen_TheCallerHasNoPartOrNamesNothing() external {
         uint64 id = reach(sale(), IFairExchange.State.Inspecting);
         vm.prank(bob);
-        exchange.dispute(id);
+        exchange.dispute(id, false);
         vm.expectRevert(abi.encodeWithSelector(IFairExchange.FairExchange_NotParty.selector, id, eve));
         vm.prank(eve);
         exchange.submitEvidence(id, keccak256("evidence"));
@@ -697,7 +697,7 @@ contract FairExchangeTest is Exchange {
     function test_SubmitEvidence_IsOnRecordAsOftenAsItIsGiven() external {
         uint64 id = reach(sale(), IFairExchange.State.Inspecting);
         vm.prank(bob);
-        exchange.dispute(id);
+        exchange.dispute(id, false);
         address[3] memory sides = [alice, bob, alice];
         for (uint256 n = 0; n < sides.length; ++n) {
             bytes32 digest = keccak256(abi.encode(n));
@@ -758,6 +758,45 @@ contract FairExchangeTest is Exchange {
         _assertFaults(0, 1);
     }
 
+    function test_Settle_AModelThatWasMissingAndIsThereCostsTheBuyerTheBonusAlone() external {
+        uint64 id = _settledAsMissing(sale(), bob, IVotingPanel.Verdict.Confirmed, 0);
+        assertEnded(id, IFairExchange.Outcome.Confirmed, PRICE_, -PRICE_ - BONUS_);
+        _assertFaults(0, 0);
+    }
+
+    function test_Settle_AKeyThatWasMissingAndIsThereCostsTheSellerTheBonusAlone() external {
+        uint64 id = _settledAsMissing(sale(), alice, IVotingPanel.Verdict.Confirmed, 0);
+        assertEnded(id, IFairExchange.Outcome.Confirmed, -BONUS_, 0);
+        _assertFaults(0, 0);
+    }
+
+    function test_Settle_OfASwapWhatWasMissingAndIsThereCostsTheAccuserItsDeposit() external {
+        uint64 id = _settledAsMissing(swap(), bob, IVotingPanel.Verdict.Confirmed, 0);
+        assertEnded(id, IFairExchange.Outcome.Confirmed, BUYER_DEPOSIT_ - BONUS_, -BUYER_DEPOSIT_);
+        _assertFaults(0, 1);
+    }
+
+    function test_Settle_WhoHasTheOthersModelOfASwapDoesNotGetAwayByCallingAKeyMissing() external {
+        uint64 id = reach(swap(), ADDRESSES);
+        perform(id, alice, ADDRESS);
+        vm.prank(bob);
+        exchange.dispute(id, true);
+        decide(id, IVotingPanel.Verdict.Confirmed, 0);
+        exchange.settle(id);
+        assertEnded(id, IFairExchange.Outcome.Confirmed, BUYER_DEPOSIT_ - BONUS_, -BUYER_DEPOSIT_);
+    }
+
+    function test_Settle_WhatIsMissingForVotersTooIsAsWhatIsBad() external {
+        uint64 id = _settledAsMissing(sale(), bob, IVotingPanel.Verdict.Rejected, 0);
+        assertEnded(id, IFairExchange.Outcome.Rejected, -SELLER_DEPOSIT_, SELLER_DEPOSIT_ - BONUS_);
+        _assertFaults(1, 0);
+    }
+
+    function test_Settle_UndecidedIsAsItIsWhateverIsDisputed() external {
+        uint64 id = _settledAsMissing(sale(), bob, IVotingPanel.Verdict.Undecided, BONUS);
+        assertEnded(id, IFairExchange.Outcome.Undecided, PRICE_, -PRICE_);
+    }
+
     function test_Settle_UndecidedSaleIsAsIfConfirmed() external {
         uint64 id = _settled(sale(), bob, IVotingPanel.Verdict.Undecided, BONUS);
         assertEnded(id, IFairExchange.Outcome.Undecided, PRICE_, -PRICE_);
@@ -791,14 +830,9 @@ contract FairExchangeTest is Exchange {
         assertEnded(id, IFairExchange.Outcome.Undecided, -4, -3);
     }
 
-    function test_Settle_UndecidedSharesWhatCameBackBeyondTheBonus() external {
-        uint64 id = _settled(swap(), bob, IVotingPanel.Verdict.Undecided, BONUS + 7);
-        assertEnded(id, IFairExchange.Outcome.Undecided, 3, 4);
-    }
-
-    function test_Settle_GivesTheWinnerWhatCameBackOfTheBonusAndBeyond() external {
-        uint64 id = _settled(swap(), bob, IVotingPanel.Verdict.Rejected, BONUS + 7);
-        assertEnded(id, IFairExchange.Outcome.Rejected, -SELLER_DEPOSIT_, SELLER_DEPOSIT_ + 7);
+    function test_Settle_GivesTheWinnerWhatCameBackOfTheBonus() external {
+        uint64 id = _settled(swap(), bob, IVotingPanel.Verdict.Rejected, BONUS - 7);
+        assertEnded(id, IFairExchange.Outcome.Rejected, -SELLER_DEPOSIT_, SELLER_DEPOSIT_ - 7);
     }
 
     function test_Settle_PaysAPartyThatCallsAtOnceAndCreditsTheOther() external {
@@ -966,7 +1000,7 @@ contract FairExchangeTest is Exchange {
     function _refusesDispute(uint64 id, address account, IFairExchange.Step step) private {
         vm.expectRevert(_notDueError(id, account, step));
         vm.prank(account);
-        exchange.dispute(id);
+        exchange.dispute(id, false);
     }
 
     function _expectStep(uint64 id, address account, IFairExchange.Step step, bytes32 digest) private {
@@ -979,15 +1013,34 @@ contract FairExchangeTest is Exchange {
         emit IFairExchange.Advanced(id, alice, bob, state, uint40(vm.getBlockTimestamp()) + limit);
     }
 
-    /// @dev Dispute by the seller: in a sale of the key, in a swap of the package.
     function _settled(IFairExchange.Terms memory terms, address accuser, IVotingPanel.Verdict verdict, uint256 refund)
         private
-        returns (uint64 id)
+        returns (uint64)
     {
+        return _settledAfter(terms, accuser, false, verdict, refund);
+    }
+
+    function _settledAsMissing(
+        IFairExchange.Terms memory terms,
+        address accuser,
+        IVotingPanel.Verdict verdict,
+        uint256 refund
+    ) private returns (uint64) {
+        return _settledAfter(terms, accuser, true, verdict, refund);
+    }
+
+    /// @dev Dispute by the seller: in a sale of the key, in a swap of the package.
+    function _settledAfter(
+        IFairExchange.Terms memory terms,
+        address accuser,
+        bool missing,
+        IVotingPanel.Verdict verdict,
+        uint256 refund
+    ) private returns (uint64 id) {
         bool ofKey = terms.kind == IFairExchange.Kind.Sale && accuser == terms.seller;
         id = reach(terms, ofKey ? ADDRESSES : INSPECTING);
         vm.prank(accuser);
-        exchange.dispute(id);
+        exchange.dispute(id, missing);
         decide(id, verdict, refund);
         exchange.settle(id);
     }

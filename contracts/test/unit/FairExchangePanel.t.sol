@@ -72,7 +72,7 @@ contract FairExchangePanelTest is Exchange {
             voting.retire(1);
         }
         vm.prank(bob);
-        exchange.dispute(id);
+        exchange.dispute(id, false);
         uint64 panelCase = exchange.trade(id).dispute;
         vm.roll(voting.caseOf(panelCase).drawBlock + 1);
         voting.draw();
@@ -82,7 +82,7 @@ contract FairExchangePanelTest is Exchange {
         assertEnded(id, IFairExchange.Outcome.Undecided, PRICE_, -PRICE_);
     }
 
-    function test_Dispute_SharesTheStakesOfVotersThatNeverSpoke() external {
+    function test_Dispute_GivesNeitherSideTheStakesOfVotersThatNeverSpoke() external {
         uint64 id = _disputed();
         uint64 panelCase = exchange.trade(id).dispute;
         // Two panels of three let their time pass; of seven voters there is no third.
@@ -92,9 +92,36 @@ contract FairExchangePanelTest is Exchange {
             vm.warp(voting.caseOf(panelCase).deadline + 2 * WINDOW + 1);
             voting.close(panelCase);
         }
-        assertEq(_settle(id), BONUS + 6 * uint256(STAKE), "refund");
-        int256 share = int256(3 * uint256(STAKE));
-        assertEnded(id, IFairExchange.Outcome.Undecided, PRICE_ + share, share - PRICE_);
+        assertEq(_settle(id), BONUS, "refund");
+        assertEnded(id, IFairExchange.Outcome.Undecided, PRICE_, -PRICE_);
+        assertEq(voting.reserve(), 6 * uint256(STAKE));
+    }
+
+    function test_Dispute_InWhichTooFewVotersSpokeCostsBothHalfTheBonus() external {
+        uint64 id = _disputed();
+        uint64 panelCase = exchange.trade(id).dispute;
+        vm.roll(voting.caseOf(panelCase).drawBlock + 1);
+        voting.draw();
+        address speaker = voting.panelOf(panelCase)[0];
+        bytes31 commitment = voting.commitmentOf(panelCase, speaker, true, DIGEST);
+        vm.prank(speaker);
+        voting.commit(panelCase, commitment);
+        vm.warp(voting.caseOf(panelCase).deadline + 1);
+        vm.prank(speaker);
+        voting.reveal(panelCase, true, DIGEST);
+        voting.close(panelCase);
+        for (uint256 i = 0; i < _voters.length; ++i) {
+            if (voting.voterOf(_voters[i]).free == 0) continue;
+            vm.prank(_voters[i]);
+            voting.retire(1);
+        }
+        vm.roll(voting.caseOf(panelCase).drawBlock + 1);
+        voting.draw();
+        vm.warp(voting.caseOf(panelCase).deadline + 1);
+        voting.close(panelCase);
+        assertEq(_settle(id), 0, "refund");
+        assertEq(voting.creditOf(speaker), BONUS + 2 * uint256(STAKE));
+        assertEnded(id, IFairExchange.Outcome.Undecided, PRICE_ - BONUS_ / 2, -PRICE_ - BONUS_ / 2);
     }
 
     function test_Settle_RevertWhen_TheVoteIsNotOver() external {

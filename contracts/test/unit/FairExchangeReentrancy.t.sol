@@ -65,7 +65,7 @@ contract FairExchangeReentrancyTest is Exchange, ITokenHook {
     function test_Confirm_PaysOnce() external {
         uint64 id = reach(sale(), IFairExchange.State.Inspecting);
         _inside(bob, abi.encodeCall(exchange.confirm, (id)));
-        _inside(bob, abi.encodeCall(exchange.dispute, (id)));
+        _inside(bob, abi.encodeCall(exchange.dispute, (id, false)));
         _inside(bob, abi.encodeCall(exchange.expire, (id)));
         _inside(bob, abi.encodeCall(exchange.withdraw, ()));
         _inside(alice, abi.encodeCall(exchange.withdraw, ()));
@@ -109,9 +109,9 @@ contract FairExchangeReentrancyTest is Exchange, ITokenHook {
     function test_Dispute_CannotBeSettledBeforeThePanelHasItsCase() external {
         uint64 id = reach(sale(), IFairExchange.State.Inspecting);
         _inside(alice, abi.encodeCall(exchange.settle, (id)));
-        _inside(bob, abi.encodeCall(exchange.dispute, (id)));
+        _inside(bob, abi.encodeCall(exchange.dispute, (id, false)));
         _inside(bob, abi.encodeCall(exchange.confirm, (id)));
-        _from(bob, abi.encodeCall(exchange.dispute, (id)));
+        _from(bob, abi.encodeCall(exchange.dispute, (id, false)));
         _assertRefused(
             0, abi.encodeWithSelector(IVotingPanel.VotingPanel_NotOpener.selector, uint64(0), address(exchange))
         );

@@ -39,6 +39,7 @@ contract VotingPanelTest is Panel {
         assertEq(panel.caseCount(), 0);
         assertEq(panel.available(), 0);
         assertEq(panel.dueDraw(), 0);
+        assertEq(panel.reserve(), 0);
         assertEq(panel.MAX_SIZE(), 15);
         assertEq(panel.MAX_ROUNDS(), 3);
     }
@@ -342,6 +343,36 @@ contract VotingPanelTest is Panel {
         assertEq(uint8(asked.phase), uint8(IVotingPanel.Phase.Committing));
         assertEq(asked.seated, 3);
         assertEq(asked.deadline, vm.getBlockTimestamp() + COMMIT_WINDOW);
+    }
+
+    function test_Draw_TellsWhoWasDrawnAndInWhichRound() external {
+        enlistAll(0, 5, 1);
+        uint64 id = open(3);
+        rollToDraw();
+        uint256 snapshot = vm.snapshotState();
+        panel.draw();
+        address[] memory drawn = panel.panelOf(id);
+        assertTrue(vm.revertToState(snapshot));
+        for (uint256 i = 0; i < 3; ++i) {
+            vm.expectEmit(address(panel));
+            emit IVotingPanel.Drawn(id, drawn[i], 1);
+        }
+        panel.draw();
+
+        skip(COMMIT_WINDOW + REVEAL_WINDOW + 2);
+        enlist(voter(5), 1);
+        panel.close(id);
+        rollToDraw();
+        snapshot = vm.snapshotState();
+        panel.draw();
+        drawn = panel.panelOf(id);
+        assertEq(drawn.length, 6);
+        assertTrue(vm.revertToState(snapshot));
+        for (uint256 i = 3; i < 6; ++i) {
+            vm.expectEmit(address(panel));
+            emit IVotingPanel.Drawn(id, drawn[i], 2);
+        }
+        panel.draw();
     }
 
     function test_Draw_TakesVotersWithoutAFreeSeatOffTheList() external {
@@ -787,6 +818,75 @@ contract VotingPanelTest is Panel {
         assertEq(panel.creditOf(panel.panelOf(id)[5]), pot / 2, "they spoke, and are paid");
     }
 
+    function test_Close_KeepsTheStakesOfSilentPanelsForThoseWhoRevealNext() external {
+        enlistAll(0, 3, 1);
+        _beSilentInAllRounds(3); // of nine voters there are three rounds
+        assertEq(panel.reserve(), 9 * STAKE);
+        enlistAll(9, 12, 1);
+        uint64 silent = seat(3);
+        skip(COMMIT_WINDOW + REVEAL_WINDOW + 2);
+        assertEq(panel.caseOf(silent).bonus, 3 * uint256(SEAT_BONUS), "no stake is lost yet");
+        panel.close(silent);
+        assertEq(panel.caseOf(silent).bonus, 3 * uint256(SEAT_BONUS) + 3 * STAKE, "another round may earn them");
+        assertEq(panel.reserve(), 9 * STAKE);
+        rollToDraw();
+        panel.draw();
+        skip(DRAW_WINDOW + 1);
+        panel.close(silent);
+        assertEq(panel.caseOf(silent).bonus, 3 * uint256(SEAT_BONUS));
+        assertEq(panel.reserve(), 12 * STAKE);
+
+        enlistAll(12, 15, 1);
+        uint64 id = seat(3);
+        vote(id, 1, 2);
+        assertEq(panel.caseOf(id).bonus, 3 * uint256(SEAT_BONUS), "another case may be closed before");
+        panel.close(id);
+        uint256 pot = 3 * uint256(SEAT_BONUS) + 12 * STAKE;
+        assertEq(panel.caseOf(id).bonus, pot);
+        assertEq(panel.reserve(), 0);
+        for (uint256 i = 12; i < 15; ++i) {
+            assertEq(panel.creditOf(voter(i)), pot / 3);
+        }
+
+        id = seat(3);
+        vote(id, 3, 0);
+        panel.close(id);
+        assertEq(panel.caseOf(id).bonus, 3 * uint256(SEAT_BONUS), "once only");
+        assertEq(panel.creditOf(voter(12)), pot / 3 + SEAT_BONUS);
+    }
+
+    function test_Close_GivesTheReserveToThoseWhoRevealedEvenIfTheyDidNotDecide() external {
+        enlistAll(0, 3, 1);
+        _beSilentInAllRounds(3);
+        enlistAll(9, 12, 1);
+        uint64 id = seat(3);
+        vote(id, 1, 0);
+        panel.close(id);
+        rollToDraw();
+        panel.draw();
+        skip(DRAW_WINDOW + 1);
+        panel.close(id);
+        assertVerdict(id, IVotingPanel.Verdict.Undecided);
+        assertEq(panel.creditOf(panel.panelOf(id)[0]), 3 * uint256(SEAT_BONUS) + 2 * STAKE + 9 * STAKE);
+        assertEq(panel.reserve(), 0);
+        vm.prank(opener);
+        (, uint256 refund) = panel.collect(id);
+        assertEq(refund, 0);
+    }
+
+    function test_Close_LeavesTheReserveWhereNobodyWasDrawn() external {
+        enlistAll(0, 3, 1);
+        _beSilentInAllRounds(3);
+        uint64 id = seat(3);
+        skip(DRAW_WINDOW + 1);
+        panel.close(id);
+        assertVerdict(id, IVotingPanel.Verdict.Undecided);
+        assertEq(panel.reserve(), 9 * STAKE);
+        vm.prank(opener);
+        (, uint256 refund) = panel.collect(id);
+        assertEq(refund, 3 * uint256(SEAT_BONUS));
+    }
+
     function test_Close_RejectsAfterTheLastRoundWhenMoreThanHalfSpoke() external {
         enlistAll(0, 20, 1);
         uint64 id = seat(5);
@@ -891,20 +991,22 @@ contract VotingPanelTest is Panel {
         assertEq(token.balanceOf(opener), before);
     }
 
-    function test_Collect_GivesBonusAndLostStakesBackOnceWhenNobodyRevealed() external {
+    function test_Collect_GivesTheBonusAloneBackOnceWhenNobodyRevealed() external {
         enlistAll(0, 3, 1);
         uint64 id = seat(3);
         commit(id, voter(0), true);
         skip(COMMIT_WINDOW + REVEAL_WINDOW + 1);
         _closeAllRounds(id);
         assertVerdict(id, IVotingPanel.Verdict.Undecided);
+        assertEq(panel.caseOf(id).bonus, 3 * uint256(SEAT_BONUS));
         uint256 before = token.balanceOf(opener);
         vm.startPrank(opener);
         (IVotingPanel.Verdict verdict, uint256 refund) = panel.collect(id);
         assertEq(uint8(verdict), uint8(IVotingPanel.Verdict.Undecided));
-        assertEq(refund, 3 * uint256(SEAT_BONUS) + 3 * STAKE);
+        assertEq(refund, 3 * uint256(SEAT_BONUS));
         assertEq(token.balanceOf(opener), before + refund);
-        assertEq(token.balanceOf(address(panel)), 0);
+        assertEq(token.balanceOf(address(panel)), 3 * STAKE);
+        assertEq(panel.reserve(), 3 * STAKE);
         vm.expectRevert(abi.encodeWithSelector(IVotingPanel.VotingPanel_NotOpener.selector, id, opener));
         panel.collect(id);
     }
@@ -928,6 +1030,20 @@ contract VotingPanelTest is Panel {
             rollToDraw();
             panel.draw();
         }
+    }
+
+    /// @dev A case of which no round's voters do anything; there are as many for each.
+    function _beSilentInAllRounds(uint8 size) private {
+        uint64 id = seat(size);
+        for (uint256 round = 1; round <= 3; ++round) {
+            skip(COMMIT_WINDOW + REVEAL_WINDOW + 2);
+            if (round < 3) enlistAll(round * size, (round + 1) * size, 1);
+            panel.close(id);
+            if (round == 3) break;
+            rollToDraw();
+            panel.draw();
+        }
+        assertVerdict(id, IVotingPanel.Verdict.Undecided);
     }
 
     /// @dev Nobody votes, and nobody else is there.

@@ -7,7 +7,7 @@ import numpy as np
 from agorai_shared.trainer import Score
 from agorai_trainer import tables, training
 from agorai_trainer.estimators import Format, Target
-from agorai_trainer.table_refusals import SHOWN, ExtraFeatureError, TargetKindError
+from agorai_trainer.table_refusals import SHOWN, ExtraFeatureError, TargetKindError, TargetZeroError
 from agorai_trainer.tables import Table
 from agorai_trainer.tasks import ModelSchema
 
@@ -36,11 +36,7 @@ def _target(schema: ModelSchema, table: Table) -> Target:
     if schema.classes is None:
         values = table.quantities(schema.target)
         if not values.any():
-            raise TargetKindError(
-                schema.target,
-                "holds nothing but zeros, by which ISC-MTI's formula (2) would divide",
-                "Give rows with other values.",
-            )
+            raise TargetZeroError(schema.target)
         return values
     labels, known = table.labels(schema.target), np.asarray(schema.classes)
     if known.dtype.kind == "U":  # some rows alone may have only such names as look like numbers

@@ -74,7 +74,13 @@ class Packages:
                     f"its test.csv has {test.rows} rows where {promised} are promised"
                 )
             other = None if verification is None else await self._scored(read, verification)
-            return Evaluation(package=read.manifest, test=test, verification=other)
+            commitment = await asyncio.to_thread(package.commitment, read)
+            return Evaluation(
+                package=read.manifest,
+                commitment=commitment and commitment.hex(),
+                test=test,
+                verification=other,
+            )
 
     async def degrade(self, command: Degrade) -> Degraded:
         """Make packages of low quality, one at a time; raises as `Trainer.degrade` says.

@@ -97,6 +97,17 @@ class TargetKindError(InputError):
         super().__init__(f"The target column {column!r} {why}.", remedy=remedy)
 
 
+class TargetZeroError(TargetKindError):
+    """Quantities that are all zero, on which no accuracy is defined; of the giver's own rows nobody's fault."""
+
+    def __init__(self, column: str) -> None:
+        super().__init__(
+            column,
+            "holds nothing but zeros, by which ISC-MTI's formula (2) would divide",
+            "Give rows with other values.",
+        )
+
+
 class ParquetError(InputError):
     """Bytes that are no readable Parquet table of numbers and text."""
 

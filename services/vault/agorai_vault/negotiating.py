@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 
 from agorai_shared import logging
@@ -33,6 +34,9 @@ from agorai_vault.database import transaction
 from agorai_vault.peers import Peers
 
 log = logging.get(__name__)
+
+AGREEMENT_S = 7 * 86_400
+"""How long an agreement has this node join the trade by itself; later its owner must accept it."""
 
 MOST_ASKS = 100
 """Negotiations with one account that are kept besides those that led to a trade; the oldest are let go."""
@@ -123,7 +127,8 @@ class Negotiations:
             ask=os.urandom(16).hex(), resource=resource, price=price, verification=verification, have=have
         )
         made = Negotiation(
-            role=Role.ASKER, me=self._peers.address, other=owner, ask=ask, state=State.ASKED,
+            role=Role.ASKER,
+            asked_at=int(time.time()), me=self._peers.address, other=owner, ask=ask, state=State.ASKED,
             seen=self._quoted(owner, resource) if price else None,
         )  # fmt: skip
         with transaction(self._database):
@@ -146,15 +151,16 @@ class Negotiations:
         return [Negotiation.model_validate_json(document) for (document,) in rows]
 
     def bought(self) -> list[tuple[str, Agreement]]:
-        """Give what this node's owner has agreed to buy or swap for, opened or not, each with its ask."""
+        """Give what this node's owner has agreed to buy or swap for of late, opened or not, each with its ask."""
         rows = self._database.execute(
             "SELECT document FROM negotiation WHERE state IN (?, ?)", (State.AGREED, State.OPENED)
         )
         known = [Negotiation.model_validate_json(document) for (document,) in rows]
+        since = time.time() - AGREEMENT_S
         return [
             (f"{each.other}/{each.ask.ask}", each.terms)
             for each in known
-            if each.role is Role.ASKER and each.terms is not None
+            if each.role is Role.ASKER and each.terms is not None and each.asked_at > since
         ]
 
     def sold(self) -> list[Negotiation]:
@@ -242,7 +248,8 @@ class Negotiations:
         )
         for (document,) in rows:
             known = Negotiation.model_validate_json(document)
-            if known.role is Role.ASKER and known.ask.resource == resource and known.quote is not None:
+            asked = known.role is Role.ASKER and known.ask.resource == resource
+            if asked and known.quote is not None and known.state is not State.DECLINED:
                 return known.quote
         return None
 

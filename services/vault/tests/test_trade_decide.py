@@ -89,18 +89,18 @@ TABLE: list[tuple[TradeState, Address, int, Step | None]] = [
     (state(State.PREPARING, P, buyer=P | K), SELLER, LATER, OpenKey()),
     (state(State.KEYS, P, P), BUYER, IN_TIME, Fulfil((K,))),
     (state(State.KEYS, P, P), SELLER, IN_TIME, None),
-    (state(State.ADDRESSES, P, P | K, key=BAD), SELLER, IN_TIME, Dispute()),
+    (state(State.ADDRESSES, P, P | K, key=BAD), SELLER, IN_TIME, Dispute(missing=False)),
     (state(State.ADDRESSES, P, P | K), SELLER, IN_TIME, OpenKey()),
-    (state(State.ADDRESSES, P, P | K), SELLER, DEADLINE - 1_000, Dispute()),
+    (state(State.ADDRESSES, P, P | K), SELLER, DEADLINE - 1_000, Dispute(missing=True)),
     (state(State.ADDRESSES, P, P | K), BUYER, IN_TIME, None),
     (state(State.ADDRESSES, P, P | K), BUYER, LATE, Expire()),
     # inspection: confirmed only when found good
     (state(State.INSPECTING, P | A, P | K), BUYER, IN_TIME, OpenAddress()),
     (state(State.INSPECTING, P | A, P | K, address=GOOD), BUYER, IN_TIME, Inspect()),
     (state(State.INSPECTING, P | A, P | K, address=GOOD, model=GOOD), BUYER, IN_TIME, Fulfil((C,))),
-    (state(State.INSPECTING, P | A, P | K, address=GOOD, model=BAD), BUYER, IN_TIME, Dispute()),
-    (state(State.INSPECTING, P | A, P | K, address=BAD), BUYER, IN_TIME, Dispute()),
-    (state(State.INSPECTING, P | A, P | K, address=GOOD), BUYER, DEADLINE - 1_000, Dispute()),
+    (state(State.INSPECTING, P | A, P | K, address=GOOD, model=BAD), BUYER, IN_TIME, Dispute(missing=False)),
+    (state(State.INSPECTING, P | A, P | K, address=BAD), BUYER, IN_TIME, Dispute(missing=False)),
+    (state(State.INSPECTING, P | A, P | K, address=GOOD), BUYER, DEADLINE - 1_000, Dispute(missing=True)),
     (state(State.INSPECTING, P | A, P | K, key=GOOD), SELLER, IN_TIME, None),
     (state(State.INSPECTING, P | A, P | K, key=GOOD), SELLER, LATE, Expire()),
     # a swap: both do both
@@ -145,6 +145,17 @@ def test_a_dispute_is_evidenced_moved_on_and_settled() -> None:
     assert next_step(shown, SELLER, DEADLINE + 61) == MovePanel(PanelCall.CLOSE)
     closed = replace(shown, case=PanelCase(replace(CASE, verdict=Verdict.REJECTED), CONFIG))
     assert next_step(closed, SELLER, IN_TIME) == Settle()
+
+
+def test_an_address_that_was_missing_is_looked_for_while_voters_judge() -> None:
+    disputed = replace(state(State.DISPUTED, P | A, P | K), case=PanelCase(CASE, CONFIG), voters=3)
+    assert next_step(disputed, BUYER, IN_TIME) == OpenAddress()
+    assert next_step(replace(disputed, address=GOOD), BUYER, IN_TIME) == GiveEvidence(3)
+    drawing = replace(disputed, case=PanelCase(replace(CASE, phase=Phase.DRAWING), CONFIG))
+    assert next_step(drawing, BUYER, IN_TIME) == MovePanel(PanelCall.DRAW)
+    assert next_step(disputed, BUYER, DEADLINE + 61) == MovePanel(PanelCall.CLOSE)
+    closed = replace(disputed, case=PanelCase(replace(CASE, verdict=Verdict.CONFIRMED), CONFIG))
+    assert next_step(closed, BUYER, IN_TIME) == Settle()
 
 
 def judged(case: Case = CASE, **known: Any) -> TradeState:

@@ -110,9 +110,10 @@ class Named:
         self.store = SimpleNamespace(url="http://own")
         self.served: list[str] = []
 
-    async def events(self, contract: str, *_: object, **__: object) -> list[Any]:
-        joined = SimpleNamespace(encryption_key=b"\1" * 32)
-        return [(joined, 1)] if contract == "0xRegistry" else []
+    async def events(self, *_: object, **__: object) -> list[Any]:
+        return [
+            (SimpleNamespace(encryption_key=b"\1" * 32), 1)
+        ]  # who opened or registered, as it is asked for
 
     async def actor(self, account: Address) -> Any:
         if self._left:
@@ -134,7 +135,8 @@ class Named:
     [
         (Named(b"{}"), EncryptionKeyError),
         (Named(None), NotServedError),
-        (Named(b"{}", left=True), NotServedError),
+        (Named(None, left=True), NotServedError),
+        (Named(b"{}", left=True), EncryptionKeyError),  # it was read before
     ],
 )
 async def test_a_key_that_is_malformed_for_good_is_told_from_one_that_cannot_be_had_now(

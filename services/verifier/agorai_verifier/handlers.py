@@ -23,7 +23,7 @@ from agorai_shared.types import Address, CaseId, TradeId
 from agorai_shared.vault import CaseFinding, Vault
 from agorai_shared.verifier import Report
 from agorai_verifier import decide
-from agorai_verifier.inspecting import CannotTellError, Promise, fault, fault_of_set
+from agorai_verifier.inspecting import CannotTellError, Offer, Promise, fault, fault_of_set
 from agorai_verifier.votes import Votes
 
 log = logging.get(__name__)
@@ -102,7 +102,7 @@ class Inspector:
         except AgoraiError as error:
             raise OfferAbsentError(promise.resource, error) from error
         try:
-            offered = Metadata.from_bytes(described)
+            offered = Offer(Metadata.from_bytes(described), resource.commitment)
             found = await self.trainer.evaluate(
                 Evaluate(id=_same(binding, source), source=source, verification=cids.of_raw(verification))
             )

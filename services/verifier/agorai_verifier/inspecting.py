@@ -26,11 +26,14 @@ LIMITS: Final = frozenset({"memory_limit", "cpu_limit", "time_limit"})
 UNFIT: Final = frozenset(
     {
         "empty_table", "encoding", "csv_shape", "column_names", "missing_column", "extra_feature",
-        "not_numeric", "not_finite", "target_kind", "parquet",
+        "not_numeric", "not_finite", "target_kind", "target_zero", "parquet",
     }
 )  # fmt: skip
 """Codes of errors with which the trainer refuses a table, before any model sees it."""
 
+
+CHANCE: Final = frozenset({"target_zero"})
+"""Codes that the choice of rows from good data can bring about."""
 
 LOW: Final = 0.5
 """Parameters of a lower accuracy prove a model and do not give it away: "low-quality (accuracy < 50 %)" (III-A)."""
@@ -67,19 +70,25 @@ class Promise:
         return cls(trade, terms.buyer_resource, terms.buyer_accuracy, terms.buyer_verification)
 
 
-def fault(promise: Promise, offered: Metadata, found: Evaluation) -> str | None:
-    """Say what is wrong with a package, None when it is as promised.
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A resource as it was registered."""
 
-    Parameters
-    ----------
-    offered
-        The metadata with which the resource was registered.
+    metadata: Metadata
+    commitment: bytes
+    """Of the object that it sells."""
+
+
+def fault(promise: Promise, offered: Offer, found: Evaluation) -> str | None:
+    """Say what is wrong with a package, None when it is as promised.
 
     Raises
     ------
     CannotTellError
     """
-    why = _unusable(promise, offered, found)
+    why = _unusable(promise, offered.metadata, found)
+    if why is None and found.commitment != offered.commitment.hex():
+        why = f"the model is not the one that resource {promise.resource} was registered with"
     if why is not None or isinstance(found.verification, Failure):
         return why
     reached = None if found.verification is None else found.verification.accuracy
@@ -89,7 +98,7 @@ def fault(promise: Promise, offered: Metadata, found: Evaluation) -> str | None:
     return None
 
 
-def fault_of_set(promise: Promise, offered: Metadata, found: Evaluation) -> str | None:
+def fault_of_set(promise: Promise, offered: Offer, found: Evaluation) -> str | None:
     """Say what is wrong with a parameter set that is judged in a model's stead, None when nothing is (IV-D).
 
     It must be of the shape in which the model was offered, be right less than half of the time, so that it gives the
@@ -99,11 +108,13 @@ def fault_of_set(promise: Promise, offered: Metadata, found: Evaluation) -> str 
     ------
     CannotTellError
     """
-    why = _unusable(promise, offered, found)
+    why = _unusable(promise, offered.metadata, found)
     if why is not None or isinstance(found.verification, Failure):
         return why
-    if found.package.format != offered.format:
-        return f"it is of the format {found.package.format}, the model was offered in {offered.format}"
+    if found.package.format != offered.metadata.format:
+        return (
+            f"it is of the format {found.package.format}, the model was offered in {offered.metadata.format}"
+        )
     reached = None if found.verification is None else found.verification.accuracy
     said = found.package.accuracy
     if reached is None or reached >= LOW:
@@ -125,7 +136,9 @@ def _unusable(promise: Promise, offered: Metadata, found: Evaluation) -> str | N
     if why is not None:
         return why
     for failure in failures:
-        if failure is found.test or failure.code not in UNFIT:  # the test data are the giver's own
+        # The test data are the giver's own; but which of their rows it is, the trade's id says.
+        excused = CHANCE if failure is found.test else UNFIT
+        if failure.code not in excused:
             return f"the model cannot be evaluated: {failure.message}"
     return None
 

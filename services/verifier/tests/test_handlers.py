@@ -188,7 +188,7 @@ class Offers(Documents):
     """One in which every resource is described."""
 
     async def resource(self, _resource: int) -> Any:
-        return SimpleNamespace(metadata=bytes(32))
+        return SimpleNamespace(metadata=bytes(32), commitment=bytes(32))
 
     async def document(self, _digest: bytes, _gateway: str) -> bytes:
         return Metadata(kind="model", name="model", format="skops", size=1).to_bytes()

@@ -9,7 +9,7 @@ import pytest
 from agorai_shared.documents import Column, Metadata
 from agorai_shared.package import InputColumn, Manifest, ModelFile, Output, Sample, Structure, TradeBinding
 from agorai_shared.trainer import Evaluation, Failure, Score
-from agorai_verifier.inspecting import CannotTellError, Promise, fault, fault_of_set
+from agorai_verifier.inspecting import CannotTellError, Offer, Promise, fault, fault_of_set
 
 BINDING = TradeBinding(chain_id=31337, contract="0x" + "ab" * 20, trade=7)
 PROMISE = Promise(BINDING, 3, 9_500, bytes(32))
@@ -29,20 +29,34 @@ MANIFEST = Manifest(
 FAILURE = Failure(code="model_malformed", message="The model is malformed.", remedy="")
 
 
-OFFERED = Metadata(
-    kind="model",
-    name="model",
-    format="skops",
-    size=1,
-    columns=(Column(name="a", type="number"),),
-    target="y",
-    classes=(0, 1),
+OFFERED = Offer(
+    Metadata(
+        kind="model",
+        name="model",
+        format="skops",
+        size=1,
+        columns=(Column(name="a", type="number"),),
+        target="y",
+        classes=(0, 1),
+    ),
+    commitment=b"C" * 32,
 )
 TOO_SLOW = Failure(code="time_limit", message="It took too long.", remedy="")
 
 
 def evaluated(verification: Score | Failure | None, manifest: Manifest = MANIFEST) -> Evaluation:
-    return Evaluation(package=manifest, test=Score(accuracy=1.0, rows=2), verification=verification)
+    return Evaluation(
+        package=manifest,
+        commitment=OFFERED.commitment.hex(),
+        test=Score(accuracy=1.0, rows=2),
+        verification=verification,
+    )
+
+
+@pytest.mark.parametrize("commitment", [None, "00" * 32])
+def test_a_model_that_was_not_registered_is_not_as_promised_however_good(commitment: str | None) -> None:
+    found = evaluated(Score(accuracy=1.0, rows=100)).model_copy(update={"commitment": commitment})
+    assert "not the one that resource 3 was registered with" in str(fault(PROMISE, OFFERED, found))
 
 
 @pytest.mark.parametrize("accuracy", [0.95, 0.94996, 1.0])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Final, Self
 
-from agorai_shared.abi.codec import ArgValue, as_address, as_bytes, as_int, as_tuple
+from agorai_shared.abi.codec import ArgValue, as_address, as_bool, as_bytes, as_int, as_tuple
 from agorai_shared.contract import Call, Contract, ContractAbi, EventAbi
 from agorai_shared.types import Address, TradeId, Wei
 
@@ -244,7 +244,7 @@ class Advanced:
 
 @dataclass(frozen=True, slots=True)
 class Disputed:
-    """A side says that the other did not hand over what it had promised."""
+    """A side says that the other did not hand over what it had promised, or that it cannot be had."""
 
     ABI: ClassVar[EventAbi] = CONTRACT.event("Disputed")
 
@@ -252,6 +252,7 @@ class Disputed:
     accuser: Address
     accused: Address
     dispute: int
+    missing: bool
 
     @classmethod
     def from_args(cls, args: Mapping[str, ArgValue]) -> Self:
@@ -261,6 +262,7 @@ class Disputed:
             accuser=as_address(args["accuser"]),
             accused=as_address(args["accused"]),
             dispute=as_int(args["dispute"]),
+            missing=as_bool(args["missing"]),
         )
 
 
@@ -490,12 +492,16 @@ class FairExchange(Contract):
         """What an account can take out."""
         return self._call(_CREDIT_OF, (account,), lambda out: Wei(as_int(out[0])))
 
-    def dispute(self, id: int) -> Call[None]:
+    def dispute(self, id: int, missing: bool) -> Call[None]:
         """Have voters judge. In Addresses: who has not passed its address yet says that the other's key
         message is not good. In Inspecting: who has not confirmed says that what the other handed over is
         not as promised.
+
+        `missing`: It says that it cannot be had. Nobody can tell later whether it could: if voters find it
+        there and good, the accuser of a sale pays them alone, and all else is as if it had confirmed. In a
+        swap it loses as ever.
         """
-        return self._call(_DISPUTE, (id,), lambda _: None)
+        return self._call(_DISPUTE, (id, missing), lambda _: None)
 
     def expire(self, id: int) -> Call[None]:
         """End a trade of which a limit was missed; anyone may."""
@@ -550,7 +556,8 @@ class FairExchange(Contract):
     def settle(self, id: int) -> Call[None]:
         """End a trade on the panel's verdict; anyone may. The winner has both deposits but what the voters
         earned: the bonus, or nothing if none of them revealed. Undecided, both bear half of that. No stake
-        that a voter lost comes to a side.
+        that a voter lost comes to a side. Where it was said to be missing and is there, each has its own
+        deposit back, the accuser less the bonus, and nobody is at fault.
         """
         return self._call(_SETTLE, (id,), lambda _: None)
 

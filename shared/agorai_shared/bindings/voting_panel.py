@@ -393,8 +393,8 @@ class VotingPanel(Contract):
         return self._call(_MAX_SIZE, (), lambda out: as_int(out[0]))
 
     def available(self) -> Call[int]:
-        """How many voters have a free seat. A case can draw fewer of them: not its parties, who are counted
-        here if they are voters, nor who had a seat in it before.
+        """How many voters have a free seat. A case can draw fewer: neither its parties, who are counted here
+        if they are voters, nor those who had a seat in it before.
         """
         return self._call(_AVAILABLE, (), lambda out: as_int(out[0]))
 

@@ -99,7 +99,9 @@ class Inspect:
 
 @dataclass(frozen=True, slots=True)
 class Dispute:
-    """Have voters judge the other side."""
+    """Have voters judge the other side: what it handed over is bad, or `missing`."""
+
+    missing: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,7 @@ def due(state: TradeState, me: Address, now: int) -> int | None:
         return None
     if trade.state == State.DISPUTED:
         return None if state.case is None else state.case.phase(now)[1] + 1
-    turns = [_second_quarter(trade), _last_quarter(trade, _limit(trade))]
+    turns = [_second_quarter(trade), patience_ends(trade)]
     return min((at for at in turns if at > now), default=trade.deadline + 1)
 
 
@@ -193,6 +195,11 @@ def done(trade: Trade, account: Address) -> Duty:
 def other(trade: Trade, me: Address) -> Address:
     """Give the other side."""
     return trade.buyer if me == trade.seller else trade.seller
+
+
+def patience_ends(trade: Trade) -> int:
+    """Give from when on what cannot be had is disputed, in seconds since 1970."""
+    return _last_quarter(trade, _limit(trade))
 
 
 def about_key(trade: Trade) -> bool:
@@ -225,12 +232,12 @@ def _judge(state: TradeState, me: Address, now: int) -> Step | None:
     """Object to what is not good, or cannot be had, while there is time; confirm what was found good."""
     trade, mine = state.trade, done(state.trade, me)
     if trade.state == State.ADDRESSES and hands_over(trade, me) and Duty.ADDRESS not in mine:
-        return Dispute() if _objects(now, trade, trade.t3, state.key) else None
+        return _objection(now, trade, trade.t3, state.key)
     if trade.state != State.INSPECTING or not receives(trade, me) or Duty.CONFIRMATION in mine:
         return None
     if state.model is Finding.GOOD:
         return Fulfil((Duty.CONFIRMATION,))
-    return Dispute() if _objects(now, trade, trade.tb, state.address, state.model) else None
+    return _objection(now, trade, trade.tb, state.address, state.model)
 
 
 def _go_on(state: TradeState, me: Address, now: int) -> Step | None:
@@ -274,20 +281,26 @@ def _in_dispute(state: TradeState, me: Address, now: int) -> Step | None:
     if state.by_sets and accused and not state.made_sets:
         half_way = sets_due(state.case) - state.case.config.commit_window // 6
         return MakeSets(final=state.case.case.phase == Phase.COMMITTING and now > half_way)
+    call = state.case.call(now)
+    move = None if call is None else MovePanel(call)
+    # An address that nobody served may be served, and found bad or good, while voters judge; who pays for it all the
+    # same must have it. What cannot be opened cannot be disclosed either.
+    unseen = not accused and not about_key(state.trade) and state.address is Finding.UNSEEN
+    if unseen and not state.by_sets:
+        return move or OpenAddress()
     # Who chooses before the sets are fixed lets the accused fit them to the choice; one that never shows any loses.
     waits = state.by_sets and not accused and not state.answered
     needless = accused and about_key(state.trade)  # which the accuser alone can open
     if state.evidence < state.voters and not waits and not needless:
         return GiveEvidence(state.voters)
-    call = state.case.call(now)
-    if call is not None:
-        return MovePanel(call)
-    # An address that nobody served may be served, and found bad, while voters judge.
-    return OpenAddress() if state.by_sets and not accused and state.address is Finding.UNSEEN else None
+    return move or (OpenAddress() if unseen else None)
 
 
-def _objects(now: int, trade: Trade, limit: int, *found: Finding) -> bool:
-    return Finding.BAD in found or (Finding.UNSEEN in found and now >= _last_quarter(trade, limit))
+def _objection(now: int, trade: Trade, limit: int, *found: Finding) -> Dispute | None:
+    if Finding.BAD in found:
+        return Dispute(missing=False)
+    late = Finding.UNSEEN in found and now >= _last_quarter(trade, limit)
+    return Dispute(missing=True) if late else None
 
 
 def _limit(trade: Trade) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from agorai_shared.bindings.voting_panel import Config, VotingPanel
 from agorai_shared.chain import ContractRevertError
 from agorai_shared.content import NODE_PIN
 from agorai_shared.contract import Call
-from agorai_shared.errors import AgoraiError, RefusedError
+from agorai_shared.errors import AgoraiError, RefusedError, UnavailableError
 from agorai_shared.handover import HandoverRefusedError
 from agorai_shared.jwe import EncryptionKeyError
 from agorai_shared.market import Market, topic_of
@@ -190,6 +191,10 @@ class TradeProtocol:
             why=" ".join(one.why for one in found.values() if one.why),
         )
 
+    async def _named_about(self) -> int:
+        """Give the time for a message that the chain is about to name: its own, by which it will be judged."""
+        return (await self.market.chain.final()).timestamp
+
     async def now(self) -> int:
         """Give the later of the chain's time and this machine's, in seconds since 1970."""
         return max((await self.market.chain.final()).timestamp, int(time.time()))
@@ -294,11 +299,28 @@ class TradeProtocol:
         self._found(trade, "address", Found(Finding.GOOD))
 
     async def _inspect(self, trade: TradeId) -> None:
+        """Have the model evaluated, but not beyond the time in which it could be disputed."""
+        left = decide.patience_ends(await self.transcript.state(trade)) - await self.now()
         try:
-            report = await self.verifier.inspect(trade)
+            async with asyncio.timeout(max(left, 1)):
+                report = await self.verifier.inspect(trade)
+                if report.good:
+                    await self._keep_package(trade)
+        except TimeoutError as error:
+            too_slow = UnavailableError("it was not evaluated while it could still be disputed")
+            raise NotServedError(trade, "package", too_slow) from error
         except AgoraiError as error:
             raise NotServedError(trade, "package", error) from error
         self._found(trade, "model", Found(Finding.GOOD if report.good else Finding.BAD, report.why))
+
+    async def _keep_package(self, trade: TradeId) -> None:
+        """Copy what is about to be paid for, sealed as it is: its giver need not be there afterwards."""
+        address = self.records.address(trade)
+        if address is None:
+            raise PackageNotHeldError(trade, "its address was not handed over yet")
+        giver = decide.other(await self.transcript.state(trade), self.me)
+        sealed = (await self.transcript.holders(giver)).get(address.cid)
+        await self.market.store.put(sealed, name=f"{NODE_PIN}package bought in trade {trade}")
 
     def _found(self, trade: TradeId, what: str, found: Found) -> None:
         self.records.find(trade, what, found)
@@ -328,10 +350,10 @@ class TradeProtocol:
             case decide.Approve():
                 call: Call[Any] = self.market.token.approve(exchange.address, _UNLIMITED)
             case decide.Fulfil(duties):
-                calls = [await self._duty(trade, state, duty) for duty in duties]
+                calls = await self._duties(trade, state, duties)
                 call = calls[0] if len(calls) == 1 else exchange.multicall([one.data for one in calls])
-            case decide.Dispute():
-                call = exchange.dispute(trade)
+            case decide.Dispute(missing):
+                call = exchange.dispute(trade, missing)
             case decide.GiveEvidence():
                 document = await self.witness.document(trade, state)
                 call = exchange.submit_evidence(trade, await self._publish(document, "evidence"))
@@ -344,6 +366,19 @@ class TradeProtocol:
             case _:
                 call = exchange.expire(trade)
         return call
+
+    async def _duties(self, trade: TradeId, state: Trade, duties: tuple[Duty, ...]) -> list[Call[Any]]:
+        """Build the calls of duties, as far as they can be: one that cannot must not keep the others back."""
+        calls: list[Call[Any]] = []
+        for duty in duties:
+            try:
+                calls.append(await self._duty(trade, state, duty))
+            except AgoraiError as error:
+                if not calls or Duty.JOINING in duties:
+                    raise
+                log.warning("trade.duty_put_off", trade=trade, duty=duty.name, why=str(error))
+                break
+        return calls
 
     async def _draw(self) -> Call[Any]:
         return self.panel.draw()
@@ -385,7 +420,7 @@ class TradeProtocol:
                 self.transcript.binding(trade, self.me, receiver),
                 self.keys.account,
                 await self.transcript.key_of_side(trade, receiver),
-                await self.now(),
+                await self._named_about(),
             )
             self.records.keep_key_secret(trade, document, secret)
             own = document, secret
@@ -401,7 +436,7 @@ class TradeProtocol:
             self.records.opened_key(trade),
             Digest((await self.transcript.fulfilled(trade, receiver, OnChain.KEY)).digest),
             handover.PackageAddress(package.cid, package.key, package.salt),
-            await self.now(),
+            await self._named_about(),
         )
         return await self._publish(document, "address message")
 

@@ -14,8 +14,8 @@ from agorai_shared.documents import Metadata
 from agorai_shared.errors import NotFoundError, RefusedError
 from agorai_shared.market import Market
 from agorai_shared.negotiation import Listing, Negotiation
-from agorai_shared.package import Card, InputColumn, Output, Structure, TradeBinding
-from agorai_shared.sealing import new_content_key, open_sealed, seal_bytes
+from agorai_shared.package import Card, InputColumn, Output, Registered, Structure, TradeBinding
+from agorai_shared.sealing import Opener, new_content_key, seal_bytes
 from agorai_shared.types import Address, Cid, ResourceId, TradeId
 from agorai_vault import grants
 from agorai_vault.database import Box, ContentKey
@@ -82,11 +82,13 @@ class Packing:
         test = self.box.content_by_cid(Cid(listing.test))
         if model is None or test is None:
             raise NotPackableError(resource, "this vault has no key for the model or its test data")
+        plain_model, header = await self._open(model)
+        registered = Registered(header=header.hex(), key=model.key.hex(), salt=model.salt.hex())
         plain = await asyncio.to_thread(
             package.write,
-            self._card(trade, resource, metadata, promised),
-            await self._open(model),
-            await self._open(test),
+            self._card(trade, resource, metadata, promised, registered),
+            plain_model,
+            (await self._open(test))[0],
             package.test_share(terms.price, self._asked(terms, listing)),
         )
         key, salt = new_content_key(), os.urandom(32)
@@ -124,7 +126,9 @@ class Packing:
                 return each.quote.asked
         return listing.price
 
-    def _card(self, trade: TradeId, resource: ResourceId, metadata: Metadata, promised: int) -> Card:
+    def _card(
+        self, trade: TradeId, resource: ResourceId, metadata: Metadata, promised: int, registered: Registered
+    ) -> Card:
         if metadata.kind != "model" or metadata.target is None or not metadata.columns:
             raise NotPackableError(resource, "it is no model with named columns")
         training = metadata.training or {}
@@ -137,9 +141,14 @@ class Packing:
             format=metadata.format,
             input=tuple(InputColumn(name=column.name, type=column.type) for column in metadata.columns),
             output=Output(target=metadata.target, classes=metadata.classes),
+            registered=registered,
             accuracy=promised / 10_000,
         )
 
-    async def _open(self, content: ContentKey) -> bytes:
-        sealed = self.market.store.get(content.cid)
-        return b"".join([piece async for piece in open_sealed(sealed, content.key)])
+    async def _open(self, content: ContentKey) -> tuple[bytes, bytes]:
+        """Give an object in the clear, and the header with which it is sealed."""
+        opener = Opener(content.key)
+        pieces = [
+            piece async for sealed in self.market.store.get(content.cid) for piece in opener.update(sealed)
+        ]
+        return b"".join([*pieces, opener.finish()]), opener.header

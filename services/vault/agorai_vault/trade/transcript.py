@@ -16,7 +16,6 @@ from agorai_shared import jwe
 from agorai_shared.bindings.fair_exchange import (
     FairExchange,
     Fulfilled,
-    Joined,
     Mode,
     Opened,
     Step,
@@ -120,8 +119,8 @@ class Transcript:
         """
         try:
             gateway = (await self.market.actor(author)).gateway
-        except NotAMemberError as error:
-            raise NotServedError(trade, what, error) from error
+        except NotAMemberError:  # what was had of it before is still there
+            gateway = self.market.store.url
         try:
             return await self.market.document(digest, gateway)
         except AgoraiError as error:
@@ -151,19 +150,21 @@ class Transcript:
         return Binding(chain_id, self.exchange.address, trade, sender, recipient)
 
     async def key_of_side(self, trade: TradeId, account: Address) -> RSAKey:
-        """Give the key that a side had in the registry when both had joined the trade.
+        """Give the key that a side had in the registry when the trade was opened.
 
-        With its key of now, a side could change it once a message is sealed to it, and blame the sender.
+        That is past and final before anything is sealed to it: with a later one, a side could change it just before
+        or once a message is sealed to it, and blame the sender.
 
         Raises
         ------
         EncryptionKeyError
             If it is none that can be used, and will be none.
-        NotServedError
+        NotServedError, TradeNotFoundError
         """
-        joined = [block for _, block in await self.events(Joined, trade)]
-        registry = self.market.deployment.registry
-        last = joined[0] if joined else None
+        opened = [block for _, block in await self.events(Opened, trade)]
+        if not opened:
+            raise TradeNotFoundError(trade)
+        registry, last = self.market.deployment.registry, opened[0]
         registered = await self.market.events(registry, Registered, topic_of(account), last=last)
         if not registered:
             raise NotAMemberError(account)
