@@ -92,7 +92,10 @@ class ListingMalformedError(InputError):
     def __init__(self, error: ValidationError) -> None:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])).replace("_", " ") or "the terms"
-        super().__init__(f"It cannot be listed so: {where}: {first['msg']}.")
+        why = first["msg"].removeprefix("Value error, ")
+        super().__init__(
+            f"It cannot be listed so: {where}: {why}.", remedy="See the options: `agorai trade list --help`."
+        )
 
 
 class VerificationTooLargeError(InputError):

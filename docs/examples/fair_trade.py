@@ -47,7 +47,8 @@ async def main(model: int, *homes: Path) -> None:
 
         # The buyer names the rows on which the model is judged; they become public. What it offers binds its node.
         asked = await buying.ask(model, rows, offer=9 * TOKEN, on_stage=say)
-        say(f"{asked.state} {asked.why}")
+        if asked.terms is None:
+            raise SystemExit(f"There will be no trade: {asked.why or asked.state}.")
         trade = await selling.open(asked.ask.ask, on_stage=say)
         async for seen in buying.follow(trade):
             say(f"{seen.trade.state.name}: {', '.join(seen.awaited()) or seen.trade.outcome.name}")

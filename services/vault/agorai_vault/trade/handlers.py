@@ -204,12 +204,17 @@ class TradeProtocol:
 
         Raises
         ------
-        PackageNotHeldError
+        PackageNotHeldError, TradeNotFoundError
             If its address is not here, or was refused.
         """
         found, address = self.records.found(trade, "address"), self.records.address(trade)
         if found.finding is not Finding.GOOD or address is None:
-            raise PackageNotHeldError(trade, found.why or "its address was not handed over yet")
+            await self.transcript.terms(trade)  # that there is such a trade
+            receives = decide.receives(await self.transcript.state(trade), self.me)
+            awaited = (
+                "its address was not handed over yet" if receives else "it is not this side that receives it"
+            )
+            raise PackageNotHeldError(trade, found.why or awaited)
         giver = decide.other(await self.transcript.state(trade), self.me)
         return open_sealed((await self.transcript.holders(giver)).get(address.cid), address.key)
 
