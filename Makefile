@@ -23,9 +23,11 @@ demo: .venv/.run node_modules/.ready ## Set up, and run every paper's flow on th
 
 setup: .venv/.dev node_modules/.ready ## Set up everything for development
 
+# The contracts' tests are compiled for minutes on one core, in which the others run.
 test: setup ## Set up, and run every test
-	@cd contracts && FORGE_SNAPSHOT_CHECK=true tools/foundry forge test --isolate
-	@$(BIN)/pytest -n 3 --dist loadfile $(PYTEST)
+	@told=$$(mktemp); (cd contracts && FORGE_SNAPSHOT_CHECK=true tools/foundry forge test --isolate) >$$told 2>&1 & forge=$$!; \
+	$(BIN)/pytest -n 3 --dist loadfile $(PYTEST); status=$$?; \
+	wait $$forge || status=1; cat $$told; rm $$told; exit $$status
 
 lint: setup ## Check style, types, the arrows between packages, and the contracts' style
 	@$(BIN)/ruff format --check .

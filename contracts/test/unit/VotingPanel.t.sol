@@ -562,6 +562,20 @@ contract VotingPanelTest is Panel {
         reveal(id, voter(0), true);
     }
 
+    function test_Commit_OfALaterRoundWaitsForThoseDrawnInItOnly() external {
+        enlistAll(0, 3, 1);
+        uint64 id = seat(3);
+        vote(id, 1, 0);
+        enlistAll(3, 5, 1);
+        panel.close(id);
+        rollToDraw();
+        panel.draw();
+        commit(id, voter(3), true);
+        assertPhase(id, IVotingPanel.Phase.Committing);
+        commit(id, voter(4), true);
+        assertPhase(id, IVotingPanel.Phase.Revealing);
+    }
+
     // ---------------------------------------------------------------------------------------------- reveal
 
     function test_Reveal_RevertWhen_TheCaseIsInAnotherPhase() external {
