@@ -31,7 +31,7 @@ from agorai_vault.trade.judging import EvidenceAwaitedError, _Dispute
 from agorai_vault.trade.transcript import Fulfilment, Named, NotServedError
 from agorai_vault.trade.transcript import Transcript as RealTranscript
 
-SELLER, BUYER = Account.create(), Account.create()
+SELLER, BUYER = Account.from_key(b"\1" * 32), Account.from_key(b"\2" * 32)
 NOW = 1_900_000_000
 CONTRACT = Address("0x" + "11" * 20)
 TO_SELLER = Binding(31337, CONTRACT, 7, Address(BUYER.address), Address(SELLER.address))
