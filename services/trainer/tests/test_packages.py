@@ -344,7 +344,7 @@ async def test_numbers_that_are_all_zero_are_the_datas_failure(town: Town, diabe
     found = await town.trainer.evaluate(command(verification=town.store(zeros)))
     assert isinstance(found.test, Score)
     assert isinstance(found.verification, Failure)
-    assert found.verification.code == "target_kind"
+    assert found.verification.code == "target_zero"
 
 
 async def test_verification_data_that_the_store_does_not_give_are_the_commands_problem(

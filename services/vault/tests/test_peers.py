@@ -869,7 +869,7 @@ async def test_strangers_may_post_and_the_bus_hears_who_wrote_of_what_but_not_wh
         answers = [await posted(stranger, url) for _ in range(60)]
         assert {status for status, _ in answers} == {409, 429}
         assert all((status == 429) == (pause is not None) for status, pause in answers)
-        assert answers[-1] == (429, "1")
+        assert (429, "1") in answers  # not the last where posting takes longer than the bucket to fill
         (kept,) = await seller.vault.asks()
         assert (kept.ask.ask, kept.other) == ("0a" * 16, bob.address)
     await client.close()
