@@ -31,7 +31,7 @@ from agorai_shared.package import Package
 from agorai_shared.sealing import new_content_key, open_sealed, seal_bytes
 from agorai_shared.service import listen
 from agorai_shared.types import Address, CaseId, Cid, Digest, ResourceId, TradeId
-from agorai_vault import app, grants
+from agorai_vault import app
 from agorai_vault.database import ContentKey
 from agorai_vault.trade import decide
 from agorai_vault.trade.decide import Duty
@@ -105,7 +105,7 @@ class Rogue(TradeProtocol):
 def content_of(cid: Cid, key: bytes) -> ContentKey:
     """Give a content with a commitment to it."""
     salt = os.urandom(32)
-    return ContentKey(cid, key, salt, grants.commit(cid, salt))
+    return ContentKey(cid, key, salt, cids.commitment(cid, salt))
 
 
 def shown(content: ContentKey) -> PackageKey:

@@ -62,7 +62,7 @@ class OwnModel:
                     raise
                 except AgoraiError as error:
                     raise DataUnfitError(self.resource, whose, error) from error
-        if score.accuracy is None or round(score.accuracy * 10_000) < promised:
+        if not score.reaches(promised):
             reached = "nothing that can be told" if score.accuracy is None else f"{score.accuracy:.2%}"
             raise PromiseNotKeptError(self.resource, reached, promised)
         return score

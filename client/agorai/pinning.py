@@ -14,7 +14,7 @@ from agorai_shared.bindings.invocation import Paid
 from agorai_shared.bindings.registry import Resource
 from agorai_shared.content import NODE_PIN
 from agorai_shared.errors import InputError, RefusedError
-from agorai_shared.market import NotAMemberError
+from agorai_shared.market import NotAMemberError, topic_of
 from agorai_shared.types import Address, Cid
 
 MOST_PEERS: Final = 32
@@ -90,12 +90,8 @@ async def gateways(client: Client, given: Sequence[str]) -> list[str]:
 
 async def _bought(client: Client, resource: int) -> Cid | None:
     market = client.market
-    account = "0x" + client.address[2:].lower().rjust(64, "0")
-    final = (await market.chain.final()).number
-    topics = [Paid.ABI.topic0, None, account]
-    logs = await market.chain.logs(market.deployment.invocation, topics, market.deployment.start_block, final)
-    for log in reversed(logs):
-        paid = Paid.from_args(Paid.ABI.decode(log["topics"], log["data"]))
+    payments = await market.events(market.deployment.invocation, Paid, None, topic_of(client.address))
+    for paid, _ in reversed(payments):
         if paid.resource == resource and (cid := (await client.vault.grant(paid.id)).cid) is not None:
             return cid
     return None

@@ -213,6 +213,11 @@ def cid_bytes(cid: str) -> bytes:
     return parse(cid).binary
 
 
+def commitment(cid: str, salt: bytes) -> bytes:
+    """Give what commits to content and does not tell it: SHA-256 of a 32-byte salt and the CID's bytes."""
+    return sha256(salt + cid_bytes(cid))
+
+
 def sha256(data: bytes | bytearray | memoryview) -> Digest:
     """Hash a block."""
     return Digest(hashlib.sha256(data).digest())

@@ -155,7 +155,7 @@ class PackageAddress:
     @property
     def commitment(self) -> bytes:
         """What `prepare` put on the chain: SHA-256 of the salt and the CID's bytes."""
-        return cids.sha256(self.salt + cids.cid_bytes(self.cid))
+        return cids.commitment(self.cid, self.salt)
 
 
 class _Message(Document):

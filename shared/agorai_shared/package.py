@@ -27,9 +27,9 @@ from typing import Annotated, Final, Literal, Self
 import orjson
 from pydantic import Field, JsonValue, StrictInt, StrictStr, model_validator
 
+from agorai_shared import cid as cids
 from agorai_shared.documents import Column, Document, DocumentMalformedError, Share
 from agorai_shared.errors import InputError, IntegrityError
-from agorai_shared.handover import PackageAddress
 from agorai_shared.sealing import HEADER_LENGTH, NotSealedError, SegmentSizeError, WrongKeyError, seal_again
 from agorai_shared.unixfs import cid_of
 
@@ -257,7 +257,7 @@ def commitment(package: Package) -> bytes | None:
         sealed = seal_again(package.model, key, bytes.fromhex(registered.header))
     except (NotSealedError, SegmentSizeError, WrongKeyError):
         return None
-    return PackageAddress(cid_of(sealed), key, salt).commitment
+    return cids.commitment(cid_of(sealed), salt)
 
 
 def read(data: bytes) -> Package:

@@ -58,6 +58,10 @@ class Score(Message):
     """None: the predictions are too far off for a number to say."""
     rows: int = Field(ge=1)
 
+    def reaches(self, promised: int) -> bool:
+        """Say whether it is as promised, in 1/10,000, to the hundredth of a percent."""
+        return self.accuracy is not None and round(self.accuracy * 10_000) >= promised
+
 
 class Evaluation(Message):
     """What was found of a package; the trade and the promises in its manifest are for the asker to compare.

@@ -30,7 +30,6 @@ __all__ = [
     "EncryptionKeyError",
     "GrantRefusedError",
     "Terms",
-    "commit",
     "make",
     "public_key",
     "take",
@@ -99,11 +98,6 @@ class _Document(BaseModel):
     signature: str
 
 
-def commit(cid: Cid, salt: bytes) -> bytes:
-    """Give the content commitment that a resource carries: SHA-256 of a 32-byte salt and the CID's bytes."""
-    return hashlib.sha256(salt + cids.cid_bytes(cid)).digest()
-
-
 def make(terms: Terms, content: Content, keys: Keys, recipient_key: bytes) -> bytes:
     """Sign a grant and encrypt it to the recipient.
 
@@ -150,7 +144,7 @@ def take(grant: bytes, terms: Terms, keys: Keys, now: int) -> Content:
         document = _Document.model_validate_json(opened.plaintext or b"")
         content = Content(Cid(document.cid), decode(document.key), decode(document.salt))
         signature = decode(document.signature)
-        committed = commit(content.cid, content.salt)
+        committed = cids.commitment(content.cid, content.salt)
     except (ValidationError, ValueError, AgoraiError) as error:
         raise GrantRefusedError("its document is malformed") from error
     if len(content.key) != 32 or len(content.salt) != 32:

@@ -213,7 +213,7 @@ class SealedContent:
 
         key, salt = new_content_key(), os.urandom(32)
         cid = await self.protocol.market.store.put(seal(counted(), key), name=f"{NODE_PIN}sealed content")
-        content = ContentKey(cid, key, salt, grants.commit(cid, salt))
+        content = ContentKey(cid, key, salt, cids.commitment(cid, salt))
         self.protocol.box.keep_content(content)
         return content, size
 

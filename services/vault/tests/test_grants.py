@@ -40,7 +40,7 @@ TERMS = Terms(
     resource=3,
     sender=Address(""),
     recipient=Address(""),
-    commitment=grants.commit(CID, CONTENT.salt),
+    commitment=cids.commitment(CID, CONTENT.salt),
     expires_at=NOW + 60,
 )
 
@@ -374,5 +374,5 @@ def test_a_nodes_own_document_is_a_key_and_says_nothing_more() -> None:
 
 def test_the_commitment_binds_object_and_salt() -> None:
     salt = os.urandom(32)
-    assert grants.commit(CID, salt) == grants.commit(CID, salt) != grants.commit(CID, bytes(32))
-    assert grants.commit(CID, salt) != grants.commit(Cid(str(cids.of_raw(b"other"))), salt)
+    assert cids.commitment(CID, salt) == cids.commitment(CID, salt) != cids.commitment(CID, bytes(32))
+    assert cids.commitment(CID, salt) != cids.commitment(Cid(str(cids.of_raw(b"other"))), salt)

@@ -21,7 +21,6 @@ from agorai_shared.evidence import PackagePlace
 from agorai_shared.handover import Binding, KeySecret
 from agorai_shared.trainer import Degrade, Degraded
 from agorai_shared.types import Address, Digest, TradeId, Wei
-from agorai_vault import grants
 from agorai_vault.database import Box, ContentKey
 from agorai_vault.keys import Keys
 from agorai_vault.trade.decide import Finding, about_key
@@ -42,7 +41,7 @@ ABOUT_MODEL, ABOUT_KEY = 5, 1
 
 def content(name: bytes) -> ContentKey:
     cid, salt = cids.of_raw(name), b"s" * 32
-    return ContentKey(cid, b"k" * 32, salt, grants.commit(cid, salt))
+    return ContentKey(cid, b"k" * 32, salt, cids.commitment(cid, salt))
 
 
 PACKAGE, SETS = content(b"package"), [content(b"set %d" % number) for number in range(5)]

@@ -91,8 +91,9 @@ def fault(promise: Promise, offered: Offer, found: Evaluation) -> str | None:
         why = f"the model is not the one that resource {promise.resource} was registered with"
     if why is not None or isinstance(found.verification, Failure):
         return why
-    reached = None if found.verification is None else found.verification.accuracy
-    if reached is None or round(reached * 10_000) < promise.accuracy:
+    score = found.verification
+    if score is None or not score.reaches(promise.accuracy):
+        reached = None if score is None else score.accuracy
         told = "not defined" if reached is None else f"{reached:.2%}"
         return f"its accuracy is {told}, {promise.accuracy / 100:.2f}% was promised"
     return None

@@ -215,6 +215,9 @@ class TradeProtocol:
                 "its address was not handed over yet" if receives else "it is not this side that receives it"
             )
             raise PackageNotHeldError(trade, found.why or awaited)
+        copy = self.records.copy(trade)
+        if copy is not None:
+            return open_sealed(self.market.store.get(copy), address.key)
         giver = decide.other(await self.transcript.state(trade), self.me)
         return open_sealed((await self.transcript.holders(giver)).get(address.cid), address.key)
 
@@ -325,7 +328,10 @@ class TradeProtocol:
             raise PackageNotHeldError(trade, "its address was not handed over yet")
         giver = decide.other(await self.transcript.state(trade), self.me)
         sealed = (await self.transcript.holders(giver)).get(address.cid)
-        await self.market.store.put(sealed, name=f"{NODE_PIN}package bought in trade {trade}")
+        copy = await self.market.store.put(sealed, name=f"{NODE_PIN}package bought in trade {trade}")
+        self.records.keep_copy(
+            trade, copy
+        )  # its giver may have cut it into other blocks than this store does
 
     def _found(self, trade: TradeId, what: str, found: Found) -> None:
         self.records.find(trade, what, found)

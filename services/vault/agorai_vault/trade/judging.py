@@ -28,7 +28,7 @@ from agorai_shared.bindings.fair_exchange import EvidenceGiven, Trade
 from agorai_shared.bindings.fair_exchange import Step as OnChain
 from agorai_shared.bindings.voting_panel import Case, Config, VotingPanel
 from agorai_shared.errors import AgoraiError, NotFoundError
-from agorai_shared.evidence import Evidence, EvidenceMalformedError, PackageKey, PackagePlace, Testimony
+from agorai_shared.evidence import Evidence, EvidenceMalformedError, PackageKey, Testimony
 from agorai_shared.handover import HandoverFaultyError, PackageAddress
 from agorai_shared.jwe import DisclosureFalseError, EncryptionKeyError
 from agorai_shared.panel import PanelCase
@@ -143,10 +143,6 @@ def _set(index: int | None) -> str:
 
 def _address(shown: PackageKey) -> PackageAddress:
     return PackageAddress(Cid(shown.cid), bytes.fromhex(shown.key), bytes.fromhex(shown.salt))
-
-
-def _commitment(place: PackagePlace) -> bytes:
-    return cids.sha256(bytes.fromhex(place.salt) + cids.cid_bytes(place.cid))
 
 
 @dataclass(frozen=True)
@@ -269,7 +265,7 @@ class _Dispute:
     async def _look_for_package(self, shown: Testimony | None) -> None:
         """See that something lies where the accused says that its package is, sealed as it stays."""
         place = None if shown is None else shown.place
-        if place is None or _commitment(place) != await self._committed():
+        if place is None or cids.commitment(place.cid, bytes.fromhex(place.salt)) != await self._committed():
             raise HandoverFaultyError(self.accused, "it has not shown where its package is")
         pieces = (await self.transcript.holders(self.accused)).get(Cid(place.cid))
         try:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from agorai_shared import cid as cids
 from agorai_shared import package
 from agorai_shared.bindings.fair_exchange import Kind, Terms
 from agorai_shared.content import NODE_PIN
@@ -17,7 +18,6 @@ from agorai_shared.negotiation import Listing, Negotiation
 from agorai_shared.package import Card, InputColumn, Output, Registered, Structure, TradeBinding
 from agorai_shared.sealing import Opener, new_content_key, seal_bytes
 from agorai_shared.types import Address, Cid, ResourceId, TradeId
-from agorai_vault import grants
 from agorai_vault.database import Box, ContentKey
 from agorai_vault.trade.records import Records, terms_of
 
@@ -94,7 +94,7 @@ class Packing:
         key, salt = new_content_key(), os.urandom(32)
         sealed = await asyncio.to_thread(seal_bytes, plain, key)
         cid = await self.market.store.put(sealed, name=f"{NODE_PIN}package of trade {trade}")
-        content = ContentKey(cid, key, salt, grants.commit(cid, salt))
+        content = ContentKey(cid, key, salt, cids.commitment(cid, salt))
         self.box.keep_content(content)
         self.records.keep_package(trade, cid)
         return self.own(trade)

@@ -122,6 +122,15 @@ class Records:
         self._hide(trade, f"content key{of}", address.key)
         self._keep(trade, f"address{of}", orjson.dumps([address.cid, address.salt.hex()]))
 
+    def copy(self, trade: TradeId) -> Cid | None:
+        """Give this node's own copy of the other side's package."""
+        value = self._fact(trade, "copy")
+        return None if value is None else Cid(value.decode())
+
+    def keep_copy(self, trade: TradeId, copy: Cid) -> None:
+        """Keep which object is this node's own copy of the other side's package."""
+        self._keep(trade, "copy", copy.encode())
+
     def sets(self, trade: TradeId) -> tuple[Cid, ...] | None:
         """Give the parameter sets of low quality that this node made; none if none can be made, None if not tried."""
         value = self._fact(trade, "sets")
