@@ -108,3 +108,15 @@ async def test_an_offer_that_is_not_taken_up_goes_back_and_is_nobodys_fault(town
     for client in (alice, bob):
         (conduct,) = await alice.market.chain.read(exchange_of(alice).conduct_of(client.address))
         assert conduct.streak == 0
+
+
+async def test_what_was_bought_is_still_there_when_its_seller_is_not(town: Town) -> None:
+    alice, bob = town.clients["alice"], town.clients["bob"]
+    model = await model_of(alice)
+    await listed(alice, model)
+    trade = await opened(alice, terms(alice, bob, model, await bob.store.put_document(csv(500, 569))))
+    await bob.vault.agree(trade)
+    assert (await ended(bob, trade)).outcome == Outcome.COMPLETED
+
+    await town.stop("alice")
+    assert (await package_of(bob, trade)).manifest.resource == model

@@ -250,6 +250,11 @@ def test_models_that_are_not_the_askers_are_not_wanted() -> None:
     assert reply.wants is None
 
 
+def test_a_model_is_not_swapped_for_itself() -> None:
+    with pytest.raises(ValidationError, match="for itself"):
+        listing(swaps=(Swap(resource=MODEL, verification=DATA),))
+
+
 def test_of_several_the_dearest_wish_is_wanted() -> None:
     wishes = tuple(Swap(resource=resource, verification=DATA) for resource in (5, OWN, 3))
     assert quoted(listing(swaps=wishes), HAVING).wants == OWN

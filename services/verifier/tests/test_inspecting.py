@@ -109,6 +109,14 @@ def test_data_that_do_not_fit_the_model_as_offered_show_nothing_against_it(error
     assert fault(PROMISE, OFFERED, evaluated(FAILURE.model_copy(update={"code": error}))) is None
 
 
+@pytest.mark.parametrize(("error", "why"), [("target_zero", None), ("target_kind", "cannot be evaluated")])
+def test_of_the_givers_own_rows_only_what_chance_can_choose_is_excused(error: str, why: str | None) -> None:
+    found = evaluated(Score(accuracy=1.0, rows=100))
+    failed = found.model_copy(update={"test": FAILURE.model_copy(update={"code": error})})
+    told = fault(PROMISE, OFFERED, failed)
+    assert told is None if why is None else why in str(told)
+
+
 def test_a_model_that_fails_on_data_that_fit_it_is_at_fault() -> None:
     refused = FAILURE.model_copy(update={"code": "prediction_refused"})
     assert "cannot be evaluated" in (fault(PROMISE, OFFERED, evaluated(refused)) or "")
