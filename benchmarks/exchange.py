@@ -155,6 +155,7 @@ async def prepared(town: Town) -> Terms:
         buyer_resource=0, price=Wei(TOKEN), seller_deposit=TOKEN, buyer_deposit=TOKEN, t0=LIMIT_S, t1=LIMIT_S,
         t2=LIMIT_S, t3=LIMIT_S, tb=LIMIT_S, seller_accuracy=9_200, buyer_accuracy=0, panel_size=3,
         seller_verification=cids.digest_of(chosen), buyer_verification=bytes(32),
+        keys_at=2**40 - 1,
     )  # fmt: skip
 
 

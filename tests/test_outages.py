@@ -89,7 +89,7 @@ async def test_a_node_killed_in_the_middle_of_a_job_ends_it_once(tmp_path: Path)
         async with Client.connect(Home(buyer.home)) as client:
             right = await client.buy(resource)
         jobs = []
-        for _ in range(4):
+        for _ in range(2):
             job = TrainJob(id=secrets.token_hex(16), invocation=right.invocation, task=TASK, offer=FREE)
             async with Client.connect(Home(buyer.home)) as client:
                 await client.commander.ask("trainer", "submit", Submit(job=job), JobStatus)

@@ -516,6 +516,23 @@ async def test_who_leaves_the_registry_in_the_middle_of_a_trade_gains_nothing_by
         assert await outcomes(alice, sold) == [Outcome.REJECTED]
 
 
+async def test_a_key_that_is_changed_just_before_a_trade_is_opened_is_not_the_one_that_counts(
+    market: Market,
+) -> None:
+    """Else the seller could not seal the address, or the buyer not open it, and a deposit were lost."""
+    mallory, alice = market["mallory"], market["alice"]
+    registry, looked_at = alice.market.registry, (await alice.chain.final()).number
+    actor = await alice.market.actor(mallory.address)
+    async with (
+        market.reckoning(alice=PRICE // TOKEN, mallory=-PRICE // TOKEN),
+        back_afterwards(mallory, actor),
+    ):
+        await mallory.transact(registry.join(actor.roles, actor.profile, os.urandom(32), actor.gateway))
+        trade = await opened(alice, replace(market.terms("alice", "mallory"), keys_at=looked_at))
+        await mallory.vault.agree(trade)
+        assert await outcomes(alice, trade) == [Outcome.COMPLETED]
+
+
 async def test_a_seller_that_serves_its_package_only_once_it_is_disputed_gains_nothing_by_it(
     market: Market,
 ) -> None:

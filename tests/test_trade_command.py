@@ -30,7 +30,7 @@ from agorai_shared.bindings.fair_exchange import FairExchange, Opened, State
 from agorai_shared.bindings.voting_panel import VotingPanel
 from agorai_shared.chain import ContractRevertError
 from agorai_shared.documents import Metadata
-from agorai_shared.negotiation import Limits, Mode
+from agorai_shared.negotiation import Limits, LimitsTooShortError, Mode
 from agorai_shared.types import Wei
 from agorai_trainer.degrading import UndegradableError
 from agorai_trainer.messages import Offer
@@ -479,6 +479,26 @@ async def test_what_cannot_be_listed_is_refused_with_its_reason(market: Market, 
     absent = ("--price", 1, "--test-data", tmp_path / "absent.csv")
     assert "does not exist" in await market.said("alice", *listing, *absent, status=2)
     assert "five times" in await market.said("alice", *listing, *terms, "--limits", "1h,1h", status=2)
+
+
+async def test_limits_too_short_for_the_chain_are_refused_before_anything_is_listed(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def quarter_of_an_hour() -> (
+        int
+    ):  # as Ethereum's main network; this chain's blocks are final at once
+        return 900
+
+    trading = market.trading("alice")
+    listed = await trading.listings()
+    monkeypatch.setattr(trading.client.chain, "finality_lag", quarter_of_an_hour)
+    hour = LIMITS.model_copy(update=dict.fromkeys(("t0", "t1", "t3", "tb"), 3600))
+    short = hour.model_copy(update={"t2": 1799})
+    with pytest.raises(LimitsTooShortError, match=r"1799 s.*900 s old.*at least 1800 s"):
+        await trading.list_model(
+            market.model.id, csv(400, 500), price=Wei(TOKEN), least=Wei(TOKEN), limits=short
+        )
+    assert await trading.listings() == listed
 
 
 async def test_what_cannot_be_asked_or_accepted_is_refused_with_its_reason(

@@ -39,6 +39,8 @@ TASK = TrainingTask(estimator="sklearn.LogisticRegression", scaler="standard", t
 LIMIT_S = 60
 """Each of a trade's limits, unless a test wants another."""
 SETTLED_S = 60
+LAST_BLOCK = 2**40 - 1
+"""For the sides' keys: those of the block in which the trade is opened."""
 
 
 def csv(first: int, last: int, *, upside_down: bool = False) -> bytes:
@@ -102,6 +104,7 @@ def terms(
         buyer_resource=0, price=Wei(PRICE), seller_deposit=PRICE, buyer_deposit=PRICE, t0=limit_s, t1=limit_s,
         t2=limit_s, t3=limit_s, tb=limit_s, seller_accuracy=accuracy, buyer_accuracy=0, panel_size=3,
         seller_verification=cids.digest_of(verification), buyer_verification=bytes(32),
+        keys_at=LAST_BLOCK,
     )  # fmt: skip
 
 

@@ -49,11 +49,13 @@ from agorai_shared.bindings.fair_exchange import (
     Terms,
     Trade,
 )
+from agorai_shared.bindings.registry import Joined
 from agorai_shared.bindings.registry import Kind as Content
 from agorai_shared.bindings.voting_panel import Case
 from agorai_shared.content import MAX_DOCUMENT_SIZE, NODE_PIN
 from agorai_shared.events import Phase as EventPhase
 from agorai_shared.events import subject
+from agorai_shared.market import topic_of
 from agorai_shared.negotiation import Limits, Listing, Negotiation, Role, Swap
 from agorai_shared.panel import impartial
 from agorai_shared.types import Address, CaseId, Cid, TradeId, Wei
@@ -164,7 +166,7 @@ class Trading(Contracts):
 
         Raises
         ------
-        NotTradableError, AccuracyTooLowError, AccuracyUnknownError, ListingMalformedError
+        NotTradableError, AccuracyTooLowError, AccuracyUnknownError, LimitsTooShortError, ListingMalformedError
             If it cannot be traded so; nothing was stored.
         UndegradableError
             In the paper's mode, if no models of low quality can be made of it; nothing was stored.
@@ -177,6 +179,7 @@ class Trading(Contracts):
         promised = _told_accuracy(offered) if accuracy is None else accuracy
         if promised <= LEAST_ACCURACY:
             raise AccuracyTooLowError(resource, promised)
+        await self._in_time(limits)
         package.test_rows(test, Fraction(1, 5), b"")
         _check_columns(test, offered)
         if mode == negotiation.Mode.PAPER:
@@ -327,7 +330,7 @@ class Trading(Contracts):
             nothing was laid down.
         NotListedError
             If it is not listed any more, so that no package of it could be made; nothing was laid down.
-        TooFewVotersError, DepositTooHighError, TradeRefusedError
+        LimitsTooShortError, TooFewVotersError, DepositTooHighError, TradeRefusedError
             If the contract refuses, or would refuse the buyer; nothing was laid down.
         """
         tell = on_stage or silent
@@ -337,11 +340,12 @@ class Trading(Contracts):
         if found.state != negotiation.State.AGREED or found.terms is None:
             opened = f"See `agorai trade show {found.trade}`." if found.trade else "See `agorai trade asks`."
             raise NotToOpenError(ask, f"it is {found.state}", opened)
-        terms = Terms(
-            **{**asdict(found.terms), "kind": Kind(found.terms.kind), "mode": Mode(found.terms.mode)}
-        )
+        keys_at = (await self.client.chain.final()).number
+        kind, mode = Kind(found.terms.kind), Mode(found.terms.mode)
+        terms = Terms(**{**asdict(found.terms), "kind": kind, "mode": mode, "keys_at": keys_at})
+        await self._in_time(Limits.of(terms))
         await self._judgeable(terms)
-        await self._reachable(terms.buyer)
+        await self._reachable(terms.buyer, keys_at)
         await self.try_own(terms, tell)
         tell("approving the deposit")
         await self.allow(self.exchange.address, terms.seller_deposit)
@@ -358,8 +362,8 @@ class Trading(Contracts):
         ------
         NotToAcceptError
             If this account is not its buyer, or it is not offered any more.
-        TooFewVotersError, DepositTooHighError
-            If the contract would refuse.
+        LimitsTooShortError, TooFewVotersError, DepositTooHighError
+            If nodes could not keep the limits, or the contract would refuse.
         """
         seen = await self.look(trade)
         if seen.terms.buyer != self.client.address:
@@ -368,9 +372,11 @@ class Trading(Contracts):
             raise NotToAcceptError(trade, f"it is {seen.trade.state.name.lower()}")
         if (left := seen.left_s) is not None and left < 0:
             raise NotToAcceptError(trade, "the time to accept it is over")
+        await self._in_time(Limits.of(seen.terms))
         await self._judgeable(seen.terms)
         await self.require(seen.needed)
         offered = asdict(seen.terms)
+        del offered["keys_at"]  # which block its keys are of is the seller's to say
         agreed = [asdict(one.terms) for one in await self.asks() if one.terms and one.role == Role.ASKER]
         return seen, offered in agreed
 
@@ -390,8 +396,8 @@ class Trading(Contracts):
         with explained():
             return await self.client.vault.agree(TradeId(trade))
 
-    async def _reachable(self, account: Address) -> None:
-        """See that an account's encryption key can be had and used: the model's address will be sealed to it.
+    async def _reachable(self, account: Address, at: int) -> None:
+        """See that an account's encryption key of a block can be had and used: the address will be sealed to it.
 
         Raises
         ------
@@ -401,7 +407,10 @@ class Trading(Contracts):
         """
         market = self.client.market
         actor = await market.actor(account)
-        jwe.public_key(await market.document(actor.encryption_key, actor.gateway), account)
+        registry = market.deployment.registry
+        joined = await market.events(registry, Joined, topic_of(account), last=at)
+        key = joined[-1][0].encryption_key if joined else actor.encryption_key
+        jwe.public_key(await market.document(key, actor.gateway), account)
 
     async def try_own(self, terms: Terms, tell: OnStage) -> None:
         """See that the model that this side hands over keeps its promise on the data that the other side chose.
@@ -522,6 +531,10 @@ class Trading(Contracts):
         )
         if (others := impartial(available, sides)) < terms.panel_size:
             raise TooFewVotersError(others, terms.panel_size)
+
+    async def _in_time(self, limits: Limits) -> None:
+        """See that nodes, which act on final blocks, can keep the limits on this chain."""
+        limits.require_time(await self.client.chain.finality_lag())
 
     async def _model(self, resource: int) -> Offered:
         offered = await self.client.listing(resource)

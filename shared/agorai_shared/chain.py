@@ -206,6 +206,11 @@ class Chain:
             raise BlockAbsentError(number)
         return block
 
+    async def finality_lag(self) -> int:
+        """Give by how many seconds the newest final block is behind the head."""
+        head, final = await self.head(), await self.final()
+        return max(0, head.timestamp - final.timestamp)
+
     async def _tagged(self, tag: str) -> Block:
         raw = await self.rpc.request("eth_getBlockByNumber", tag, False)
         if raw is None and tag == "finalized":  # a young chain has finalized nothing but its beginning

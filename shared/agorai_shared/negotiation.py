@@ -47,6 +47,9 @@ TOPIC: Final = "negotiation"
 MOST_DEPOSIT: Final = 3
 """Times the price: who asks does not accept to lay down more."""
 MOST_PRICE: Final = (1 << 96) // MOST_DEPOSIT
+LAGS: Final = 2
+"""Times that a chain's newest final block is behind: shorter limits leave nobody time. A side sees each step one such
+time late, and looks for what cannot be had until three quarters of the limit are over."""
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,28}")
 
 
@@ -137,6 +140,17 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class LimitsTooShortError(RefusedError):
+    """Nodes act on final blocks; a limit would be over before, or right after, they see that it has begun."""
+
+    def __init__(self, shortest_s: int, lag_s: int) -> None:
+        super().__init__(
+            f"The shortest of the trade's time limits is {shortest_s} s, and this chain's newest final block is "
+            f"{lag_s} s old: a side could not do its part in time.",
+            remedy=f"Agree on limits of at least {LAGS * lag_s} s; nothing was spent.",
+        )
+
+
 class Limits(Model):
     """Time limits of a trade in seconds (IV-E): to join, to prepare, for keys, for addresses, to inspect."""
 
@@ -145,6 +159,17 @@ class Limits(Model):
     t2: Seconds
     t3: Seconds
     tb: Seconds
+
+    @classmethod
+    def of(cls, terms: object) -> Self:
+        """Take them out of terms, of an agreement or of a contract's."""
+        return cls.model_validate(terms, from_attributes=True)
+
+    def require_time(self, lag_s: int) -> None:
+        """Raise `LimitsTooShortError` if a limit leaves no time on a chain whose final blocks are so much behind."""
+        shortest = min(self.t0, self.t1, self.t2, self.t3, self.tb)
+        if shortest < LAGS * lag_s:
+            raise LimitsTooShortError(shortest, lag_s)
 
 
 class Swap(Model):

@@ -27,7 +27,8 @@ from agorai_shared.errors import NotFoundError, UnavailableError
 log = logging.get(__name__)
 
 READY_S: Final = 20.0
-STOP_S: Final = 5.0
+STOP_S: Final = 20.0
+"""anvil writes its state when it is ended, which takes seconds on a busy machine, and loses it when it is killed."""
 _LINES_KEPT: Final = 40
 _PR_SET_PDEATHSIG: Final = 1
 

@@ -62,6 +62,12 @@ async def test_finality_is_what_the_policy_says(rpc: Rpc) -> None:
     assert 0 < (await Chain(rpc, Finality(None)).final()).number < 20
 
 
+async def test_finality_lags_behind_the_head_by_the_time_between_the_two_blocks(rpc: Rpc) -> None:
+    await rpc.request("anvil_mine", hex(4), hex(12))  # four blocks, twelve seconds apart
+    assert await Chain(rpc, Finality(3)).finality_lag() == 36
+    assert await Chain(rpc, Finality(0)).finality_lag() == 0
+
+
 async def test_blocks_are_found_by_number_and_hash(rpc: Rpc) -> None:
     chain = Chain(rpc, Finality(0))
     await rpc.request("anvil_mine", hex(3))

@@ -28,6 +28,7 @@ from agorai_shared.negotiation import (
     Declined,
     Kind,
     Limits,
+    LimitsTooShortError,
     Listing,
     Mode,
     Negotiation,
@@ -442,6 +443,12 @@ def test_a_deposit_is_at_least_the_price_and_fits_the_contract(price: int, perce
     exact = Fraction(reply.price * percent, 100)
     assert exact <= reply.deposit < exact + 1
     assert objection(ask(price=reply.price), None, reply) is None
+
+
+def test_the_shortest_limit_must_leave_time_beside_a_chains_finality() -> None:
+    LIMITS.require_time(30)
+    with pytest.raises(LimitsTooShortError, match=r"is 60 s.*31 s old.*at least 62 s"):
+        LIMITS.require_time(31)
 
 
 SEEN = quoted(listing(limits=Limits(t0=100, t1=100, t2=100, t3=100, tb=100), panel_size=5), ask(price=0))

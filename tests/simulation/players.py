@@ -542,6 +542,7 @@ class Crowd:
             panel_size=random.choice((3, 3, 5, 5, 7, 9)),
             seller_verification=random.randbytes(32),
             buyer_verification=random.randbytes(32) if swap else bytes(32),
+            keys_at=1,
         )
 
     def _meddle(self) -> None:

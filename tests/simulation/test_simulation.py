@@ -132,12 +132,13 @@ def test_an_honest_side_is_never_at_fault(played: World) -> None:
             assert [side for side in faulted if not (swap and kept_waiting(deal, side))] == [], deal
 
 
-def test_nobody_gains_by_serving_only_once_it_is_disputed(played: World) -> None:
+def test_nobody_gains_by_serving_only_once_an_honest_side_disputes_it(played: World) -> None:
     late = 0
     for deal in filter(lambda deal: deal.case is not None and fairly_judged(played, deal), played.deals):
         assert deal.ended is not None
         for side in deal.sides if deal.ended.kind == Kind.SALE else ():
-            if side.party.behaviour in LATE and deal.accuser != side.party.account:
+            accuser = deal.other(side.party.account)
+            if side.party.behaviour in LATE and honest(accuser) and deal.accuser == accuser.party.account:
                 late += 1
                 assert side.net <= (deal.ended.price if side is deal.seller else 0), deal
     assert late

@@ -87,6 +87,7 @@ interface IFairExchange {
         uint8 panelSize; // seats of a panel: odd, from 3 to the most that the panel permits
         bytes32 sellerVerification; // digest of the data on which the seller's model is judged
         bytes32 buyerVerification; // of that for the buyer's; 0 in a sale
+        uint40 keysAt; // block of which the sides' encryption keys are, as the Registry had them; of a later one none is
     }
 
     /// @notice One trade.

@@ -91,7 +91,8 @@ abstract contract Exchange is Test {
             buyerAccuracy: 0,
             panelSize: PANEL_SIZE,
             sellerVerification: keccak256("alice's verification data"),
-            buyerVerification: 0
+            buyerVerification: 0,
+            keysAt: 1
         });
     }
 

@@ -148,7 +148,8 @@ contract ExchangeHandler is Test {
             buyerAccuracy: swaps ? 9000 : 0,
             panelSize: uint8(3 + 2 * (seed / 131_072 % 7)),
             sellerVerification: bytes32(seed | 1),
-            buyerVerification: swaps ? bytes32(seed | 1) : bytes32(0)
+            buyerVerification: swaps ? bytes32(seed | 1) : bytes32(0),
+            keysAt: 1
         });
         address caller = seed / 1_048_576 % 16 == 0 ? buyer : seller;
         bool may = caller == seller && buyer != seller && _mayTrade(seller) && _mayTrade(buyer)

@@ -29,7 +29,8 @@ from agorai_vault.trade.decide import Duty
 from agorai_vault.trade.handlers import TradeProtocol
 from agorai_vault.trade.records import Records
 from agorai_vault.trade.transcript import NotServedError
-from services.vault.tests.test_trade_protocol import AGREED
+
+from .test_trade_protocol import AGREED
 
 SEVEN = TradeId(7)
 BEHIND_S = 3600

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
@@ -19,11 +19,19 @@ from agorai_shared.errors import AgoraiError, UnavailableError
 from agorai_shared.handover import Binding, KeySecret
 from agorai_shared.jwe import EncryptionKeyError
 from agorai_shared.market import NotAMemberError
-from agorai_shared.negotiation import Agreement, Limits, Listing, Negotiation, Quote, Role
+from agorai_shared.negotiation import (
+    Agreement,
+    Limits,
+    LimitsTooShortError,
+    Listing,
+    Negotiation,
+    Quote,
+    Role,
+)
 from agorai_shared.types import Address, TradeId, Wei
 from agorai_vault.database import Box
 from agorai_vault.trade.decide import Duty, Finding
-from agorai_vault.trade.handlers import TooFewVotersError, TradeProtocol
+from agorai_vault.trade.handlers import KeyOutdatedError, TooFewVotersError, TradeProtocol
 from agorai_vault.trade.packing import Packing
 from agorai_vault.trade.records import Records
 from agorai_vault.trade.transcript import Fulfilment, NotServedError, Transcript
@@ -41,7 +49,7 @@ AGREED = Agreement(
 TERMS = Terms(
     kind=Kind.SALE, mode=Mode.DIRECT, seller=AGREED.seller, buyer=AGREED.buyer, seller_resource=1, buyer_resource=0,
     price=Wei(60), seller_deposit=60, buyer_deposit=60, t0=60, t1=60, t2=60, t3=60, tb=60, seller_accuracy=9_500,
-    buyer_accuracy=0, panel_size=3, seller_verification=b"\1" * 32, buyer_verification=bytes(32),
+    buyer_accuracy=0, panel_size=3, seller_verification=b"\1" * 32, buyer_verification=bytes(32), keys_at=5,
 )  # fmt: skip
 
 
@@ -109,11 +117,13 @@ class Named:
         self.deployment = SimpleNamespace(registry="0xRegistry")
         self.store = SimpleNamespace(url="http://own")
         self.served: list[str] = []
+        self.last: list[int | None] = []
 
-    async def events(self, *_: object, **__: object) -> list[Any]:
+    async def events(self, *_: object, last: int | None = None) -> list[Any]:
+        self.last.append(last)
         return [
-            (SimpleNamespace(encryption_key=b"\1" * 32), 1)
-        ]  # who opened or registered, as it is asked for
+            (SimpleNamespace(encryption_key=b"\1" * 32, terms=TERMS), 9)
+        ]  # both of opening and of registering
 
     async def actor(self, account: Address) -> Any:
         if self._left:
@@ -147,6 +157,23 @@ async def test_a_key_that_is_malformed_for_good_is_told_from_one_that_cannot_be_
         await Transcript(cast("Any", market), cast("Any", exchange)).key_of_side(SEVEN, BUYER)
 
 
+async def test_a_sides_key_is_that_of_the_block_the_terms_name_and_of_no_later_one_than_the_opening() -> None:
+    exchange = SimpleNamespace(address="0xExchange")
+    for named, last in ((5, 5), (9, 9), (10, 9)):
+        market = Named(None)
+
+        async def events(
+            *_: object, keys_at: int = named, of: Named = market, last: int | None = None
+        ) -> Any:
+            of.last.append(last)
+            return [(SimpleNamespace(encryption_key=b"", terms=replace(TERMS, keys_at=keys_at)), 9)]
+
+        market.events = events  # type: ignore[method-assign]
+        with pytest.raises(NotServedError):
+            await Transcript(cast("Any", market), cast("Any", exchange)).key_of_side(SEVEN, BUYER)
+        assert market.last == [None, last]
+
+
 @pytest.mark.parametrize(("left", "asked"), [(False, "http://theirs"), (True, "http://own")])
 async def test_who_leaves_the_registry_keeps_nobody_from_asking_others_for_its_package(
     left: bool, asked: str
@@ -156,6 +183,35 @@ async def test_who_leaves_the_registry_keeps_nobody_from_asking_others_for_its_p
     assert market.served == [asked]
 
 
+def joining(
+    records: Records, *, available: int = 3, free: tuple[int, int] = (0, 0), lag_s: int = 0
+) -> Coroutine[Any, Any, Any]:
+    """Join a trade of 60-second limits and a panel of three, with so many free seats, two of them of the sides'."""
+
+    async def read(*_: object) -> tuple[object, ...]:
+        return available, *(Voter(free=seats, taken=3) for seats in free)
+
+    async def key_of_side(*_: object) -> object:
+        return SimpleNamespace(thumbprint=lambda: "of this account")
+
+    async def terms(_trade: object) -> Terms:
+        return TERMS
+
+    async def finality_lag() -> int:
+        return lag_s
+
+    transcript = SimpleNamespace(
+        market=SimpleNamespace(chain=SimpleNamespace(read=read, finality_lag=finality_lag)),
+        key_of_side=key_of_side,
+        terms=terms,
+        exchange=SimpleNamespace(join=lambda trade: ("join", trade)),
+    )
+    panel = SimpleNamespace(available=lambda: None, voter_of=lambda account: account)
+    state: Any = SimpleNamespace(seller=SELLER, buyer=BUYER, panel_size=3)
+    keys = SimpleNamespace(address=BUYER, jwk=SimpleNamespace(thumbprint=lambda: "of this account"))
+    return protocol(records, transcript, panel=panel, keys=keys)._duty(SEVEN, state, Duty.JOINING)
+
+
 @pytest.mark.parametrize(
     ("available", "free", "joins"),
     [(3, (0, 0), True), (5, (2, 1), True), (4, (2, 1), False), (3, (0, 1), False), (2, (0, 0), False)],
@@ -163,26 +219,31 @@ async def test_who_leaves_the_registry_keeps_nobody_from_asking_others_for_its_p
 async def test_a_trade_is_joined_only_if_a_panel_without_its_sides_could_judge_it(
     records: Records, available: int, free: tuple[int, int], joins: bool
 ) -> None:
-    async def read(*_: object) -> tuple[object, ...]:
-        return available, *(Voter(free=seats, taken=3) for seats in free)
-
-    async def key_of_side(*_: object) -> None:
-        return None
-
-    transcript = SimpleNamespace(
-        market=SimpleNamespace(chain=SimpleNamespace(read=read)),
-        key_of_side=key_of_side,
-        exchange=SimpleNamespace(join=lambda trade: ("join", trade)),
-    )
-    panel = SimpleNamespace(available=lambda: None, voter_of=lambda account: account)
-    state: Any = SimpleNamespace(seller=SELLER, buyer=BUYER, panel_size=3)
-    duty = protocol(records, transcript, panel=panel)._duty(SEVEN, state, Duty.JOINING)
+    duty = joining(records, available=available, free=free)
     if joins:
-        assert cast("Any", await duty) == ("join", SEVEN)
+        assert await duty == ("join", SEVEN)
     else:
         with pytest.raises(TooFewVotersError, match=r"2 voters could judge") as refused:
             await duty
         assert refused.value.retryable  # until the time to join is over
+
+
+async def test_a_trade_is_joined_only_if_its_limits_leave_time_on_this_chain(records: Records) -> None:
+    assert await joining(records, lag_s=30) == ("join", SEVEN)
+    with pytest.raises(LimitsTooShortError, match=r"60 s.*31 s old"):
+        await joining(records, lag_s=31)
+
+
+async def test_a_trade_that_names_a_key_which_this_account_has_no_more_is_not_joined(
+    records: Records,
+) -> None:
+    async def key_of_side(*_: object) -> object:
+        return SimpleNamespace(thumbprint=lambda: "of long ago")
+
+    keys = SimpleNamespace(address=BUYER, jwk=SimpleNamespace(thumbprint=lambda: "of now"))
+    trades = protocol(records, SimpleNamespace(key_of_side=key_of_side), keys=keys)
+    with pytest.raises(KeyOutdatedError, match="Trade 7"):
+        await trades._require_keys(SEVEN, cast("Any", SimpleNamespace(seller=SELLER)))
 
 
 def test_an_ask_agrees_to_a_sale_and_only_the_owner_to_a_swap(records: Records) -> None:

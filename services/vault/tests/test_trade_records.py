@@ -21,7 +21,7 @@ TERMS = Terms(
     kind=Kind.SALE, mode=Mode.DIRECT, seller=Address("0x" + "aa" * 20), buyer=Address("0x" + "bb" * 20),
     seller_resource=1, buyer_resource=0, price=Wei(5), seller_deposit=5, buyer_deposit=5, t0=60, t1=60, t2=60,
     t3=60, tb=60, seller_accuracy=9_500, buyer_accuracy=0, panel_size=3, seller_verification=b"\1" * 32,
-    buyer_verification=bytes(32),
+    buyer_verification=bytes(32), keys_at=1,
 )  # fmt: skip
 
 

@@ -82,7 +82,7 @@ class World:
             kind=Kind.SALE, mode=self.mode, seller=SELLER.address, buyer=BUYER.address, seller_resource=1,
             buyer_resource=0, price=Wei(5), seller_deposit=5, buyer_deposit=5, t0=60, t1=60, t2=60, t3=60, tb=60,
             seller_accuracy=9_500, buyer_accuracy=0, panel_size=3,
-            seller_verification=cids.digest_of(cids.of_raw(DATA)), buyer_verification=bytes(32),
+            seller_verification=cids.digest_of(cids.of_raw(DATA)), buyer_verification=bytes(32), keys_at=1,
         )  # fmt: skip
 
     async def by_sets(self, _trade: TradeId, state: Trade) -> bool:

@@ -98,6 +98,8 @@ class Terms:
     """Digest of the data on which the seller's model is judged"""
     buyer_verification: bytes
     """Of that for the buyer's; 0 in a sale"""
+    keys_at: int
+    """Block of which the sides' encryption keys are, as the Registry had them; of a later one none is"""
 
     @classmethod
     def from_abi(cls, value: object) -> Self:
@@ -123,6 +125,7 @@ class Terms:
             as_int(values[16]),
             as_bytes(values[17]),
             as_bytes(values[18]),
+            as_int(values[19]),
         )
 
     def to_abi(self) -> tuple[object, ...]:
@@ -147,6 +150,7 @@ class Terms:
             self.panel_size,
             self.seller_verification,
             self.buyer_verification,
+            self.keys_at,
         )
 
 

@@ -28,7 +28,7 @@ from agorai_shared.errors import AgoraiError, RefusedError, UnavailableError
 from agorai_shared.handover import HandoverRefusedError
 from agorai_shared.jwe import EncryptionKeyError
 from agorai_shared.market import Market, topic_of
-from agorai_shared.negotiation import Agreement
+from agorai_shared.negotiation import Agreement, Limits
 from agorai_shared.panel import PanelCall, PanelCase, impartial
 from agorai_shared.sealing import open_sealed
 from agorai_shared.types import Address, CaseId, Digest, TradeId
@@ -62,6 +62,16 @@ class TooFewVotersError(RefusedError):
             f"Besides the two sides {left} voters could judge a dispute about trade {trade}, and its panel has "
             f"{size} seats.",
             remedy="Wait for more, until the time to join is over; nothing was spent.",
+        )
+
+
+class KeyOutdatedError(RefusedError):
+    """A trade was opened with a key of this account's that it does not have any more."""
+
+    def __init__(self, trade: int) -> None:
+        super().__init__(
+            f"Trade {trade} names an encryption key of this account's that is not the one it has.",
+            remedy="Have the seller open it anew.",
         )
 
 
@@ -252,7 +262,7 @@ class TradeProtocol:
         asked = [
             self.records.use(ask, trade)
             for ask, agreement in self.agreements()
-            if terms_of(agreement) == terms
+            if terms_of(agreement, terms.keys_at) == terms
         ]
         return self.records.agreed(trade, terms) or (terms.kind == Kind.SALE and any(asked))
 
@@ -378,6 +388,13 @@ class TradeProtocol:
                 call = exchange.expire(trade)
         return call
 
+    async def _require_keys(self, trade: TradeId, state: Trade) -> None:
+        """See that messages can be sealed to the other side, and that this side can open those sealed to it."""
+        await self.transcript.key_of_side(trade, state.seller)
+        own = await self.transcript.key_of_side(trade, self.me)
+        if own.thumbprint() != self.keys.jwk.thumbprint():
+            raise KeyOutdatedError(trade)
+
     async def _duties(self, trade: TradeId, state: Trade, duties: tuple[Duty, ...]) -> list[Call[Any]]:
         """Build the calls of duties, as far as they can be: one that cannot must not keep the others back."""
         calls: list[Call[Any]] = []
@@ -397,10 +414,9 @@ class TradeProtocol:
     async def _duty(self, trade: TradeId, state: Trade, duty: Duty) -> Call[Any]:
         match duty:
             case Duty.JOINING:
+                await self._require_time(trade)
                 await self._require_voters(trade, state)
-                await self.transcript.key_of_side(
-                    trade, state.seller
-                )  # one that cannot be used would block the trade
+                await self._require_keys(trade, state)
                 return self.exchange.join(trade)
             case Duty.PREPARATION:
                 if not decide.hands_over(state, self.me):
@@ -413,6 +429,10 @@ class TradeProtocol:
                 return self.exchange.pass_address(trade, await self._address_message(trade, state))
             case _:
                 return self.exchange.confirm(trade)
+
+    async def _require_time(self, trade: TradeId) -> None:
+        limits = Limits.of(await self.transcript.terms(trade))
+        limits.require_time(await self.market.chain.finality_lag())
 
     async def _require_voters(self, trade: TradeId, state: Trade) -> None:
         panel = self.panel

@@ -122,7 +122,11 @@ class Packing:
         if terms.kind == Kind.SWAP:
             return terms.price
         for each in self.sold():
-            if each.quote is not None and each.terms is not None and terms_of(each.terms) == terms:
+            if (
+                each.quote is not None
+                and each.terms is not None
+                and terms_of(each.terms, terms.keys_at) == terms
+            ):
                 return each.quote.asked
         return listing.price
 

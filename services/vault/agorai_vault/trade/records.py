@@ -174,11 +174,11 @@ class Records:
         return self.box.open(self._fact(trade, name) or b"", belongs, belongs)
 
 
-def terms_of(agreement: Agreement) -> Terms:
-    """Give the terms of a trade on which two sides have agreed by messages."""
+def terms_of(agreement: Agreement, keys_at: int) -> Terms:
+    """Give the terms of a trade on which two sides have agreed by messages, opened with keys of this block."""
     members = {field.name: getattr(agreement, field.name) for field in fields(agreement)}
     kind, mode = Kind(members.pop("kind")), Mode(members.pop("mode"))
-    return Terms(kind=kind, mode=mode, **members)
+    return Terms(kind=kind, mode=mode, keys_at=keys_at, **members)
 
 
 def _digest(terms: Terms) -> str:

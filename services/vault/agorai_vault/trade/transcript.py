@@ -150,10 +150,10 @@ class Transcript:
         return Binding(chain_id, self.exchange.address, trade, sender, recipient)
 
     async def key_of_side(self, trade: TradeId, account: Address) -> RSAKey:
-        """Give the key that a side had in the registry when the trade was opened.
+        """Give the key that a side had in the registry at the block that the trade's terms name, or its opening.
 
-        That is past and final before anything is sealed to it: with a later one, a side could change it just before
-        or once a message is sealed to it, and blame the sender.
+        That was final before either side laid anything down, and both have looked at both keys: with a later one, a
+        side could change it just before, or once a message is sealed to it, and blame the sender.
 
         Raises
         ------
@@ -161,10 +161,11 @@ class Transcript:
             If it is none that can be used, and will be none.
         NotServedError, TradeNotFoundError
         """
-        opened = [block for _, block in await self.events(Opened, trade)]
+        opened = await self.events(Opened, trade)
         if not opened:
             raise TradeNotFoundError(trade)
-        registry, last = self.market.deployment.registry, opened[0]
+        event, block = opened[0]
+        registry, last = self.market.deployment.registry, min(event.terms.keys_at, block)
         registered = await self.market.events(registry, Registered, topic_of(account), last=last)
         if not registered:
             raise NotAMemberError(account)
