@@ -7,6 +7,11 @@ from collections.abc import AsyncGenerator
 import pytest_asyncio
 
 from agorai.demo.town import Resident, Town, running
+from tests.nodes import kill_left
+
+
+def pytest_sessionfinish() -> None:
+    kill_left()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -15,6 +15,9 @@ AGORAI = str(Path(sys.executable).parent / "agorai")
 PASSPHRASE = "a long enough passphrase"
 
 
+_STARTED: list[subprocess.Popen[str]] = []
+
+
 @dataclass
 class Node:
     home: Path
@@ -48,6 +51,7 @@ def up(home: Path, *arguments: object) -> Node:
         text=True,
         stdin=subprocess.DEVNULL,
     )
+    _STARTED.append(process)
     assert process.stdout is not None
     said = process.stdout.readline()
     assert "address" in said, said
@@ -61,3 +65,10 @@ def stop(node: Node) -> int:
     finally:
         node.process.kill()
         node.process.communicate()
+
+
+def kill_left() -> None:
+    """End what a test left running, such as one that ran out of time; what a node started ends with it."""
+    for process in _STARTED:
+        process.kill()
+        process.wait()
