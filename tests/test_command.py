@@ -137,6 +137,33 @@ def test_an_offer_withdrawn_is_not_sold(nodes: tuple[Node, Node], flowers: Path)
 
 
 @pytest.mark.parametrize(
+    ("arguments", "said", "help_"),
+    [
+        (("--nonsense",), "No such option", "agorai --help"),
+        (("stor",), "Did you mean 'store'?", "agorai --help"),
+        (("buy", "many"), "a valid integer", "agorai buy --help"),
+        (("trade", "show"), "Missing argument", "agorai trade show --help"),
+        (("store", "get"), "give a CID", "agorai store get --help"),
+    ],
+    ids=["option", "verb", "value", "argument", "together"],
+)
+def test_what_was_mistyped_is_told_as_json_on_request(
+    arguments: tuple[str, ...], said: str, help_: str, tmp_path: Path
+) -> None:
+    refused = agorai(tmp_path, *arguments, "--json")
+    assert (refused.returncode, refused.stderr) == (2, "")
+    error = json.loads(refused.stdout)["error"]
+    assert said in error["detail"]
+    assert help_ in error["remedy"]
+
+
+def test_what_was_mistyped_is_told_on_standard_error_without_json(tmp_path: Path) -> None:
+    refused = agorai(tmp_path, "buy", "many")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "'resource'" in refused.stderr
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("buy", 999), "no resource 999"),

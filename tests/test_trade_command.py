@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,13 +34,14 @@ from agorai_shared.chain import ContractRevertError
 from agorai_shared.documents import Metadata
 from agorai_shared.negotiation import Limits, LimitsTooShortError, Mode
 from agorai_shared.types import Wei
-from agorai_trainer.degrading import UndegradableError
 from agorai_trainer.messages import Offer
 from agorai_trainer.tasks import TrainingTask
+from agorai_trainer.training_refusals import UndegradableError
 from tests.trades import VOTERS, csv, model_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+PREDICT = Path(__file__).parents[1] / "docs/examples/predict.py"
 LIMITS = Limits(t0=60, t1=60, t2=60, t3=60, tb=60)
 QUICK = ("--limits", "1m,1m,1m,1m,1m", "--panel-size", 3)
 
@@ -72,6 +75,12 @@ class Market:
         found = await self.run(name, *arguments)
         assert found.exit_code == status, found.output
         return found.output
+
+    async def kind_in_table(self, name: str, ask: str) -> str:
+        """Give what the table of asks says an ask is about."""
+        rows = (await self.said(name, "trade", "asks")).splitlines()
+        (row,) = (row for row in rows if ask[:8] in row)
+        return row.split("│")[2].strip()
 
     async def balance(self, name: str) -> float:
         return float((await self.agorai(name, "account", "show"))["balance"])
@@ -180,6 +189,7 @@ async def test_a_model_is_sold_by_commands_alone(market: Market, sold: Sold) -> 
     assert "200 to the seller, 100 to the buyer" in await market.said("anna", "trade", "status", sold.trade)
     asks = {one["ask"]: one for one in await market.agorai("bob", "trade", "asks")}
     assert (asks[sold.ask]["state"], asks[sold.ask]["trade"]) == ("opened", sold.trade)
+    assert await market.kind_in_table("bob", sold.ask) == asks[sold.ask]["kind"] == "sale"
     assert f"trade show {sold.trade}" in await market.refusal("alice", "trade", "open", sold.ask)
     assert (sold.taken["withdrawn"], sold.taken["from"]) == (200, {"trades": 200})
     assert sold.gained == {"alice": 100, "bob": -100}
@@ -202,6 +212,18 @@ async def test_what_was_bought_is_the_sellers_model_with_a_fifth_of_its_test_row
     )
     sellers = ("trade", "get", sold.trade, "--to", tmp_path / "sold")
     assert "cannot open the package" in await market.refusal("alice", *sellers)
+
+
+async def test_a_bought_model_predicts_by_the_example(market: Market, sold: Sold, tmp_path: Path) -> None:
+    await market.agorai("bob", "trade", "get", sold.trade, "--to", tmp_path)
+    command = [sys.executable, str(PREDICT), str(tmp_path), str(tmp_path / "test.csv")]
+    found = await asyncio.to_thread(
+        lambda: subprocess.run(command, capture_output=True, text=True, check=False)
+    )
+    assert found.returncode == 0, found.stderr
+    labels = [row.rpartition(",")[2] for row in (tmp_path / "test.csv").read_text().splitlines()[1:]]
+    right = sum(one == other for one, other in zip(found.stdout.split(), labels, strict=True))
+    assert right >= 0.9 * len(labels)
 
 
 async def test_a_trade_is_opened_by_its_seller(market: Market) -> None:
@@ -265,6 +287,8 @@ async def test_two_models_of_one_price_are_swapped_once_the_buyer_accepts(
     assert f"for model {market.bobs}, accuracy 92.00% promised" in await market.said(
         "bob", "trade", "show", trade
     )
+    asks = {one["trade"]: one["ask"] for one in await market.agorai("bob", "trade", "asks")}
+    assert await market.kind_in_table("bob", asks[trade]) == "swap"
     got = await market.agorai("alice", "trade", "get", trade, "--to", tmp_path / "theirs")
     assert got["resource"] == market.bobs
 
@@ -275,6 +299,7 @@ async def test_what_cannot_be_swapped_is_told_with_the_price_of_a_sale(market: M
     await market.list_own("alice")
     unwanted = await market.ask_for_swap()
     assert (unwanted["state"], unwanted["price"], unwanted["kind"]) == ("quoted", 100, None)
+    assert await market.kind_in_table("bob", unwanted["ask"]) == ""
     assert unwanted["why"] == f"its owner does not want model {market.bobs}"
 
     wish = ("exchange", "list", market.model.id, "--for", f"{market.bobs}={market.verification}")

@@ -24,7 +24,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -32,8 +32,6 @@ import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from agorai.server_sent import MessageTooLongError, Parser
-from agorai_hub.audit import Report
-from agorai_hub.line import ChainState
 from agorai_hub.subscription_forms import DeadList, Described, DescribedInFull, Made, Rotated, Tried
 from agorai_shared.errors import (
     InputError,
@@ -44,6 +42,10 @@ from agorai_shared.errors import (
 )
 from agorai_shared.event_filter import EventFilter
 from agorai_shared.events import ChainEvent, MalformedEventError
+
+if TYPE_CHECKING:
+    from agorai_hub.audit import Report
+    from agorai_hub.line import ChainState
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 ShapeT = TypeVar("ShapeT")
@@ -187,6 +189,8 @@ class HubClient:
 
     async def chains(self) -> list[ChainState]:
         """Tell how each chain is followed."""
+        from agorai_hub.line import ChainState  # noqa: PLC0415 - the hub itself, which its events do without
+
         answer = await self._asked("GET", "/chains")
         return self._shaped(TypeAdapter(list[ChainState]), answer)
 
@@ -288,6 +292,8 @@ class HubClient:
         RemoteError
             The blocks are not published, another audit runs, or the chain's node did not answer.
         """
+        from agorai_hub.audit import Report  # noqa: PLC0415 - the hub itself, which its events do without
+
         wanted = {"chain": chain, "from": first, "to": last}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
         async with self._answer("POST", "/audit", json=wanted, operator=True, timeout=timeout) as answer:

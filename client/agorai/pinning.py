@@ -12,45 +12,11 @@ from agorai.client import Client, address_of
 from agorai_shared import cid as cids
 from agorai_shared.bindings.invocation import Paid
 from agorai_shared.bindings.registry import Resource
-from agorai_shared.content import NODE_PIN
-from agorai_shared.errors import InputError, RefusedError
 from agorai_shared.market import NotAMemberError, topic_of
 from agorai_shared.types import Address, Cid
 
 MOST_PEERS: Final = 32
 """As many as one pin is fetched from."""
-
-
-class PinNameError(InputError):
-    """A name that only the node's own pins have."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"The pin cannot be called {name!r}: names that begin with {NODE_PIN!r} are the node's own.",
-            remedy="Give another name: --name.",
-        )
-
-
-class NodePinError(RefusedError):
-    """A pin that the node needs."""
-
-    def __init__(self, cid: Cid, name: str) -> None:
-        super().__init__(
-            f"{cid} is the node's own ({name}), and others may come for it.",
-            remedy="Leave it pinned; if it is certainly needed no longer, give --force.",
-        )
-
-
-def check_name(name: str) -> str:
-    """Give a name back that a user may give to a pin.
-
-    Raises
-    ------
-    PinNameError
-    """
-    if name.startswith(NODE_PIN):
-        raise PinNameError(name)
-    return name
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from agorai.trade_refusals import (
     TooFewVotersError,
     VerificationTooLargeError,
 )
-from agorai_shared import jwe, negotiation, package
+from agorai_shared import negotiation, package
 from agorai_shared.bindings.fair_exchange import (
     Disputed,
     Ended,
@@ -405,6 +405,8 @@ class Trading(Contracts):
         AgoraiError
             If its node does not serve it now.
         """
+        from agorai_shared import jwe  # noqa: PLC0415 - cryptography that other verbs do without
+
         market = self.client.market
         actor = await market.actor(account)
         registry = market.deployment.registry

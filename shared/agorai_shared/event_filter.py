@@ -13,14 +13,15 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from eth_utils.address import is_address, to_checksum_address
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 
-from agorai_shared.abi.codec import ArgValue
 from agorai_shared.events import ChainEvent, Phase, subject
 from agorai_shared.types import Address
+
+if TYPE_CHECKING:
+    from agorai_shared.abi.codec import ArgValue
 
 MOST_COMPARISONS: Final = 16
 _LONGEST: Final = 1024
@@ -99,6 +100,12 @@ def _value(text: str) -> _Scalar:
     return text == "true" if text in ("true", "false") else text
 
 
+def _address(text: str) -> Address | None:
+    from eth_utils.address import is_address, to_checksum_address  # noqa: PLC0415 - slow to load, and few name one
+
+    return Address(to_checksum_address(text)) if is_address(text) else None
+
+
 class EventFilter(BaseModel):
     """What somebody wants to hear of one chain; what is not given does not matter."""
 
@@ -123,16 +130,17 @@ class EventFilter(BaseModel):
     def _one_token(cls, value: str | None) -> str | None:
         if value is not None and not _TOKEN.fullmatch(value):
             raise ValueError(f"{value[:80]!r} is no name: it has spaces, dots, * or >, or is too long")
-        return to_checksum_address(value) if value and value[:2] == "0x" and is_address(value) else value
+        return (_address(value) or value) if value and value[:2] == "0x" else value
 
     @field_validator("account")
     @classmethod
     def _an_address(cls, value: str | None) -> Address | None:
         if value is None:
             return None
-        if not is_address(value):
+        found = _address(value)
+        if found is None:
             raise ValueError(f"{value[:80]!r} is no account: write 0x and 40 hex digits")
-        return Address(to_checksum_address(value))
+        return found
 
     @field_validator("where")
     @classmethod

@@ -15,13 +15,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import orjson
 
-from agorai_shared.abi.codec import ArgValue
 from agorai_shared.errors import IntegrityError
 from agorai_shared.types import Address, Hash
+
+if TYPE_CHECKING:
+    from agorai_shared.abi.codec import ArgValue
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
 UNKNOWN: Final = "unknown"

@@ -8,21 +8,21 @@ import sys
 import unicodedata
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 import typer
-import uvloop
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from agorai.client import Client, OnStage, silent
 from agorai.home import DEFAULT_HOME, Home
-from agorai_shared import logging
-from agorai_shared.errors import AgoraiError
+from agorai_shared.errors import AgoraiError, InputError
+
+if TYPE_CHECKING:
+    from agorai.client import Client, OnStage
 
 T = TypeVar("T")
 
@@ -70,22 +70,29 @@ def emit(value: Any, as_json: bool, human: Callable[[], object]) -> None:
             out.print(shown)
 
 
-def fail(error: AgoraiError, as_json: bool) -> None:
-    """Print an error with its remedy, and end with status 1."""
+class UsageError(InputError):
+    """What was typed is no command."""
+
+    def __init__(self, message: str, command: str) -> None:
+        super().__init__(message, remedy=f"See `{command} --help`.")
+
+
+def fail(error: AgoraiError, as_json: bool, status: int = 1) -> None:
+    """Print an error with its remedy, and end with a status."""
     if as_json:
         sys.stdout.write(orjson.dumps({"error": error.to_problem()}).decode() + "\n")
     else:
         err.print(styled("[bold red]Error:[/] {message}", message=error.message), highlight=False)
         if error.remedy:
             err.print(styled("[dim]→[/] {remedy}", remedy=error.remedy), highlight=False)
-    raise typer.Exit(1)
+    raise typer.Exit(status)
 
 
 @contextlib.contextmanager
 def progress(as_json: bool) -> Iterator[OnStage]:
     """Show what is being done, how much of it, and for how long; gives what to tell of each stage."""
     if as_json:
-        yield silent
+        yield lambda _stage, _share=None: None
         return
     if not err.is_terminal:
         yield _lines()
@@ -122,6 +129,8 @@ def with_client(home: Path, as_json: bool, work: Callable[[Client], Awaitable[T]
     """Reach the running node, do the work, and turn an error into its message and status 1."""
 
     async def main() -> T:
+        from agorai.client import Client  # noqa: PLC0415 - what of a node other verbs do without
+
         async with Client.connect(Home(home)) as client:
             return await work(client)
 
@@ -141,6 +150,10 @@ def local(work: Callable[[], T], as_json: bool) -> T:
 
 def run(work: Callable[[], Awaitable[T]], as_json: bool, *, log_level: str = "ERROR") -> T:
     """Run asynchronous work with quiet logs."""
+    import uvloop  # noqa: PLC0415 - what help and errors of usage do without
+
+    from agorai_shared import logging  # noqa: PLC0415 - as above
+
     fmt: logging.LogFormat = "json" if os.environ.get("AGORAI_LOG_FORMAT") == "json" else "console"
     logging.configure(os.environ.get("AGORAI_LOG_LEVEL", log_level), fmt)
 

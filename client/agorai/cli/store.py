@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
-from eth_utils.address import is_address
 
 from agorai.cli.output import HOME, JSON, emit, err, out, run, styled, table
 from agorai.cli.transfer import counted, moving, pieces_of, shown_size, source_of, to_stdout
-from agorai.client import Client
 from agorai.home import Home
-from agorai.pinning import check_name, gateways
+from agorai.pin_names import check_name
 from agorai.store_client import Entry, OnProgress, StoreClient
 from agorai.store_files import SymlinkRefusedError, save_file, save_folder
 from agorai.store_http import Outgoing
@@ -29,7 +27,6 @@ from agorai_shared.content import ContentNotFoundError
 from agorai_shared.errors import InputError
 from agorai_shared.types import Cid
 from agorai_shared.unixfs import PROFILES, UNIXFS_V0, UNIXFS_V1
-from agorai_shared.vault import PlaintextCutOffError
 
 T = TypeVar("T")
 JOB = "agorai store get"
@@ -126,8 +123,15 @@ def with_store(
 
 async def urls_of(home: Path, peers: Sequence[str]) -> Sequence[str]:
     """Give URLs as they are, and for a member's address its gateway; raises `NotAMemberError`."""
+    if not peers:
+        return peers
+    from eth_utils.address import is_address  # noqa: PLC0415 - what a store alone does without
+
     if not any(is_address(peer) for peer in peers):
         return peers
+    from agorai.client import Client  # noqa: PLC0415 - as above
+    from agorai.pinning import gateways  # noqa: PLC0415 - as above
+
     async with Client.connect(Home(home)) as client:
         return await gateways(client, peers)
 
@@ -183,6 +187,9 @@ def put(
 
 
 async def _seal(home: Path, store: StoreClient, path: str, name: str, tell: OnProgress) -> dict[str, Any]:
+    from agorai.client import Client  # noqa: PLC0415 - what of a node a store alone does without
+    from agorai_shared.vault import PlaintextCutOffError  # noqa: PLC0415 - as above
+
     outgoing = Outgoing(pieces_of(path, tell))
     async with Client.connect(Home(home)) as client:
         try:
@@ -282,6 +289,8 @@ async def _open(
     force: bool,
     tell: OnProgress,
 ) -> dict[str, Any]:
+    from agorai.client import Client  # noqa: PLC0415 - what of a node a store alone does without
+
     async with Client.connect(Home(home)) as client:
         if invocation is not None:
             cid = (await client.vault.grant(invocation)).cid

@@ -14,9 +14,8 @@ from rich.text import Text
 from agorai.cli.output import HOME, JSON, emit, out, styled
 from agorai.cli.store import OBJECT, app, urls_of, with_store
 from agorai.cli.transfer import counted, moving, pieces_of, shown_size, to_stdout
-from agorai.client import Client
 from agorai.home import Home
-from agorai.pinning import MOST_PEERS, NodePinError, check_name, content_of, gateways
+from agorai.pin_names import NodePinError, check_name
 from agorai.store_client import OnProgress, StoreClient
 from agorai.store_files import save_file
 from agorai_shared import cid as cids
@@ -73,6 +72,9 @@ def add(
 async def _resource(
     home: Path, store: StoreClient, resource: int, name: str | None, peers: Sequence[str], tell: OnProgress
 ) -> dict[str, Any]:
+    from agorai.client import Client  # noqa: PLC0415 - what of a node a store alone does without
+    from agorai.pinning import MOST_PEERS, content_of, gateways  # noqa: PLC0415 - as above
+
     async with Client.connect(Home(home)) as client:
         content = await content_of(client, resource)
         urls = list(dict.fromkeys([*await gateways(client, peers), *content.peers]))[:MOST_PEERS]

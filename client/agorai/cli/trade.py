@@ -216,13 +216,13 @@ def asks(home: Path = HOME, as_json: bool = JSON) -> None:
     found = with_client(home, as_json, work)
 
     def human() -> object:
-        shown = table("Ask", "You are", ">Model", "State", ">Offer", ">Price", ">Trade", "With", "Why",
-                      whole=("Ask", "State"))  # fmt: skip
+        shown = table("Ask", "Kind", "You are", ">Model", "State", ">Offer", ">Price", ">Trade", "With", "Why",
+                      whole=("Ask", "Kind", "State"))  # fmt: skip
         for one in found:
             price = "" if one["price"] is None else f"{one['price']:g}"
             shown.add_row(
-                one["ask"][:8], one["role"], str(one["resource"]), one["state"], f"{one['offer']:g}", price,
-                str(one["trade"] or ""), one["other"], one["why"],
+                one["ask"][:8], one["kind"] or "", one["role"], str(one["resource"]), one["state"],
+                f"{one['offer']:g}", price, str(one["trade"] or ""), one["other"], one["why"],
             )  # fmt: skip
         return shown
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from agorai_hub.dead_letters import DeadLetter
-from agorai_hub.outbound import Answer
-from agorai_hub.subscriptions import Subscription
 from agorai_shared.event_filter import EventFilter
+
+if TYPE_CHECKING:
+    from agorai_hub.dead_letters import DeadLetter
+    from agorai_hub.outbound import Answer
+    from agorai_hub.subscriptions import Subscription
 
 
 class Wanted(BaseModel):

@@ -17,7 +17,6 @@ from agorai_shared.settings import NodeSettings
 from agorai_storage.backend import Backend
 from agorai_storage.embedded import EmbeddedStore
 from agorai_storage.handlers import routes
-from agorai_storage.kubo import KuboStore
 from agorai_storage.settings import StorageSettings
 
 log = logging.get(__name__)
@@ -67,6 +66,8 @@ def create(settings: StorageSettings, token: str) -> Service:
 
 def _backend(settings: StorageSettings) -> Backend:
     if settings.kubo_url is not None:
+        from agorai_storage.kubo import KuboStore  # noqa: PLC0415 - an HTTP client of its own
+
         return KuboStore(_multiaddr(settings.kubo_url), settings.max_object_size, settings.quota)
     return EmbeddedStore(settings.path, settings.max_object_size, settings.quota)
 

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from agorai_trainer import tables, verdicts
 from agorai_trainer.differences import KeyNotUniqueError, TableDifferences, differences
-from agorai_trainer.jobs import Job, Reply
+from agorai_trainer.frames import Job, Reply
 from agorai_trainer.sandbox import Sandbox
 
 _DIFFERENCES = TypeAdapter(TableDifferences)

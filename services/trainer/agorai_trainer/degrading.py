@@ -1,8 +1,5 @@
 """Parameters of low quality, by which a buyer can try a model without being given it (Hao et al., IV-D).
 
-    InputError
-    └── UndegradableError        a model for which none can be made
-
 A degraded model has the structure of the trained one: the same estimator, hyperparameters, scaler, layers and
 trees' shapes. All that was learned is drawn anew, and only the size of the numbers stays. What a draw tells beyond
 that is that it is wrong on the data more often than right, as it must be. Noise added to the parameters would tell
@@ -24,13 +21,13 @@ import numpy.typing as npt
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from agorai_shared.errors import InputError
 from agorai_trainer import evaluating, tables
 from agorai_trainer.estimators import Estimator, Format
 from agorai_trainer.formats import skops_zip
 from agorai_trainer.formats.fitted import last_step
 from agorai_trainer.tables import Table
 from agorai_trainer.tasks import DegradedModel, ModelSchema
+from agorai_trainer.training_refusals import UndegradableError
 
 _DRAWS = 64
 _CLOSE = 0.4
@@ -40,17 +37,6 @@ _LEFT_OUT = ("oob_score_", "oob_decision_function_", "oob_prediction_")
 _POSITIVE = ("var_", "class_prior_")  # of naive Bayes
 
 Array = npt.NDArray[np.generic]
-
-
-class UndegradableError(InputError):
-    """A model for which no parameters of low quality can be made."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(
-            f"No parameters of low quality can be made for the model: {why}.",
-            remedy=f"Sell a model of the format {Format.safetensors}, a decision tree or a forest, "
-            "and give test data with targets of all kinds.",
-        )
 
 
 def degrade(model: bytes, fmt: Format, schema: ModelSchema, data: bytes, seed: int) -> DegradedModel:

@@ -15,18 +15,19 @@ import importlib
 from dataclasses import dataclass
 from enum import StrEnum
 from types import ModuleType
-from typing import Literal, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from agorai_shared.errors import InputError, UnavailableError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 Kind = Literal["classification", "regression"]
 Extra = Literal["boosting", "tensorflow"]
 Scalar = bool | int | float | str | None
 Value = Scalar | list[Scalar] | dict[str, float]
-Target = npt.NDArray[np.int64] | npt.NDArray[np.str_] | npt.NDArray[np.float64]
+Target: TypeAlias = "npt.NDArray[np.int64] | npt.NDArray[np.str_] | npt.NDArray[np.float64]"
 
 
 class Format(StrEnum):

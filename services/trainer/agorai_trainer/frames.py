@@ -18,6 +18,10 @@ from dataclasses import dataclass, field
 import orjson
 
 Json = dict[str, object]
+ORDER = struct.Struct("!cI")
+"""To the zygote: b"F"ork or b"K"ill, token."""
+REPORT = struct.Struct("!cIiqq")
+"""From the zygote: b"R"eady or b"E"nded, token, wait status, processor time in ms, peak memory in kB."""
 _LENGTH = struct.Struct("!I")
 _MOST_HEADER = 16 << 20
 _CHUNK = 1 << 20
@@ -41,6 +45,23 @@ class Frame:
             {"kind": self.kind, "body": self.body, "blobs": [len(blob) for blob in self.blobs]}
         )
         return [_LENGTH.pack(len(header)) + header, *self.blobs]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What an entry is given; `progress` sends a message to whoever waits for the job."""
+
+    body: Json
+    blobs: tuple[bytes, ...]
+    progress: Callable[[Json], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What an entry gives back."""
+
+    body: Json
+    blobs: tuple[bytes, ...] = ()
 
 
 def send(fd: int, frame: Frame) -> None:

@@ -5,32 +5,14 @@ Entries are named by the trainer's own code, never by a task, a model or a peer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import orjson
 
 from agorai_trainer import degrading, evaluating, formats, tables, training
 from agorai_trainer.estimators import Format
-from agorai_trainer.frames import Json
+from agorai_trainer.frames import Job, Json, Reply
 from agorai_trainer.tasks import ModelSchema, TrainingTask
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What an entry is given; `progress` sends a message to whoever waits for the job."""
-
-    body: Json
-    blobs: tuple[bytes, ...]
-    progress: Callable[[Json], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What an entry gives back."""
-
-    body: Json
-    blobs: tuple[bytes, ...] = ()
 
 
 def train(job: Job) -> Reply:

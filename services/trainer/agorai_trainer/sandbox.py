@@ -24,9 +24,8 @@ from agorai_shared.errors import AgoraiError
 from agorai_shared.trainer import Score
 from agorai_trainer import frames, verdicts
 from agorai_trainer.estimators import ESTIMATORS, Format
-from agorai_trainer.frames import Frame, FrameError, Json
+from agorai_trainer.frames import Frame, FrameError, Json, Reply
 from agorai_trainer.isolation import Isolation
-from agorai_trainer.jobs import Reply
 from agorai_trainer.pool import Pool
 from agorai_trainer.tasks import (
     DegradedModel,

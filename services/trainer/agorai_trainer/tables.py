@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, NoReturn, cast
+from typing import NoReturn, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +28,8 @@ from agorai_trainer.table_refusals import (
     TargetKindError,
     listed,
 )
+from agorai_trainer.tasks import TableFormat
 
-TableFormat = Literal["csv", "parquet"]
 _PARQUET_MAGIC = b"PAR1"
 _MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "?")
 

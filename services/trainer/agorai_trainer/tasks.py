@@ -21,17 +21,17 @@ from pydantic import (
 )
 
 from agorai_trainer.estimators import SCALERS, Format, Kind, spec
-from agorai_trainer.tables import TableFormat
 
 Scalar = StrictBool | StrictInt | StrictFloat | StrictStr | None
 Hyperparameter = Scalar | list[Scalar] | dict[str, StrictFloat | StrictInt]
 Label = StrictInt | StrictStr
+TableFormat = Literal["csv", "parquet"]
 Scaler = Literal["standard", "minmax", "robust", "maxabs"]
 ColumnName = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class _Declaration(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class Limits(_Declaration):

@@ -1,11 +1,4 @@
-"""Training and predicting, in memory; runs in the sandbox's child, or alone in a script.
-
-InputError
-├── TooFewRowsError          not enough rows, or rows of a class, to split
-├── OneClassError            a classification whose training rows have one class only
-├── TrainingRefusedError     the estimator does not take these data or hyperparameters
-└── PredictionRefusedError   the model gave something that is no prediction
-"""
+"""Training and predicting, in memory; runs in the sandbox's child, or alone in a script."""
 
 from __future__ import annotations
 
@@ -16,52 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from agorai_shared.errors import InputError
 from agorai_trainer import formats, tables
 from agorai_trainer.estimators import Estimator, Format, Target, build, spec
 from agorai_trainer.table_refusals import ExtraFeatureError
 from agorai_trainer.tasks import Metrics, ModelSchema, Predictions, TrainedModel, TrainingTask
+from agorai_trainer.training_refusals import (
+    OneClassError,
+    PredictionRefusedError,
+    TooFewRowsError,
+    TrainingRefusedError,
+)
 
 _MOST_WARNINGS = 10
-
-
-class TooFewRowsError(InputError):
-    """Not enough rows to split."""
-
-    def __init__(self, rows: int, why: str) -> None:
-        super().__init__(
-            f"{rows} rows cannot be split into a training and a test set: {why}.",
-            remedy="Give more rows, or another test share.",
-        )
-
-
-class OneClassError(InputError):
-    """Only one class to learn."""
-
-    def __init__(self, target: str, label: str) -> None:
-        super().__init__(
-            f"All training rows have {label!r} in the target {target!r}: there is nothing to tell apart.",
-            remedy="Give rows of at least two classes; `split.stratify` keeps rare ones in both sets.",
-        )
-
-
-class TrainingRefusedError(InputError):
-    """The estimator's own refusal."""
-
-    def __init__(self, estimator: str, why: str) -> None:
-        super().__init__(
-            f"{estimator} cannot be trained on these data: {why.strip()[:500]}",
-            remedy="Change the hyperparameter or the data it speaks of.",
-        )
-
-
-class PredictionRefusedError(InputError):
-    """A model that does not give one finite prediction a row."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(
-            f"The model does not predict from these data: {why}", remedy="Ask the model's maker."
-        )
 
 
 @dataclass(frozen=True, slots=True)

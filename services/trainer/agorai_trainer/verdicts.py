@@ -154,8 +154,7 @@ def _class(name: str) -> type[AgoraiError] | None:
 
 def _raising_modules() -> frozenset[str]:
     return frozenset(
-        f"{_OURS}{name}"
-        for name in ("table_refusals", "estimators", "training", "degrading", "formats.refusals")
+        f"{_OURS}{name}" for name in ("table_refusals", "estimators", "training_refusals", "formats.refusals")
     )
 
 

@@ -19,7 +19,6 @@ import select
 import selectors
 import signal
 import socket
-import struct
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,15 +27,10 @@ from typing import NoReturn
 
 from agorai_shared.errors import AgoraiError
 from agorai_trainer import frames, isolation
-from agorai_trainer.frames import Frame, Json
-from agorai_trainer.jobs import Job, Reply
+from agorai_trainer.frames import ORDER, REPORT, Frame, Job, Json, Reply
 from agorai_trainer.rehearsal import rehearse
 from agorai_trainer.threads import use_threads_only
 
-ORDER = struct.Struct("!cI")  # b"F"ork or b"K"ill, token
-REPORT = struct.Struct(
-    "!cIiqq"
-)  # b"R"eady or b"E"nded, token, wait status, processor time ms, peak memory kB
 _JOB_FD = 3
 _PR_SET_PDEATHSIG = 1
 _MOST_TEXT = 2000

@@ -16,10 +16,9 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from agorai_trainer import frames
-from agorai_trainer.frames import Frame
+from agorai_trainer.frames import ORDER, REPORT, Frame
 from agorai_trainer.isolation import Isolation
 from agorai_trainer.verdicts import SandboxLostError, SandboxStartError
-from agorai_trainer.worker import ORDER, REPORT
 
 _IMPORT_S = 180.0
 _HELLO_S = 10.0

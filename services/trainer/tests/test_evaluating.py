@@ -20,7 +20,6 @@ from sklearn.preprocessing import LabelEncoder
 from agorai_shared.errors import AgoraiError
 from agorai_shared.trainer import Score
 from agorai_trainer import degrading, evaluating, formats, training
-from agorai_trainer.degrading import UndegradableError
 from agorai_trainer.estimators import ExtraMissingError, Format
 from agorai_trainer.formats.refusals import (
     BrokenModelError,
@@ -40,7 +39,7 @@ from agorai_trainer.table_refusals import (
     TargetKindError,
 )
 from agorai_trainer.tasks import Limits, ModelSchema, TrainedModel, TrainingTask
-from agorai_trainer.training import PredictionRefusedError
+from agorai_trainer.training_refusals import PredictionRefusedError, UndegradableError
 from agorai_trainer.verdicts import MemoryLimitError
 
 from .test_sandbox import _files

@@ -22,7 +22,7 @@ from agorai_trainer.frames import Json
 from agorai_trainer.sandbox import Sandbox
 from agorai_trainer.table_refusals import NotNumericError
 from agorai_trainer.tasks import Limits, TrainingTask
-from agorai_trainer.training import OneClassError, TrainingRefusedError
+from agorai_trainer.training_refusals import OneClassError, TrainingRefusedError
 from agorai_trainer.verdicts import SandboxLostError, SandboxStartError
 
 ENTRIES = Path(__file__).parent / "entries"

@@ -16,7 +16,7 @@ from agorai_trainer import formats, training
 from agorai_trainer.estimators import Estimator, Format, HyperparameterError, UnknownEstimatorError
 from agorai_trainer.table_refusals import ExtraFeatureError, MissingColumnError, NotNumericError
 from agorai_trainer.tasks import ModelSchema, Split, TrainingTask
-from agorai_trainer.training import (
+from agorai_trainer.training_refusals import (
     OneClassError,
     PredictionRefusedError,
     TooFewRowsError,

@@ -15,7 +15,7 @@ import threading
 import urllib.request
 from pathlib import Path
 
-from agorai_trainer.jobs import Job, Reply
+from agorai_trainer.frames import Job, Reply
 
 
 def echo(job: Job) -> Reply:
