@@ -23,7 +23,7 @@ demo: .venv/.run node_modules/.ready ## Set up, and run every paper's flow on th
 
 setup: .venv/.dev node_modules/.ready ## Set up everything for development
 
-# The contracts' tests are compiled for minutes on one core, in which the others run.
+# The contracts' tests run beside the others, on bytecode that one of those proves to be the source's.
 test: setup ## Set up, and run every test
 	@told=$$(mktemp); (cd contracts && FORGE_SNAPSHOT_CHECK=true tools/foundry forge test --isolate) >$$told 2>&1 & forge=$$!; \
 	$(BIN)/pytest -n 3 --dist loadfile $(PYTEST); status=$$?; \
@@ -41,7 +41,7 @@ format: setup ## Bring everything into style
 	@$(BIN)/ruff check --fix-only -q . && $(BIN)/ruff format -q .
 	@cd contracts && tools/foundry forge fmt
 
-chaos: setup ## Kill services, try decoders and contracts with what is foreign to them, many more times than `make test`
+chaos: contracts-check ## Kill services, try decoders and contracts with what is foreign to them, many more times than `make test`
 	@cd contracts && FOUNDRY_PROFILE=long tools/foundry forge test --match-path 'test/invariant/*'
 	@AGORAI_TEST_FUZZ=80 $(BIN)/pytest -o timeout=0 shared/tests/test_dag_pb.py shared/tests/test_unixfs.py \
 	  shared/tests/test_file_reader.py shared/tests/test_directory.py shared/tests/test_dag.py shared/tests/test_car.py

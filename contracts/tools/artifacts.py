@@ -78,6 +78,7 @@ def _file_index(tree: Node) -> int:
 def compile_contract(path: str) -> Artifact:
     """Compile one file of `contracts/`; the contract bears the file's name."""
     profile = tomllib.loads((CONTRACTS / "foundry.toml").read_text(encoding="utf-8"))["profile"]["default"]
+    deployed = next(p for p in profile["additional_compiler_profiles"] if p["name"] == "deployed")
     remappings: list[str] = profile["remappings"]
     sources = _closure(path, [tuple(remapping.split("=", 1)) for remapping in remappings])
     output = record(
@@ -88,8 +89,8 @@ def compile_contract(path: str) -> Artifact:
                     "sources": {name: {"content": text} for name, text in sources.items()},
                     "settings": {
                         "remappings": [*remappings],
-                        "optimizer": {"enabled": profile["optimizer"], "runs": profile["optimizer_runs"]},
-                        "viaIR": profile["via_ir"],
+                        "optimizer": {"enabled": deployed["optimizer"], "runs": deployed["optimizer_runs"]},
+                        "viaIR": deployed["via_ir"],
                         "evmVersion": profile["evm_version"],
                         "metadata": {
                             "bytecodeHash": profile["bytecode_hash"],

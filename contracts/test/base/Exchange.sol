@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {FairExchange} from "../../src/FairExchange.sol";
-import {MarketToken} from "../../src/MarketToken.sol";
-import {Registry} from "../../src/Registry.sol";
 import {IFairExchange} from "../../src/interfaces/IFairExchange.sol";
+import {IMarketToken} from "../../src/interfaces/IMarketToken.sol";
 import {IRegistry} from "../../src/interfaces/IRegistry.sol";
 import {IVotingPanel} from "../../src/interfaces/IVotingPanel.sol";
 import {Role} from "../../src/types/Role.sol";
+import {Deploy} from "./Deploy.sol";
 import {ScriptedPanel} from "./ScriptedPanel.sol";
 import {Test} from "forge-std/Test.sol";
 
 /// @notice alice has a model to sell for 10 HAPY, or to swap for bob's; each begins with 1,000.
-/// @dev After a warp read the time by vm.getBlockTimestamp(): the IR pipeline takes block.timestamp for a constant.
+/// @dev After a warp read the time by vm.getBlockTimestamp(): the IR pipeline, which compiles some tests of gas, takes
+/// block.timestamp for a constant.
 abstract contract Exchange is Test {
     uint40 internal constant START = 1_700_000_000;
     uint96 internal constant WEALTH = 1000e18;
@@ -32,19 +32,19 @@ abstract contract Exchange is Test {
     address internal bob = makeAddr("bob");
     address internal eve = makeAddr("eve");
 
-    MarketToken internal token;
-    Registry internal registry;
+    IMarketToken internal token;
+    IRegistry internal registry;
     ScriptedPanel internal panel;
-    FairExchange internal exchange;
+    IFairExchange internal exchange;
     uint64 internal alicesModel;
     uint64 internal bobsModel;
 
     function setUp() public virtual {
         vm.warp(START);
-        token = new MarketToken("Happy", "HAPY", address(this), type(uint128).max);
-        registry = new Registry();
+        token = Deploy.marketToken("Happy", "HAPY", address(this), type(uint128).max);
+        registry = Deploy.registry();
         panel = new ScriptedPanel(token, 0);
-        exchange = new FairExchange(address(token), address(registry), address(panel));
+        exchange = Deploy.fairExchange(address(token), address(registry), address(panel));
         alicesModel = enter(alice);
         bobsModel = enter(bob);
     }

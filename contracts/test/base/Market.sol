@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Invocation} from "../../src/Invocation.sol";
-import {MarketToken} from "../../src/MarketToken.sol";
-import {Registry} from "../../src/Registry.sol";
 import {IInvocation} from "../../src/interfaces/IInvocation.sol";
+import {IMarketToken} from "../../src/interfaces/IMarketToken.sol";
 import {IRegistry} from "../../src/interfaces/IRegistry.sol";
 import {Role} from "../../src/types/Role.sol";
+import {Deploy} from "./Deploy.sol";
 import {Test} from "forge-std/Test.sol";
 
 /// @notice The market of ISC-MTI 6.3: linhao sells a model for 10 HAPY, tommy has 100.
-/// @dev After a warp read the time by vm.getBlockTimestamp(): the IR pipeline takes block.timestamp for a constant.
+/// @dev After a warp read the time by vm.getBlockTimestamp(): the IR pipeline, which compiles some tests of gas, takes
+/// block.timestamp for a constant.
 abstract contract Market is Test {
     uint256 internal constant MAXIMUM_SUPPLY = 1_000_000e18;
     uint96 internal constant PRICE = 10e18;
@@ -30,16 +30,16 @@ abstract contract Market is Test {
     uint256 internal tommyKey;
     address internal eve = makeAddr("eve");
 
-    MarketToken internal token;
-    Registry internal registry;
-    Invocation internal invocation;
+    IMarketToken internal token;
+    IRegistry internal registry;
+    IInvocation internal invocation;
 
     function setUp() public virtual {
         vm.warp(1_700_000_000);
         (tommy, tommyKey) = makeAddrAndKey("tommy");
-        token = new MarketToken("Happy", "HAPY", issuer, MAXIMUM_SUPPLY);
-        registry = new Registry();
-        invocation = new Invocation(address(token), address(registry));
+        token = Deploy.marketToken("Happy", "HAPY", issuer, MAXIMUM_SUPPLY);
+        registry = Deploy.registry();
+        invocation = Deploy.invocation(address(token), address(registry));
         join(linhao, Role.MODEL_PROVIDER);
         join(tommy, Role.MODEL_USER);
         fund(tommy, 100e18);

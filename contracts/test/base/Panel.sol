@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {VotingPanel} from "../../src/VotingPanel.sol";
 import {IVotingPanel} from "../../src/interfaces/IVotingPanel.sol";
 import {Role} from "../../src/types/Role.sol";
+import {Deploy} from "./Deploy.sol";
 import {Market} from "./Market.sol";
 
 /// @notice A panel in the market: tommy accuses linhao, a contract asks, and voters wait to be drawn.
@@ -18,12 +18,12 @@ abstract contract Panel is Market {
     bytes32 internal constant SALT = keccak256("salt");
 
     address internal opener = makeAddr("opener");
-    VotingPanel internal panel;
+    IVotingPanel internal panel;
 
     function setUp() public virtual override {
         super.setUp();
         vm.roll(1000);
-        panel = new VotingPanel(address(token), address(registry), settings());
+        panel = Deploy.votingPanel(address(token), address(registry), settings());
         vm.prank(issuer);
         token.issue(opener, 10_000e18);
         vm.prank(opener);

@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {VotingPanel} from "../../src/VotingPanel.sol";
+import {IVotingPanel} from "../../src/interfaces/IVotingPanel.sol";
 import {ITokenHook} from "./ITokenHook.sol";
 import {Address} from "@openzeppelin/contracts/utils/Address.sol";
 
 /// @notice Calls the panel, and calls it again whenever the token moves.
 contract PanelThief is ITokenHook {
-    VotingPanel private immutable PANEL;
+    IVotingPanel private immutable PANEL;
 
     bytes[] private _inside;
     bytes public refusal;
 
-    constructor(VotingPanel panel) {
+    constructor(IVotingPanel panel) {
         PANEL = panel;
     }
 
     function run(bytes calldata outside, bytes[] calldata inside) external {
-        _inside = inside;
+        for (uint256 i = 0; i < inside.length; ++i) {
+            _inside.push(inside[i]);
+        }
         Address.functionCall(address(PANEL), outside);
     }
 

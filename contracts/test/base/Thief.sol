@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Invocation} from "../../src/Invocation.sol";
-import {Registry} from "../../src/Registry.sol";
+import {IInvocation} from "../../src/interfaces/IInvocation.sol";
 import {IRegistry} from "../../src/interfaces/IRegistry.sol";
 import {Role} from "../../src/types/Role.sol";
 import {HookToken} from "./HookToken.sol";
@@ -10,15 +9,15 @@ import {ITokenHook} from "./ITokenHook.sol";
 
 /// @notice Buys from itself, and calls back whenever the token moves.
 contract Thief is ITokenHook {
-    Registry private immutable REGISTRY;
-    Invocation private immutable INVOCATION;
+    IRegistry private immutable REGISTRY;
+    IInvocation private immutable INVOCATION;
 
     uint64 public resource;
     bool private delivers;
     bool private inside;
     bytes public refusal;
 
-    constructor(Registry registry, Invocation invocation, HookToken token) {
+    constructor(IRegistry registry, IInvocation invocation, HookToken token) {
         REGISTRY = registry;
         INVOCATION = invocation;
         token.approve(address(invocation), type(uint256).max);

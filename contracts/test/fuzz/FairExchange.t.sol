@@ -78,7 +78,8 @@ contract FairExchangeFuzzTest is Exchange {
         IFairExchange.Terms memory terms = _terms(swaps, amounts);
         uint96 bonus = exchange.bonusOf(terms.sellerDeposit, terms.buyerDeposit);
         refund = uint96(bound(refund, 0, bonus));
-        int256[2] memory before = [int256(wealth(alice)), int256(wealth(bob))];
+        int256 toSeller = -int256(wealth(alice));
+        int256 toBuyer = -int256(wealth(bob));
         bool ofKey = sellerAccuses && !swaps;
         uint64 id = reach(terms, ofKey ? IFairExchange.State.Addresses : IFairExchange.State.Inspecting);
         vm.prank(sellerAccuses ? alice : bob);
@@ -87,12 +88,23 @@ contract FairExchangeFuzzTest is Exchange {
         decide(id, verdict, refund);
         exchange.settle(id);
 
-        int256 toSeller = int256(wealth(alice)) - before[0];
-        int256 toBuyer = int256(wealth(bob)) - before[1];
+        toSeller += int256(wealth(alice));
+        toBuyer += int256(wealth(bob));
         int256 change = int256(uint256(refund)) - int256(uint256(bonus));
         assertEq(toSeller + toBuyer, change, "all is paid out");
         assertEq(token.balanceOf(address(exchange)), exchange.creditOf(alice) + exchange.creditOf(bob), "held");
+        _assertDecided(terms, verdict, sellerAccuses, missing, toSeller, toBuyer);
+    }
 
+    function _assertDecided(
+        IFairExchange.Terms memory terms,
+        IVotingPanel.Verdict verdict,
+        bool sellerAccuses,
+        bool missing,
+        int256 toSeller,
+        int256 toBuyer
+    ) private pure {
+        bool swaps = terms.kind == IFairExchange.Kind.Swap;
         bool rejected = verdict == IVotingPanel.Verdict.Rejected;
         bool sold = !swaps && !sellerAccuses && !rejected;
         int256 price = sold ? int256(uint256(terms.price)) : int256(0);

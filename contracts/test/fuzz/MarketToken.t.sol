@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {MarketToken} from "../../src/MarketToken.sol";
 import {IMarketToken} from "../../src/interfaces/IMarketToken.sol";
+import {Deploy} from "../base/Deploy.sol";
 import {Test} from "forge-std/Test.sol";
 
 contract MarketTokenFuzzTest is Test {
     /// @notice However the issues are cut, the supply never exceeds the maximum, and up to it all are granted.
     function testFuzz_TheSupplyNeverExceedsTheMaximum(uint256 maximum, uint256[8] calldata amounts) external {
         maximum = bound(maximum, 1, type(uint256).max);
-        MarketToken token = new MarketToken("Happy", "HAPY", address(this), maximum);
+        IMarketToken token = Deploy.marketToken("Happy", "HAPY", address(this), maximum);
         uint256 supply;
         for (uint256 i = 0; i < amounts.length; ++i) {
             uint256 left = maximum - supply;

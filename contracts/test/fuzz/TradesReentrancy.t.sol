@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {FairExchange} from "../../src/FairExchange.sol";
-import {MarketToken} from "../../src/MarketToken.sol";
-import {VotingPanel} from "../../src/VotingPanel.sol";
 import {IFairExchange} from "../../src/interfaces/IFairExchange.sol";
+import {IMarketToken} from "../../src/interfaces/IMarketToken.sol";
 import {IVotingPanel} from "../../src/interfaces/IVotingPanel.sol";
+import {Deploy} from "../base/Deploy.sol";
 import {Exchange} from "../base/Exchange.sol";
 import {HookToken} from "../base/HookToken.sol";
 import {ITokenHook} from "../base/ITokenHook.sol";
 import {ITokenReceiver} from "../base/ITokenReceiver.sol";
+import {Multicall} from "@openzeppelin/contracts/utils/Multicall.sol";
 
 /// @notice alice and bob, sellers, buyers, voters and openers of cases, are called when the token moves, before it or
 /// after, and then call whatever they like. The exchange and the panel are the real ones, and hold others' money.
@@ -28,7 +28,7 @@ contract TradesReentrancyFuzzTest is Exchange, ITokenHook, ITokenReceiver {
     }
 
     HookToken private hooked;
-    VotingPanel private voting;
+    IVotingPanel private voting;
     address private carol = makeAddr("carol"); // sells to dave, both honest
     address private dave = makeAddr("dave");
     address[] private _voters; // honest too
@@ -55,8 +55,8 @@ contract TradesReentrancyFuzzTest is Exchange, ITokenHook, ITokenReceiver {
             enter(_voters[i]);
         }
         hooked = new HookToken();
-        token = MarketToken(address(hooked));
-        voting = new VotingPanel(
+        token = IMarketToken(address(hooked));
+        voting = Deploy.votingPanel(
             address(hooked),
             address(registry),
             IVotingPanel.Config({
@@ -68,7 +68,7 @@ contract TradesReentrancyFuzzTest is Exchange, ITokenHook, ITokenReceiver {
                 drawDelay: 1
             })
         );
-        exchange = new FairExchange(address(hooked), address(registry), address(voting));
+        exchange = Deploy.fairExchange(address(hooked), address(registry), address(voting));
         _fund(alice);
         _fund(bob);
         _fund(carol);
@@ -223,7 +223,7 @@ contract TradesReentrancyFuzzTest is Exchange, ITokenHook, ITokenReceiver {
     function _inOne(bytes memory data) private view returns (bytes memory) {
         bytes[] memory calls = new bytes[](1);
         calls[0] = data;
-        return abi.encodeCall(exchange.multicall, (calls));
+        return abi.encodeCall(Multicall.multicall, (calls));
     }
 
     /// @dev Every case and trade ends, and everyone takes all.

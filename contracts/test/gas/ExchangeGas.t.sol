@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {IFairExchange} from "../../src/interfaces/IFairExchange.sol";
 import {IVotingPanel} from "../../src/interfaces/IVotingPanel.sol";
 import {Exchange} from "../base/Exchange.sol";
+import {Multicall} from "@openzeppelin/contracts/utils/Multicall.sol";
 
 /// @notice What a trade costs. Run with --isolate: each call is a transaction of its own, and the numbers are whole
 /// transactions, intrinsic gas included. The panel is a double: of a dispute they show what this contract does.
@@ -31,14 +32,14 @@ contract ExchangeGasTest is Exchange {
         steps[1] = abi.encodeCall(exchange.pay, (id));
         steps[2] = abi.encodeCall(exchange.passKey, (id, DIGEST));
         vm.prank(bob);
-        exchange.multicall(steps);
+        Multicall(address(exchange)).multicall(steps);
         _record("multicall: join, pay, passKey");
 
         steps = new bytes[](2);
         steps[0] = abi.encodeCall(exchange.prepare, (id, DIGEST));
         steps[1] = abi.encodeCall(exchange.passAddress, (id, DIGEST));
         vm.prank(alice);
-        exchange.multicall(steps);
+        Multicall(address(exchange)).multicall(steps);
         _record("multicall: prepare, passAddress");
 
         vm.prank(bob);
@@ -97,7 +98,7 @@ contract ExchangeGasTest is Exchange {
         steps[1] = abi.encodeCall(exchange.passKey, (id, DIGEST));
         steps[2] = abi.encodeCall(exchange.passAddress, (id, DIGEST));
         vm.prank(bob);
-        exchange.multicall(steps);
+        Multicall(address(exchange)).multicall(steps);
         _record("multicall: prepare, passKey, passAddress");
         vm.prank(alice);
         exchange.passAddress(id, DIGEST);

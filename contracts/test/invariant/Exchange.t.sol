@@ -1,30 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {FairExchange} from "../../src/FairExchange.sol";
-import {MarketToken} from "../../src/MarketToken.sol";
-import {Registry} from "../../src/Registry.sol";
 import {IFairExchange} from "../../src/interfaces/IFairExchange.sol";
+import {IMarketToken} from "../../src/interfaces/IMarketToken.sol";
+import {IRegistry} from "../../src/interfaces/IRegistry.sol";
 import {IVotingPanel} from "../../src/interfaces/IVotingPanel.sol";
+import {Deploy} from "../base/Deploy.sol";
 import {ScriptedPanel} from "../base/ScriptedPanel.sol";
 import {ExchangeHandler} from "./ExchangeHandler.sol";
 import {Test} from "forge-std/Test.sol";
 
 /// @notice The numbers are those of the README beside this file.
 contract ExchangeInvariantTest is Test {
-    MarketToken private token;
-    Registry private registry;
+    IMarketToken private token;
+    IRegistry private registry;
     ScriptedPanel private panel;
-    FairExchange private exchange;
+    IFairExchange private exchange;
     ExchangeHandler private handler;
 
     function setUp() external {
         vm.warp(1_700_000_000);
         address predicted = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 4);
-        token = new MarketToken("Happy", "HAPY", predicted, type(uint128).max);
-        registry = new Registry();
+        token = Deploy.marketToken("Happy", "HAPY", predicted, type(uint128).max);
+        registry = Deploy.registry();
         panel = new ScriptedPanel(token, 0);
-        exchange = new FairExchange(address(token), address(registry), address(panel));
+        exchange = Deploy.fairExchange(address(token), address(registry), address(panel));
         handler = new ExchangeHandler(token, registry, panel, exchange);
         assertEq(address(handler), predicted);
         targetContract(address(handler));

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {FairExchange} from "../../src/FairExchange.sol";
-import {MarketToken} from "../../src/MarketToken.sol";
-import {Registry} from "../../src/Registry.sol";
 import {IFairExchange} from "../../src/interfaces/IFairExchange.sol";
+import {IMarketToken} from "../../src/interfaces/IMarketToken.sol";
 import {IRegistry} from "../../src/interfaces/IRegistry.sol";
 import {IVotingPanel} from "../../src/interfaces/IVotingPanel.sol";
 import {Role} from "../../src/types/Role.sol";
@@ -29,10 +27,10 @@ contract ExchangeHandler is Test {
         uint256 endedAt;
     }
 
-    MarketToken public immutable TOKEN;
-    Registry public immutable REGISTRY;
+    IMarketToken public immutable TOKEN;
+    IRegistry public immutable REGISTRY;
     ScriptedPanel public immutable PANEL;
-    FairExchange public immutable EXCHANGE;
+    IFairExchange public immutable EXCHANGE;
 
     address[] public actors;
     mapping(address account => uint64) public modelOf;
@@ -48,7 +46,7 @@ contract ExchangeHandler is Test {
     /// @dev The contract and the twin disagree on whether a call is refused.
     error ExchangeHandler_Disagree(string call, bool refused);
 
-    constructor(MarketToken token, Registry registry, ScriptedPanel panel, FairExchange exchange) {
+    constructor(IMarketToken token, IRegistry registry, ScriptedPanel panel, IFairExchange exchange) {
         TOKEN = token;
         REGISTRY = registry;
         PANEL = panel;
@@ -122,14 +120,33 @@ contract ExchangeHandler is Test {
 
     function open(uint256 seed, uint96 price, uint96 more, uint24 limit) external {
         seed = uint256(keccak256(abi.encode(seed))); // the fuzzer likes small numbers: all else would be 0
+        IFairExchange.Terms memory terms = _terms(seed, price, more, limit);
+        address seller = terms.seller;
+        address caller = seed / 1_048_576 % 16 == 0 ? terms.buyer : seller;
+        bool may = caller == seller && terms.buyer != seller && _mayTrade(seller) && _mayTrade(terms.buyer)
+            && terms.sellerResource == modelOf[seller] && terms.price != 0 && terms.sellerDeposit >= terms.price
+            && terms.t0 >= 60 && terms.sellerDeposit <= balance[seller];
+        _agree("open", _try(caller, address(EXCHANGE), abi.encodeCall(EXCHANGE.open, (terms))), may);
+        if (!may) return;
+
+        Twin storage opened = _twins[EXCHANGE.tradeCount()];
+        opened.terms = terms;
+        opened.state = IFairExchange.State.Offered;
+        opened.deadline = vm.getBlockTimestamp() + terms.t0;
+        _take(opened, 0, terms.sellerDeposit);
+    }
+
+    function _terms(uint256 seed, uint96 price, uint96 more, uint24 limit)
+        private
+        view
+        returns (IFairExchange.Terms memory terms)
+    {
+        bool swaps = seed / 256 % 2 == 0;
         address seller = _actor(seed);
         address buyer = seed / 16 % 16 == 0 ? seller : _actor(seed % 4 + 1 + seed / 4 % 3);
-        bool swaps = seed / 256 % 2 == 0;
         price = uint96(bound(price, 0, 200));
         limit = uint24(bound(limit, 59, 2 hours));
-        uint96 sellerDeposit = uint96(bound(more, 0, 50)) + price - (seed / 512 % 16 == 0 && price != 0 ? 1 : 0);
-        uint96 buyerDeposit = uint96(bound(uint256(more) / 64, 0, 50)) + price;
-        IFairExchange.Terms memory terms = IFairExchange.Terms({
+        terms = IFairExchange.Terms({
             kind: swaps ? IFairExchange.Kind.Swap : IFairExchange.Kind.Sale,
             mode: IFairExchange.Mode.Direct,
             seller: seller,
@@ -137,8 +154,8 @@ contract ExchangeHandler is Test {
             sellerResource: modelOf[seed / 8192 % 16 == 0 ? buyer : seller],
             buyerResource: swaps ? modelOf[buyer] : 0,
             price: price,
-            sellerDeposit: sellerDeposit,
-            buyerDeposit: buyerDeposit,
+            sellerDeposit: uint96(bound(more, 0, 50)) + price - (seed / 512 % 16 == 0 && price != 0 ? 1 : 0),
+            buyerDeposit: uint96(bound(uint256(more) / 64, 0, 50)) + price,
             t0: limit,
             t1: limit + 1,
             t2: limit + 2,
@@ -151,18 +168,6 @@ contract ExchangeHandler is Test {
             buyerVerification: swaps ? bytes32(seed | 1) : bytes32(0),
             keysAt: 1
         });
-        address caller = seed / 1_048_576 % 16 == 0 ? buyer : seller;
-        bool may = caller == seller && buyer != seller && _mayTrade(seller) && _mayTrade(buyer)
-            && terms.sellerResource == modelOf[seller] && price != 0 && sellerDeposit >= price && limit >= 60
-            && sellerDeposit <= balance[seller];
-        _agree("open", _try(caller, address(EXCHANGE), abi.encodeCall(EXCHANGE.open, (terms))), may);
-        if (!may) return;
-
-        Twin storage opened = _twins[EXCHANGE.tradeCount()];
-        opened.terms = terms;
-        opened.state = IFairExchange.State.Offered;
-        opened.deadline = vm.getBlockTimestamp() + terms.t0;
-        _take(opened, 0, sellerDeposit);
     }
 
     function join(uint256 seed, uint64 id) external {

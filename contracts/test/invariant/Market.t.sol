@@ -1,27 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Invocation} from "../../src/Invocation.sol";
-import {MarketToken} from "../../src/MarketToken.sol";
-import {Registry} from "../../src/Registry.sol";
 import {IInvocation} from "../../src/interfaces/IInvocation.sol";
+import {IMarketToken} from "../../src/interfaces/IMarketToken.sol";
 import {IRegistry} from "../../src/interfaces/IRegistry.sol";
+import {Deploy} from "../base/Deploy.sol";
 import {MarketHandler} from "./MarketHandler.sol";
 import {Test} from "forge-std/Test.sol";
 
 /// @notice The numbers are those of the README beside this file.
 contract MarketInvariantTest is Test {
-    MarketToken private token;
-    Registry private registry;
-    Invocation private invocation;
+    IMarketToken private token;
+    IRegistry private registry;
+    IInvocation private invocation;
     MarketHandler private handler;
 
     function setUp() external {
         vm.warp(1_700_000_000);
         address predicted = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 3);
-        token = new MarketToken("Happy", "HAPY", predicted, 4020e18);
-        registry = new Registry();
-        invocation = new Invocation(address(token), address(registry));
+        token = Deploy.marketToken("Happy", "HAPY", predicted, 4020e18);
+        registry = Deploy.registry();
+        invocation = Deploy.invocation(address(token), address(registry));
         handler = new MarketHandler(token, registry, invocation);
         assertEq(address(handler), predicted);
         targetContract(address(handler));

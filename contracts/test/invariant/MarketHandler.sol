@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Invocation} from "../../src/Invocation.sol";
-import {MarketToken} from "../../src/MarketToken.sol";
-import {Registry} from "../../src/Registry.sol";
 import {IInvocation} from "../../src/interfaces/IInvocation.sol";
+import {IMarketToken} from "../../src/interfaces/IMarketToken.sol";
 import {IRegistry} from "../../src/interfaces/IRegistry.sol";
 import {Role} from "../../src/types/Role.sol";
 import {Test} from "forge-std/Test.sol";
@@ -19,9 +17,9 @@ contract MarketHandler is Test {
         uint256 lastUsedAt;
     }
 
-    MarketToken public immutable TOKEN;
-    Registry public immutable REGISTRY;
-    Invocation public immutable INVOCATION;
+    IMarketToken public immutable TOKEN;
+    IRegistry public immutable REGISTRY;
+    IInvocation public immutable INVOCATION;
 
     address[] public actors;
     mapping(uint64 id => Twin) private _twins;
@@ -36,7 +34,7 @@ contract MarketHandler is Test {
     /// @dev The contract and the twin disagree on whether a call is refused.
     error MarketHandler_Disagree(string call, bool refused);
 
-    constructor(MarketToken token, Registry registry, Invocation invocation) {
+    constructor(IMarketToken token, IRegistry registry, IInvocation invocation) {
         TOKEN = token;
         REGISTRY = registry;
         INVOCATION = invocation;

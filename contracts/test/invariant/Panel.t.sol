@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {MarketToken} from "../../src/MarketToken.sol";
-import {Registry} from "../../src/Registry.sol";
-import {VotingPanel} from "../../src/VotingPanel.sol";
+import {IMarketToken} from "../../src/interfaces/IMarketToken.sol";
+import {IRegistry} from "../../src/interfaces/IRegistry.sol";
 import {IVotingPanel} from "../../src/interfaces/IVotingPanel.sol";
+import {Deploy} from "../base/Deploy.sol";
 import {PanelHandler} from "./PanelHandler.sol";
 import {Test} from "forge-std/Test.sol";
 
@@ -12,17 +12,17 @@ import {Test} from "forge-std/Test.sol";
 contract PanelInvariantTest is Test {
     uint96 private constant STAKE = 7e18 + 1; // so that shares leave a rest
 
-    MarketToken private token;
-    VotingPanel private panel;
+    IMarketToken private token;
+    IVotingPanel private panel;
     PanelHandler private handler;
 
     function setUp() external {
         vm.warp(1_700_000_000);
         vm.roll(1000);
         address predicted = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 3);
-        token = new MarketToken("Happy", "HAPY", predicted, 10_000e18);
-        Registry registry = new Registry();
-        panel = new VotingPanel(
+        token = Deploy.marketToken("Happy", "HAPY", predicted, 10_000e18);
+        IRegistry registry = Deploy.registry();
+        panel = Deploy.votingPanel(
             address(token),
             address(registry),
             IVotingPanel.Config({

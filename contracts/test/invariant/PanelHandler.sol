@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {MarketToken} from "../../src/MarketToken.sol";
-import {Registry} from "../../src/Registry.sol";
-import {VotingPanel} from "../../src/VotingPanel.sol";
+import {IMarketToken} from "../../src/interfaces/IMarketToken.sol";
+import {IRegistry} from "../../src/interfaces/IRegistry.sol";
 import {IVotingPanel} from "../../src/interfaces/IVotingPanel.sol";
 import {Role} from "../../src/types/Role.sol";
 import {Test} from "forge-std/Test.sol";
@@ -40,9 +39,9 @@ contract PanelHandler is Test {
         uint256 confirming;
     }
 
-    MarketToken public immutable TOKEN;
-    Registry public immutable REGISTRY;
-    VotingPanel public immutable PANEL;
+    IMarketToken public immutable TOKEN;
+    IRegistry public immutable REGISTRY;
+    IVotingPanel public immutable PANEL;
     uint256 private immutable STAKE;
 
     address[] public actors;
@@ -59,7 +58,7 @@ contract PanelHandler is Test {
     /// @dev The contract and the twin disagree on whether a call is refused.
     error PanelHandler_Disagree(string call, bool refused);
 
-    constructor(MarketToken token, Registry registry, VotingPanel panel) {
+    constructor(IMarketToken token, IRegistry registry, IVotingPanel panel) {
         TOKEN = token;
         REGISTRY = registry;
         PANEL = panel;

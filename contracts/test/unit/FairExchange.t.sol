@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {FairExchange} from "../../src/FairExchange.sol";
 import {IFairExchange} from "../../src/interfaces/IFairExchange.sol";
 import {IRegistry} from "../../src/interfaces/IRegistry.sol";
 import {IVotingPanel} from "../../src/interfaces/IVotingPanel.sol";
+import {Deploy} from "../base/Deploy.sol";
 import {Exchange} from "../base/Exchange.sol";
 import {ScriptedPanel} from "../base/ScriptedPanel.sol";
 import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
+import {Multicall} from "@openzeppelin/contracts/utils/Multicall.sol";
 
 contract FairExchangeTest is Exchange {
     IFairExchange.State private constant OFFERED = IFairExchange.State.Offered;
@@ -32,11 +33,11 @@ contract FairExchangeTest is Exchange {
     function test_Constructor_RevertWhen_AnAddressHasNoCode() external {
         bytes memory refusal = abi.encodeWithSelector(IFairExchange.FairExchange_NotContract.selector, eve);
         vm.expectRevert(refusal);
-        new FairExchange(eve, address(registry), address(panel));
+        Deploy.fairExchange(eve, address(registry), address(panel));
         vm.expectRevert(refusal);
-        new FairExchange(address(token), eve, address(panel));
+        Deploy.fairExchange(address(token), eve, address(panel));
         vm.expectRevert(refusal);
-        new FairExchange(address(token), address(registry), eve);
+        Deploy.fairExchange(address(token), address(registry), eve);
     }
 
     function test_Constructor_FixesWhatItWorksWith() external view {
@@ -180,7 +181,7 @@ contract FairExchangeTest is Exchange {
 
     function test_Open_RevertWhen_ThePanelWouldTakeNoCaseForTheBonus() external {
         panel = new ScriptedPanel(token, BONUS / PANEL_SIZE);
-        exchange = new FairExchange(address(token), address(registry), address(panel));
+        exchange = Deploy.fairExchange(address(token), address(registry), address(panel));
         vm.prank(alice);
         token.approve(address(exchange), type(uint256).max);
         open(sale());
@@ -514,7 +515,7 @@ contract FairExchangeTest is Exchange {
         bytes[] memory calls = new bytes[](2);
         calls[0] = abi.encodeCall(exchange.prepare, (id, DIGEST));
         calls[1] = abi.encodeCall(exchange.passAddress, (id, DIGEST));
-        exchange.multicall(calls);
+        Multicall(address(exchange)).multicall(calls);
         vm.stopPrank();
         assertState(id, INSPECTING);
     }
@@ -536,14 +537,14 @@ contract FairExchangeTest is Exchange {
         calls[1] = calls[0];
         vm.prank(bob);
         vm.expectRevert(_wrongState(id, ENDED));
-        exchange.multicall(calls);
+        Multicall(address(exchange)).multicall(calls);
         vm.prank(bob);
         exchange.confirm(id);
         calls[0] = abi.encodeCall(exchange.withdraw, ());
         calls[1] = calls[0];
         vm.prank(alice);
         vm.expectRevert(abi.encodeWithSelector(IFairExchange.FairExchange_NoCredit.selector, alice));
-        exchange.multicall(calls);
+        Multicall(address(exchange)).multicall(calls);
     }
 
     function test_Multicall_UndoesAllWhenOneFails() external {
@@ -553,7 +554,7 @@ contract FairExchangeTest is Exchange {
         calls[1] = abi.encodeCall(exchange.passKey, (id, DIGEST));
         vm.prank(bob);
         vm.expectRevert(abi.encodeWithSelector(IFairExchange.FairExchange_NotDue.selector, id, bob, KEY));
-        exchange.multicall(calls);
+        Multicall(address(exchange)).multicall(calls);
         assertState(id, OFFERED);
         assertEq(token.balanceOf(bob), WEALTH);
     }
@@ -1061,7 +1062,7 @@ contract FairExchangeTest is Exchange {
         bytes[] memory calls = new bytes[](3);
         (calls[0], calls[1], calls[2]) = (first, second, third);
         vm.prank(account);
-        exchange.multicall(calls);
+        Multicall(address(exchange)).multicall(calls);
     }
 
     function _join(uint64 id) private view returns (bytes memory) {

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {FairExchange} from "../../src/FairExchange.sol";
-import {VotingPanel} from "../../src/VotingPanel.sol";
 import {IFairExchange} from "../../src/interfaces/IFairExchange.sol";
 import {IVotingPanel} from "../../src/interfaces/IVotingPanel.sol";
+import {Deploy} from "../base/Deploy.sol";
 import {Exchange} from "../base/Exchange.sol";
 
 /// @notice Disputes before the real panel.
@@ -15,12 +14,12 @@ contract FairExchangePanelTest is Exchange {
     int256 private constant PRICE_ = int256(uint256(PRICE));
     int256 private constant BONUS_ = int256(uint256(BONUS));
 
-    VotingPanel private voting;
+    IVotingPanel private voting;
     address[] private _voters;
 
     function setUp() public override {
         super.setUp();
-        voting = new VotingPanel(
+        voting = Deploy.votingPanel(
             address(token),
             address(registry),
             IVotingPanel.Config({
@@ -32,7 +31,7 @@ contract FairExchangePanelTest is Exchange {
                 drawDelay: 1
             })
         );
-        exchange = new FairExchange(address(token), address(registry), address(voting));
+        exchange = Deploy.fairExchange(address(token), address(registry), address(voting));
         address[2] memory sides = [alice, bob];
         for (uint256 i = 0; i < 2; ++i) {
             vm.prank(sides[i]);

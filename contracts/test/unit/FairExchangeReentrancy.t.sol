@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {FairExchange} from "../../src/FairExchange.sol";
-import {MarketToken} from "../../src/MarketToken.sol";
 import {IFairExchange} from "../../src/interfaces/IFairExchange.sol";
+import {IMarketToken} from "../../src/interfaces/IMarketToken.sol";
 import {IVotingPanel} from "../../src/interfaces/IVotingPanel.sol";
+import {Deploy} from "../base/Deploy.sol";
 import {Exchange} from "../base/Exchange.sol";
 import {HookToken} from "../base/HookToken.sol";
 import {ITokenHook} from "../base/ITokenHook.sol";
@@ -28,9 +28,9 @@ contract FairExchangeReentrancyTest is Exchange, ITokenHook {
     function setUp() public override {
         super.setUp();
         hooked = new HookToken();
-        token = MarketToken(address(hooked));
+        token = IMarketToken(address(hooked));
         panel = new ScriptedPanel(hooked, 0);
-        exchange = new FairExchange(address(hooked), address(registry), address(panel));
+        exchange = Deploy.fairExchange(address(hooked), address(registry), address(panel));
         address[2] memory accounts = [alice, bob];
         for (uint256 i = 0; i < 2; ++i) {
             hooked.mint(accounts[i], WEALTH);

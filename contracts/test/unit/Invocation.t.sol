@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Invocation} from "../../src/Invocation.sol";
 import {IInvocation} from "../../src/interfaces/IInvocation.sol";
 import {IRegistry} from "../../src/interfaces/IRegistry.sol";
+import {Deploy} from "../base/Deploy.sol";
 import {Market} from "../base/Market.sol";
 import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
@@ -19,9 +19,9 @@ contract InvocationTest is Market {
 
     function test_Constructor_RevertWhen_TokenOrRegistryHasNoCode() external {
         vm.expectRevert(abi.encodeWithSelector(IInvocation.Invocation_NotContract.selector, eve));
-        new Invocation(eve, address(registry));
+        Deploy.invocation(eve, address(registry));
         vm.expectRevert(abi.encodeWithSelector(IInvocation.Invocation_NotContract.selector, eve));
-        new Invocation(address(token), eve);
+        Deploy.invocation(address(token), eve);
     }
 
     function test_Constructor_FixesTokenAndRegistry() external view {

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Invocation} from "../../src/Invocation.sol";
-import {Registry} from "../../src/Registry.sol";
 import {IInvocation} from "../../src/interfaces/IInvocation.sol";
 import {IRegistry} from "../../src/interfaces/IRegistry.sol";
 import {Role} from "../../src/types/Role.sol";
+import {Deploy} from "../base/Deploy.sol";
 import {HookToken} from "../base/HookToken.sol";
 import {Thief} from "../base/Thief.sol";
 import {Test} from "forge-std/Test.sol";
@@ -14,14 +13,14 @@ contract InvocationReentrancyTest is Test {
     uint96 private constant PRICE = 10;
 
     HookToken private token;
-    Registry private registry;
-    Invocation private invocation;
+    IRegistry private registry;
+    IInvocation private invocation;
     Thief private thief;
 
     function setUp() external {
         token = new HookToken();
-        registry = new Registry();
-        invocation = new Invocation(address(token), address(registry));
+        registry = Deploy.registry();
+        invocation = Deploy.invocation(address(token), address(registry));
         thief = new Thief(registry, invocation, token);
         thief.open(
             IRegistry.ResourceParams({

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {MarketToken} from "../../src/MarketToken.sol";
 import {IMarketToken} from "../../src/interfaces/IMarketToken.sol";
+import {Deploy} from "../base/Deploy.sol";
 import {Market} from "../base/Market.sol";
 import {ERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20Permit.sol";
+import {IERC20Metadata} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Metadata.sol";
 
 contract MarketTokenTest is Market {
     bytes32 private constant PERMIT =
@@ -12,19 +13,20 @@ contract MarketTokenTest is Market {
 
     function test_Constructor_RevertWhen_IssuerIsZero() external {
         vm.expectRevert(IMarketToken.MarketToken_NoIssuer.selector);
-        new MarketToken("Happy", "HAPY", address(0), 1);
+        Deploy.marketToken("Happy", "HAPY", address(0), 1);
     }
 
     function test_Constructor_RevertWhen_MaximumSupplyIsZero() external {
         vm.expectRevert(IMarketToken.MarketToken_NoMaximumSupply.selector);
-        new MarketToken("Happy", "HAPY", issuer, 0);
+        Deploy.marketToken("Happy", "HAPY", issuer, 0);
     }
 
     function test_Constructor_FixesTheTokenAndIssuesNothing() external {
-        MarketToken created = new MarketToken("Happy", "HAPY", issuer, 7);
-        assertEq(created.name(), "Happy");
-        assertEq(created.symbol(), "HAPY");
-        assertEq(created.decimals(), 18);
+        IMarketToken created = Deploy.marketToken("Happy", "HAPY", issuer, 7);
+        IERC20Metadata metadata = IERC20Metadata(address(created));
+        assertEq(metadata.name(), "Happy");
+        assertEq(metadata.symbol(), "HAPY");
+        assertEq(metadata.decimals(), 18);
         assertEq(created.issuer(), issuer);
         assertEq(created.maximumSupply(), 7);
         assertEq(created.totalSupply(), 0);

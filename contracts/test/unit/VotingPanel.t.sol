@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {VotingPanel} from "../../src/VotingPanel.sol";
 import {IVotingPanel} from "../../src/interfaces/IVotingPanel.sol";
 import {Role} from "../../src/types/Role.sol";
+import {Deploy} from "../base/Deploy.sol";
 import {Panel} from "../base/Panel.sol";
 import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
@@ -15,9 +15,9 @@ contract VotingPanelTest is Panel {
 
     function test_Constructor_RevertWhen_TokenOrRegistryHasNoCode() external {
         vm.expectRevert(abi.encodeWithSelector(IVotingPanel.VotingPanel_NotContract.selector, eve));
-        new VotingPanel(eve, address(registry), settings());
+        Deploy.votingPanel(eve, address(registry), settings());
         vm.expectRevert(abi.encodeWithSelector(IVotingPanel.VotingPanel_NotContract.selector, eve));
-        new VotingPanel(address(token), eve, settings());
+        Deploy.votingPanel(address(token), eve, settings());
     }
 
     function test_Constructor_RevertWhen_TheStakeOrAWindowIsZero() external {
@@ -28,7 +28,7 @@ contract VotingPanelTest is Panel {
             if (i == 2) config.commitWindow = 0;
             if (i == 3) config.revealWindow = 0;
             vm.expectRevert(IVotingPanel.VotingPanel_BadConfig.selector);
-            new VotingPanel(address(token), address(registry), config);
+            Deploy.votingPanel(address(token), address(registry), config);
         }
     }
 
@@ -85,7 +85,7 @@ contract VotingPanelTest is Panel {
     function test_Enlist_RevertWhen_AllSeatsTogetherOverflow() external {
         IVotingPanel.Config memory config = settings();
         config.seatStake = 1;
-        panel = new VotingPanel(address(token), address(registry), config);
+        panel = Deploy.votingPanel(address(token), address(registry), config);
         vm.prank(opener);
         token.approve(address(panel), type(uint256).max);
         enlistAll(0, 3, 1);
@@ -254,7 +254,7 @@ contract VotingPanelTest is Panel {
     function test_Open_MovesNoTokenForABonusOfZero() external {
         IVotingPanel.Config memory config = settings();
         config.seatBonus = 0;
-        panel = new VotingPanel(address(token), address(registry), config);
+        panel = Deploy.votingPanel(address(token), address(registry), config);
         vm.mockCallRevert(address(token), abi.encodeWithSelector(IERC20.transferFrom.selector), "");
         assertEq(panel.open(ITEM, tommy, linhao, 3, 0), 1);
     }
@@ -310,7 +310,7 @@ contract VotingPanelTest is Panel {
     function test_Draw_WaitsForTheNextBlockOnlyWhereThereIsNoDelay() external {
         IVotingPanel.Config memory config = settings();
         config.drawDelay = 0;
-        panel = new VotingPanel(address(token), address(registry), config);
+        panel = Deploy.votingPanel(address(token), address(registry), config);
         vm.prank(opener);
         token.approve(address(panel), type(uint256).max);
         enlistAll(0, 3, 1);
@@ -660,7 +660,7 @@ contract VotingPanelTest is Panel {
         assertNotEq(commitment, panel.commitmentOf(1, voter(1), true, SALT));
         assertNotEq(commitment, panel.commitmentOf(1, voter(0), false, SALT));
         assertNotEq(commitment, panel.commitmentOf(1, voter(0), true, 0));
-        VotingPanel other = new VotingPanel(address(token), address(registry), settings());
+        IVotingPanel other = Deploy.votingPanel(address(token), address(registry), settings());
         assertNotEq(commitment, other.commitmentOf(1, voter(0), true, SALT));
         vm.chainId(block.chainid + 1);
         assertNotEq(commitment, panel.commitmentOf(1, voter(0), true, SALT));

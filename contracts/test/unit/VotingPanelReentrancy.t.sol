@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {VotingPanel} from "../../src/VotingPanel.sol";
 import {IVotingPanel} from "../../src/interfaces/IVotingPanel.sol";
 import {Role} from "../../src/types/Role.sol";
+import {Deploy} from "../base/Deploy.sol";
 import {HookToken} from "../base/HookToken.sol";
 import {Panel} from "../base/Panel.sol";
 import {PanelThief} from "../base/PanelThief.sol";
@@ -15,7 +15,7 @@ contract VotingPanelReentrancyTest is Panel {
     function setUp() public override {
         super.setUp();
         hooked = new HookToken();
-        panel = new VotingPanel(address(hooked), address(registry), settings());
+        panel = Deploy.votingPanel(address(hooked), address(registry), settings());
         thief = new PanelThief(panel);
         join(address(thief), Role.VOTER);
         vm.prank(address(thief));
