@@ -31,7 +31,7 @@ from agorai_vault.outbox import Intent, Outbox
 
 CHAIN_ID = 31337
 TOKENS = 1_000_000
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 PANEL = Config(seat_stake=10, seat_bonus=0, draw_window=600, commit_window=60, reveal_window=60, draw_delay=0)
 FRIEND = Address(to_checksum_address("0x" + "f0" * 20))
 
