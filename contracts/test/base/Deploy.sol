@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {IDataPool} from "../../src/interfaces/IDataPool.sol";
 import {IFairExchange} from "../../src/interfaces/IFairExchange.sol";
 import {IInvocation} from "../../src/interfaces/IInvocation.sol";
 import {IMarketToken} from "../../src/interfaces/IMarketToken.sol";
+import {IOnlineLearner} from "../../src/interfaces/IOnlineLearner.sol";
 import {IRegistry} from "../../src/interfaces/IRegistry.sol";
 import {IVotingPanel} from "../../src/interfaces/IVotingPanel.sol";
 import {Vm} from "forge-std/Vm.sol";
@@ -34,6 +36,14 @@ library Deploy {
         returns (IVotingPanel)
     {
         return IVotingPanel(_create("VotingPanel", abi.encode(token, registry_, config)));
+    }
+
+    function dataPool(address token, address registry_, address panel) internal returns (IDataPool) {
+        return IDataPool(_create("DataPool", abi.encode(token, registry_, panel)));
+    }
+
+    function onlineLearner() internal returns (IOnlineLearner) {
+        return IOnlineLearner(_create("OnlineLearner", ""));
     }
 
     function fairExchange(address token, address registry_, address panel) internal returns (IFairExchange) {
