@@ -59,7 +59,7 @@ class HomeFileError(InputError):
 class HomeFile(BaseModel):
     """A JSON file that only the node's owner may read."""
 
-    model_config = ConfigDict(frozen=True, defer_build=True)
+    model_config = ConfigDict(frozen=True)
 
     def save(self, path: Path) -> None:
         """Write it whole or not at all, mode 0600."""

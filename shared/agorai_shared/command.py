@@ -58,7 +58,7 @@ class AnswerError(IntegrityError):
 class Message(BaseModel):
     """A command or its answer."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Requester(Protocol):

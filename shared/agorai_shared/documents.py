@@ -65,7 +65,7 @@ class DocumentMalformedError(IntegrityError):
 class Document(BaseModel):
     """A public JSON document; unknown members are kept out, so that its digest says all of it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     def to_bytes(self) -> bytes:
         """Write it canonically: the same document is always the same bytes, hence the same CID."""

@@ -137,7 +137,7 @@ class Mode(IntEnum):
 class Model(BaseModel):
     """Unknown members are kept out."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class LimitsTooShortError(RefusedError):
@@ -222,7 +222,7 @@ class Listing(Model):
 class Body(BaseModel):
     """One message of a negotiation; written by a stranger."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     ask: AskId
 
@@ -281,7 +281,7 @@ class Accept(Body):
     kind: Literal["accept"] = "accept"
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid", defer_build=True))
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Agreement:
     """What the two sides agree on: the terms of a trade as `FairExchange` takes them."""
 

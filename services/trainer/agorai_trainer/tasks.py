@@ -31,7 +31,7 @@ ColumnName = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class _Declaration(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Limits(_Declaration):
