@@ -1,0 +1,63 @@
+"""On which suspicions to stake, and the challenge that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from agorai_shared.pool import Batch, Challenge, PoolDocument, Samples, Wrong, write_samples
+from agorai_trainer.pooling.checking import Suspicion
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a challenger wins and loses, in deposits, and how much surer than even odds it wants to be.
+
+    By the contract who challenges rightly gets half of each wrong sample's deposit, and who does not loses its own,
+    so that a stake gains on average from a confidence of 2/3 on. A challenge is judged as a whole: one sample that is
+    not wrong loses all. Voters judge by the same rules, though, and so do not err independently of the challenger;
+    the margin is for what they may know besides.
+    """
+
+    bounty: float = 0.5
+    stake: float = 1.0
+    """Doubles with each challenge of the same contribution that failed."""
+    margin: float = 0.14
+
+    @property
+    def threshold(self) -> float:
+        """The confidence from which on to stake."""
+        return self.stake / (self.stake + self.bounty) + self.margin
+
+
+def stake(suspicions: Iterable[Suspicion], policy: Policy) -> tuple[int, ...]:
+    """Give the rows on which to stake, in order."""
+    return tuple(sorted({one.row for one in suspicions if one.confidence >= policy.threshold}))
+
+
+def challenge_of(
+    document: PoolDocument, batch: Batch, suspicions: Iterable[Suspicion], rows: Iterable[int]
+) -> Challenge:
+    """Call these rows wrong, each for the surest of its suspicions, and give the corrections that there are.
+
+    Raises
+    ------
+    ValueError
+        If there are no such rows, or one is not suspected.
+    """
+    surest: dict[int, Suspicion] = {}
+    for one in sorted(suspicions, key=lambda one: -one.confidence):
+        surest.setdefault(one.row, one)
+    if strange := [row for row in rows if row not in surest or row in batch.out]:
+        raise ValueError(f"row {strange[0]} is not suspected")
+    chosen = [surest[row] for row in sorted(set(rows))]
+    corrected = Samples(tuple(one.correction for one in chosen if one.correction is not None))
+    return Challenge(
+        wrong=tuple(
+            Wrong(
+                row=one.row, reason=one.reason, origin=one.origin, label=one.label, note=one.explanation[:500]
+            )
+            for one in chosen
+        ),
+        corrected=write_samples(document, corrected).decode() if corrected.rows else "",
+    )

@@ -1,0 +1,277 @@
+"""Planted duplicates, flips and poison are found, honest contributions are left in peace.
+
+The shares in the comments were measured; the bounds leave room for other versions of the libraries.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agorai_shared.pool import Batch, CategoryColumn, NumberColumn, PoolDocument
+from agorai_trainer.pooling.checking import Suspicion, check, find
+from agorai_trainer.pooling.rarity import confidences, p_values
+from agorai_trainer.pooling.staking import Policy, challenge_of, stake
+
+from .pools import (
+    LOGISTIC,
+    Rows,
+    dealt,
+    digits,
+    flipped,
+    jittered,
+    samples,
+    sentences,
+    small,
+    spread_of,
+    told,
+    tumours,
+)
+
+SETS = pytest.mark.parametrize("make", [digits, tumours, sentences], ids=lambda make: str(make.__name__))
+
+
+def staked(found: tuple[Suspicion, ...]) -> set[int]:
+    return set(stake(found, Policy()))
+
+
+def places(count: int, share: float) -> list[int]:
+    return sorted(np.random.default_rng(1).choice(count, round(count * share), replace=False).tolist())
+
+
+@SETS
+def test_an_honest_contribution_is_left_in_peace(make: Any) -> None:
+    document, known, rows = dealt(make)
+    wrongly = staked(check(document, known, Batch(1, samples(rows))))
+    assert len(wrongly) <= 2  # measured: 0 of 100 of each
+
+
+@pytest.mark.parametrize(("make", "least"), [(digits, 0.7), (tumours, 0.7)])
+def test_flipped_labels_are_found_and_corrected(make: Any, least: float) -> None:
+    document, known, rows = dealt(make)
+    planted = places(len(rows), 0.1)
+    noisy = flipped(document, rows, planted)
+    found = tuple(find(document, known, Batch(1, samples(noisy)), frozenset({"label"})))
+    named = staked(found)
+    assert len(named & set(planted)) >= least * len(planted)  # measured: 9 and 10 of 10
+    assert len(named - set(planted)) <= 0.03 * len(rows)  # measured: 0
+    corrected = [one for one in found if one.correction is not None and one.row in planted]
+    assert corrected
+    right = [one for one in corrected if one.correction == rows[one.row]]
+    assert len(right) >= 0.9 * len(corrected)
+    assert all(one.label == rows[one.row][-1] and one.label in one.explanation for one in right)
+
+
+def test_a_batch_that_is_wrong_throughout_does_not_persuade_its_judge() -> None:
+    document, known, rows = dealt(digits)
+    noisy = Batch(1, samples(flipped(document, rows, list(range(len(rows))))))
+    assert len(staked(find(document, known, noisy, frozenset({"label"})))) >= 65  # measured: 86 of 100
+
+
+def test_a_batch_that_is_wrong_throughout_and_larger_than_what_is_known_is_seen_by_the_harm_it_does() -> None:
+    document, known, rows = dealt(digits, 300)
+    few = [Batch(0, samples(list(known[0].samples.rows[:200])))]
+    noisy = Batch(1, samples(flipped(document, rows, list(range(len(rows))))))
+    assert len(staked(find(document, few, noisy, frozenset({"harmful"})))) >= 240  # measured: 299 of 300
+
+
+@SETS
+def test_duplicates_are_found_and_what_they_repeat(make: Any) -> None:
+    document, known, rows = dealt(make)
+    rows = [*rows[:80], *known[0].samples.rows[5:15], *rows[:10]]
+    found = tuple(find(document, known, Batch(1, samples(rows)), frozenset({"duplicate"})))
+    assert [one.row for one in found] == list(range(80, 100))
+    assert [(one.origin.contribution, one.origin.row) for one in found if one.origin] == [
+        *((0, row) for row in range(5, 15)),
+        *((1, row) for row in range(10)),
+    ]
+    assert {one.confidence for one in found} == {1.0}
+
+
+@pytest.mark.parametrize("make", [digits, tumours])
+def test_near_duplicates_of_known_samples_and_of_one_another_are_found(make: Any) -> None:
+    document, known, rows = dealt(make)
+    spread = spread_of(list(known[0].samples.rows))
+    spam = [jittered(known[0].samples.rows[place], spread, place) for place in range(10)]
+    spam += [jittered(rows[5], spread, 100 + place) for place in range(10)]
+    found = tuple(
+        find(document, known, Batch(1, samples([*rows[:80], *spam])), frozenset({"near_duplicate"}))
+    )
+    named = staked(found)
+    assert len(named & set(range(80, 100))) >= 18  # measured: all 20
+    assert len(named - set(range(80, 100))) <= 2  # measured: 0
+    assert 5 not in named  # the first of those alike
+    origins = {one.row: one.origin for one in found if one.origin is not None}
+    assert all(
+        origins[row].contribution == 0 and origins[row].row == row - 80 for row in named if 80 <= row < 90
+    )
+    assert all(origins[row].contribution == 1 for row in named if row >= 90)
+
+
+def test_a_text_repeated_in_other_spelling_or_with_a_word_changed_is_found() -> None:
+    document, known, rows = dealt(sentences)
+    spam: Rows = []
+    for number, (text, label) in enumerate(known[0].samples.rows[:20]):
+        shouted = f"  {text}!!".upper() if number % 2 else str(text).replace("the ", "this ", 1)
+        spam.append((shouted, label))
+    batch = Batch(1, samples([*rows[:80], *spam]))
+    named = staked(find(document, known, batch, frozenset({"near_duplicate"})))
+    assert named >= set(range(81, 100, 2))  # those that are alike but for case and signs
+    assert len(named & set(range(80, 100))) >= 17  # measured: 20 of 20
+    assert len(named - set(range(80, 100))) <= 2  # measured: 0
+
+
+def test_a_unit_mistaken_is_out_of_range() -> None:
+    document, known, rows = dealt(tumours)
+    rows = [
+        (float(rows[place][0]) * 10, *rows[place][1:]) if place < 5 else rows[place] for place in range(100)
+    ]
+    found = tuple(find(document, known, Batch(1, samples(rows)), frozenset({"out_of_range"})))
+    assert set(range(5)) <= staked(found)
+    assert "column 'f0'" in found[0].explanation
+    assert len(staked(found)) <= 7  # measured: 5
+
+
+def test_poison_that_no_single_sample_shows_is_seen_by_the_harm_it_does() -> None:
+    document, known, rows = dealt(sentences, 400)
+    planted = set(places(len(rows), 0.6))
+    poisoned = Batch(1, samples(flipped(document, rows, sorted(planted))))
+    found = tuple(find(document, known, poisoned, frozenset({"harmful"})))
+    named = staked(found)
+    assert len(named & planted) >= 0.5 * len(planted)  # measured: 206 of 240
+    assert len(named & planted) >= 0.8 * len(named)  # measured: 206 of 239
+    assert "fewer of them right" in found[0].explanation
+    honest = Batch(1, samples(rows))
+    assert not list(find(document, known, honest, frozenset({"harmful"})))
+
+
+def test_samples_of_the_hidden_test_set_are_seen_by_who_has_it() -> None:
+    document, known, rows = dealt(digits, 300)
+    test = samples(rows[100:])
+    batch = Batch(1, samples([*rows[:90], *rows[100:110]]))
+    named = staked(find(document, known, batch, frozenset({"test_like"}), test=test))
+    assert named >= set(range(90, 100))
+    assert len(named) <= 13  # measured: 11
+    assert not list(find(document, known, batch, frozenset({"test_like"})))
+
+
+def test_where_known_samples_repeat_each_other_repeating_is_no_fault() -> None:
+    yes_or_no = ("no", "yes")
+    columns = tuple(CategoryColumn(name=name, values=yes_or_no) for name in "abcdy")
+    document = PoolDocument(
+        name="Answers", columns=columns, target="y", initial_samples=small()[0].initial_samples, rule=LOGISTIC
+    )
+    answers = np.random.default_rng(0).integers(0, 2, (400, 5))
+    rows: Rows = [tuple(yes_or_no[answer] for answer in line) for line in answers.tolist()]
+    known, batch = [Batch(0, samples(rows[:300]))], Batch(1, samples(rows[300:]))
+    assert not list(find(document, known, batch, frozenset({"duplicate", "near_duplicate"})))
+
+
+def test_what_is_not_rare_among_known_samples_is_not_suspected_of_a_single_one_either() -> None:
+    document = PoolDocument(
+        name="Points",
+        columns=(NumberColumn(name="at", low=0, high=1_000), CategoryColumn(name="y", values=("no", "yes"))),
+        target="y",
+        initial_samples=small()[0].initial_samples,
+        rule=LOGISTIC,
+    )
+    pairs = [place + near for place in range(300, 310) for near in (0.0, 0.1)]
+    reasons = frozenset({"near_duplicate"})
+    alone: Rows = [(float(place), "no") for place in range(300)]
+    paired: Rows = [*alone, *((place, "yes") for place in pairs)]
+    new = Batch(1, samples([(7.2, "no")]))
+    assert find(document, [Batch(0, samples(alone))], new, reasons)  # type: ignore[arg-type]
+    assert not find(document, [Batch(0, samples(paired))], new, reasons)  # type: ignore[arg-type]
+
+
+def test_rows_found_wrong_before_are_neither_named_nor_compared_with() -> None:
+    document, known, rows = dealt(tumours, 4)
+    batch = Batch(1, samples([rows[0], rows[0], rows[1], known[0].samples.rows[3]]))
+    reasons = frozenset({"duplicate"})
+    assert [one.row for one in find(document, known, batch, reasons)] == [1, 3]  # type: ignore[arg-type]
+    rest = replace(batch, out=frozenset({0}))
+    known_rest = [replace(known[0], out=frozenset({3}))]
+    assert not list(find(document, known_rest, rest, reasons))  # type: ignore[arg-type]
+    assert not check(document, known, replace(batch, out=frozenset(range(4))))
+    assert not check(document, [], batch)
+
+
+def test_what_was_added_before_and_is_not_accepted_yet_is_not_to_be_repeated_either() -> None:
+    document, known, rows = dealt(tumours)
+    spread = spread_of(list(known[0].samples.rows))
+    pending = [Batch(1, samples(rows[:20]))]
+    again = Batch(2, samples([*rows[:5], *(jittered(rows[place], spread, place) for place in range(5, 20))]))
+    reasons = frozenset({"duplicate", "near_duplicate"})
+    assert not list(find(document, known, again, reasons))  # type: ignore[arg-type]
+    found = list(find(document, known, again, reasons, pending=pending))  # type: ignore[arg-type]
+    assert [one.row for one in found] == list(range(20))
+    assert {one.origin and one.origin.contribution for one in found} == {1}
+
+
+def test_of_a_few_known_samples_only_exact_duplicates_are_said() -> None:
+    document, rows = small()
+    spam = [*rows[:2], (10.001, "north", "Flat 0", "no"), (500.0, "north", "flat", "no")]
+    found = check(document, [Batch(0, samples(rows))], Batch(4, samples(spam)))
+    assert [(one.row, one.reason) for one in found] == [(0, "duplicate"), (1, "duplicate")]
+    assert "row 0 of the initial samples" in found[0].explanation
+    again = check(
+        document, [Batch(0, samples(rows)), Batch(4, samples(spam[2:]))], Batch(5, samples(spam[2:]))
+    )
+    assert "row 0 of contribution 4" in again[0].explanation
+
+
+def test_what_is_checked_and_trained_is_the_same_in_another_process() -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", "import pools; print(pools.told())"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+    )
+    assert found.stdout.strip() == told()
+
+
+def test_a_stake_gains_on_average_from_two_thirds_on() -> None:
+    found = [Suspicion(row, "other", "", sure) for row, sure in ((3, 0.95), (1, 0.81), (2, 0.8), (1, 0.5))]
+    assert stake(found, Policy()) == (1, 3)
+    assert Policy(margin=0).threshold == pytest.approx(2 / 3)
+    assert stake(found, Policy(stake=4)) == ()  # after two challenges that failed
+    assert stake([], Policy()) == ()
+
+
+def test_a_challenge_names_each_row_once_for_its_surest_reason() -> None:
+    document, rows = small()
+    batch = Batch(1, samples(rows[:3]))
+    better = (*rows[2][:-1], "yes")
+    found = [
+        Suspicion(2, "label", "looks heated", 0.9, label="yes", correction=better),
+        Suspicion(2, "harmful", "with others", 0.85),
+        Suspicion(0, "harmful", "with others", 0.85),
+    ]
+    challenge = challenge_of(document, batch, found, (2, 0))
+    assert [(one.row, one.reason, one.label) for one in challenge.wrong] == [
+        (0, "harmful", None),
+        (2, "label", "yes"),
+    ]
+    assert challenge.corrected == "area,side,note,heated\n12,north,flat 2,yes\n"
+    for strange, left in (((1,), batch), ((0, 5), batch), ((2,), replace(batch, out=frozenset({2})))):
+        with pytest.raises(ValueError, match="is not suspected"):
+            challenge_of(document, left, found, strange)
+
+
+def test_p_values_are_shares_and_confidences_fall_with_them() -> None:
+    usual = np.arange(99.0)
+    values = p_values(usual, np.array([98.5, 98.0, 50.0, -1.0]))
+    assert values.tolist() == [0.01, 0.02, 0.5, 1.0]
+    assert confidences(values).tolist() == pytest.approx([0.96, 0.96, 1 / 3, 0])
+    honest = np.random.default_rng(0).random((200, 50))
+    share = np.mean([(confidences(line) >= 0.8) & (line <= 0.005) for line in honest])
+    assert share <= 0.005
