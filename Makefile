@@ -26,7 +26,7 @@ setup: .venv/.dev node_modules/.ready ## Set up everything for development
 # The contracts' tests run beside the others, on bytecode that one of those proves to be the source's.
 test: setup ## Set up, and run every test
 	@told=$$(mktemp); (cd contracts && FORGE_SNAPSHOT_CHECK=true tools/foundry forge test --isolate) >$$told 2>&1 & forge=$$!; \
-	$(BIN)/pytest -n 3 --dist loadfile $(PYTEST); status=$$?; \
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST); status=$$?; \
 	wait $$forge || status=1; cat $$told; rm $$told; exit $$status
 
 lint: setup ## Check style, types, the arrows between packages, and the contracts' style

@@ -322,7 +322,7 @@ async def test_a_store_that_acknowledges_half_is_caught(store: Store, client: Co
 
     store.answer_put = half
     # whichever comes first: its answer, its closing, or the end of what was sent, whose hash is another
-    with pytest.raises((StoreAnswerError, StoreUnreachableError, cids.CidMismatchError)):
+    with pytest.raises((StoreAnswerError, StoreUnreachableError, CidMismatchError)):
         await client.put(pieces(CONTENT, CHUNK_SIZE))
 
 
