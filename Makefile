@@ -47,6 +47,7 @@ chaos: contracts-check ## Kill services, try decoders and contracts with what is
 	  shared/tests/test_file_reader.py shared/tests/test_directory.py shared/tests/test_dag.py shared/tests/test_car.py
 	@AGORAI_TEST_KILLS=100 $(BIN)/pytest services/hub/tests/test_kill.py services/vault/tests/test_kill.py \
 	  services/storage/tests/test_kill.py
+	@AGORAI_TEST_KILLS=25 $(BIN)/pytest -o timeout=0 tests/test_outages.py
 	@AGORAI_TEST_TRADES=5000 $(BIN)/pytest -o timeout=0 tests/simulation
 
 kubo: ## Build Kubo, of which the storage service's tests and benchmark use a real daemon; needs Go

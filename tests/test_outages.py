@@ -29,6 +29,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 CASE = Case("diabetes", "diabetes", boosting("Regressor", 5))
 TASK = TrainingTask(estimator="sklearn.LinearRegression", target="target")
 FREE = Offer(name="free", price=0)
+KILLS = int(os.environ.get("AGORAI_TEST_KILLS", "2"))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -89,7 +90,7 @@ async def test_a_node_killed_in_the_middle_of_a_job_ends_it_once(tmp_path: Path)
         async with Client.connect(Home(buyer.home)) as client:
             right = await client.buy(resource)
         jobs = []
-        for _ in range(2):
+        for _ in range(KILLS):
             job = TrainJob(id=secrets.token_hex(16), invocation=right.invocation, task=TASK, offer=FREE)
             async with Client.connect(Home(buyer.home)) as client:
                 await client.commander.ask("trainer", "submit", Submit(job=job), JobStatus)

@@ -49,13 +49,11 @@ from agorai_shared.bindings.fair_exchange import (
     Terms,
     Trade,
 )
-from agorai_shared.bindings.registry import Joined
 from agorai_shared.bindings.registry import Kind as Content
 from agorai_shared.bindings.voting_panel import Case
 from agorai_shared.content import MAX_DOCUMENT_SIZE, NODE_PIN
 from agorai_shared.events import Phase as EventPhase
 from agorai_shared.events import subject
-from agorai_shared.market import topic_of
 from agorai_shared.negotiation import Limits, Listing, Negotiation, Role, Swap
 from agorai_shared.panel import impartial
 from agorai_shared.types import Address, CaseId, Cid, TradeId, Wei
@@ -408,10 +406,7 @@ class Trading(Contracts):
         from agorai_shared import jwe  # noqa: PLC0415 - cryptography that other verbs do without
 
         market = self.client.market
-        actor = await market.actor(account)
-        registry = market.deployment.registry
-        joined = await market.events(registry, Joined, topic_of(account), last=at)
-        key = joined[-1][0].encryption_key if joined else actor.encryption_key
+        actor, key = await market.actor(account), await market.encryption_key(account, at)
         jwe.public_key(await market.document(key, actor.gateway), account)
 
     async def try_own(self, terms: Terms, tell: OnStage) -> None:

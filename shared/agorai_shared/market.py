@@ -128,6 +128,19 @@ class Market:
             raise NotAMemberError(account)
         return cast("Actor", found)
 
+    async def encryption_key(self, account: Address, at: int) -> Digest:
+        """Give the digest of the encryption key that a member had at a block.
+
+        Raises
+        ------
+        NotAMemberError
+            If the account had not joined by then.
+        """
+        joined = await self.events(self.deployment.registry, Joined, topic_of(account), last=at)
+        if not joined:
+            raise NotAMemberError(account)
+        return joined[-1][0].encryption_key
+
     async def gateways(self) -> list[str]:
         """Read all members' gateways at a final block, each once, those of the oldest members first.
 

@@ -26,7 +26,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Final, Literal, Self, TypeAlias
+from typing import Annotated, Final, Literal, Self, TypeAlias, cast
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
@@ -149,7 +149,7 @@ class Checks(Document):
     margin: float = Field(1.5, ge=1, le=2)
     """How many times as wide a voter's limits are, so that last bits do not decide."""
     most_rows: int = Field(10_000, ge=1, le=MAX_SAMPLES)
-    """Samples of one contribution: what everybody's machine checks in a minute or so."""
+    """Samples of one contribution: what everyone has to check in time."""
 
 
 class PoolDocument(Document):
@@ -173,7 +173,7 @@ class PoolDocument(Document):
         names = self.names
         if len(set(names)) != len(names):
             raise ValueError("two columns have one name")
-        if self.target not in names or self.target_column.kind != "category":
+        if self.target not in names or self.columns[self.place].kind != "category":
             raise ValueError("the target is no category column of the pool")
         return self
 
@@ -188,9 +188,9 @@ class PoolDocument(Document):
         return self.names.index(self.target)
 
     @property
-    def target_column(self) -> Column:
+    def target_column(self) -> CategoryColumn:
         """The column to be foretold."""
-        return self.columns[self.place]
+        return cast("CategoryColumn", self.columns[self.place])
 
 
 class Origin(Document):

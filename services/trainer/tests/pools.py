@@ -105,7 +105,7 @@ def small() -> tuple[PoolDocument, Rows]:
 
 def flipped(document: PoolDocument, rows: Rows, places: list[int]) -> Rows:
     """Give the samples with the next class as label in these places."""
-    values = document.target_column.values  # type: ignore[union-attr]
+    values = document.target_column.values
     changed = list(rows)
     for place in places:
         label = values[(values.index(str(rows[place][-1])) + 1) % len(values)]

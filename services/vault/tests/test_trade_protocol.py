@@ -18,7 +18,7 @@ from agorai_shared.bindings.voting_panel import Voter
 from agorai_shared.errors import AgoraiError, UnavailableError
 from agorai_shared.handover import Binding, KeySecret
 from agorai_shared.jwe import EncryptionKeyError
-from agorai_shared.market import NotAMemberError
+from agorai_shared.market import Market, NotAMemberError
 from agorai_shared.negotiation import (
     Agreement,
     Limits,
@@ -124,6 +124,8 @@ class Named:
         return [
             (SimpleNamespace(encryption_key=b"\1" * 32, terms=TERMS), 9)
         ]  # both of opening and of registering
+
+    encryption_key = Market.encryption_key
 
     async def actor(self, account: Address) -> Any:
         if self._left:

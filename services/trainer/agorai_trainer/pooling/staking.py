@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from agorai_shared.pool import Batch, Challenge, PoolDocument, Samples, Wrong, write_samples
@@ -36,7 +36,7 @@ def stake(suspicions: Iterable[Suspicion], policy: Policy) -> tuple[int, ...]:
 
 
 def challenge_of(
-    document: PoolDocument, batch: Batch, suspicions: Iterable[Suspicion], rows: Iterable[int]
+    document: PoolDocument, batch: Batch, suspicions: Iterable[Suspicion], rows: Collection[int]
 ) -> Challenge:
     """Call these rows wrong, each for the surest of its suspicions, and give the corrections that there are.
 

@@ -22,11 +22,10 @@ from agorai_shared.bindings.fair_exchange import (
     Terms,
     Trade,
 )
-from agorai_shared.bindings.registry import Joined as Registered
 from agorai_shared.content import StoreUrlError
 from agorai_shared.errors import AgoraiError, NotFoundError, UnavailableError
 from agorai_shared.handover import Binding
-from agorai_shared.market import EventT, Market, NotAMemberError, topic_of
+from agorai_shared.market import EventT, Market, NotAMemberError
 from agorai_shared.types import Address, TradeId
 from agorai_vault.holders import Holders
 from agorai_vault.trade import decide
@@ -165,11 +164,7 @@ class Transcript:
         if not opened:
             raise TradeNotFoundError(trade)
         event, block = opened[0]
-        registry, last = self.market.deployment.registry, min(event.terms.keys_at, block)
-        registered = await self.market.events(registry, Registered, topic_of(account), last=last)
-        if not registered:
-            raise NotAMemberError(account)
-        digest = registered[-1][0].encryption_key
+        digest = await self.market.encryption_key(account, min(event.terms.keys_at, block))
         return jwe.public_key(
             await self.document(trade, account, digest, f"public key of {account}"), account
         )
