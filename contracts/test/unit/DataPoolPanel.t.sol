@@ -5,28 +5,13 @@ import {IDataPool} from "../../src/interfaces/IDataPool.sol";
 import {IVotingPanel} from "../../src/interfaces/IVotingPanel.sol";
 import {Deploy} from "../base/Deploy.sol";
 import {Pool} from "../base/Pool.sol";
+import {Voting} from "../base/Voting.sol";
 
 /// @notice Challenges before the real panel.
-contract DataPoolPanelTest is Pool {
-    uint96 private constant STAKE = 1e18;
-    uint32 private constant WINDOW = 1 hours;
-
-    IVotingPanel private voting;
-
+contract DataPoolPanelTest is Pool, Voting {
     function setUp() public override {
         super.setUp();
-        voting = Deploy.votingPanel(
-            address(token),
-            address(registry),
-            IVotingPanel.Config({
-                seatStake: STAKE,
-                seatBonus: SEAT_BONUS,
-                drawWindow: WINDOW,
-                commitWindow: WINDOW,
-                revealWindow: WINDOW,
-                drawDelay: 1
-            })
-        );
+        deployVoting(address(token), address(registry), SEAT_BONUS);
         pools = Deploy.dataPool(address(token), address(registry), address(voting));
         for (uint256 i = 0; i < accounts.length; ++i) {
             vm.prank(accounts[i]);
@@ -45,7 +30,7 @@ contract DataPoolPanelTest is Pool {
 
     function test_Contest_IsRight() external {
         uint64 id = _contested();
-        _vote(id, PANEL_SIZE);
+        vote(pools.contributionOf(id).panelCase, PANEL_SIZE);
         vm.expectEmit(true, true, true, false);
         emit IDataPool.Resolved(id, pool, bob, IDataPool.Outcome.Failed, COUNT, 0);
         pools.resolve(id);
@@ -56,7 +41,7 @@ contract DataPoolPanelTest is Pool {
 
     function test_Contest_IsInVain() external {
         uint64 id = _contested();
-        _vote(id, 3); // more than 60 % would be 4
+        vote(pools.contributionOf(id).panelCase, 3); // more than 60 % would be 4
         pools.resolve(id);
         assertState(id, IDataPool.State.Settled);
         assertEq(gain(alice), -signed(COUNT * uint256(DEPOSIT) + BONUS));
@@ -89,22 +74,5 @@ contract DataPoolPanelTest is Pool {
         contest(alice, id);
         vm.expectPartialRevert(IVotingPanel.VotingPanel_WrongPhase.selector);
         pools.resolve(id);
-    }
-
-    function _vote(uint64 id, uint256 confirming) private {
-        uint64 panelCase = pools.contributionOf(id).panelCase;
-        vm.roll(voting.caseOf(panelCase).drawBlock + 1);
-        voting.draw();
-        address[] memory drawn = voting.panelOf(panelCase);
-        for (uint256 i = 0; i < drawn.length; ++i) {
-            bytes31 commitment = voting.commitmentOf(panelCase, drawn[i], i < confirming, DIGEST);
-            vm.prank(drawn[i]);
-            voting.commit(panelCase, commitment);
-        }
-        for (uint256 i = 0; i < drawn.length; ++i) {
-            vm.prank(drawn[i]);
-            voting.reveal(panelCase, i < confirming, DIGEST);
-        }
-        voting.close(panelCase);
     }
 }

@@ -5,32 +5,19 @@ import {IFairExchange} from "../../src/interfaces/IFairExchange.sol";
 import {IVotingPanel} from "../../src/interfaces/IVotingPanel.sol";
 import {Deploy} from "../base/Deploy.sol";
 import {Exchange} from "../base/Exchange.sol";
+import {Voting} from "../base/Voting.sol";
 
 /// @notice Disputes before the real panel.
-contract FairExchangePanelTest is Exchange {
-    uint96 private constant STAKE = 1e18;
-    uint32 private constant WINDOW = 1 hours;
+contract FairExchangePanelTest is Exchange, Voting {
     uint8 private constant SIZE = 3;
     int256 private constant PRICE_ = int256(uint256(PRICE));
     int256 private constant BONUS_ = int256(uint256(BONUS));
 
-    IVotingPanel private voting;
     address[] private _voters;
 
     function setUp() public override {
         super.setUp();
-        voting = Deploy.votingPanel(
-            address(token),
-            address(registry),
-            IVotingPanel.Config({
-                seatStake: STAKE,
-                seatBonus: BONUS / 5,
-                drawWindow: WINDOW,
-                commitWindow: WINDOW,
-                revealWindow: WINDOW,
-                drawDelay: 1
-            })
-        );
+        deployVoting(address(token), address(registry), BONUS / 5);
         exchange = Deploy.fairExchange(address(token), address(registry), address(voting));
         address[2] memory sides = [alice, bob];
         for (uint256 i = 0; i < 2; ++i) {
@@ -50,7 +37,7 @@ contract FairExchangePanelTest is Exchange {
 
     function test_Dispute_IsConfirmed() external {
         uint64 id = _disputed();
-        _vote(id, SIZE);
+        vote(exchange.trade(id).dispute, SIZE);
         assertEq(_settle(id), 0, "refund");
         int256 lost = int256(uint256(BUYER_DEPOSIT));
         assertEnded(id, IFairExchange.Outcome.Confirmed, PRICE_ + lost - BONUS_, -PRICE_ - lost);
@@ -58,7 +45,7 @@ contract FairExchangePanelTest is Exchange {
 
     function test_Dispute_IsRejected() external {
         uint64 id = _disputed();
-        _vote(id, 1);
+        vote(exchange.trade(id).dispute, 1);
         assertEq(_settle(id), 0, "refund");
         int256 lost = int256(uint256(SELLER_DEPOSIT));
         assertEnded(id, IFairExchange.Outcome.Rejected, -lost, lost - BONUS_);
@@ -158,23 +145,6 @@ contract FairExchangePanelTest is Exchange {
 
     function _disputed() private returns (uint64 id) {
         return reach(_terms(), IFairExchange.State.Disputed);
-    }
-
-    function _vote(uint64 id, uint256 confirming) private {
-        uint64 panelCase = exchange.trade(id).dispute;
-        vm.roll(voting.caseOf(panelCase).drawBlock + 1);
-        voting.draw();
-        address[] memory drawn = voting.panelOf(panelCase);
-        for (uint256 i = 0; i < drawn.length; ++i) {
-            bytes31 commitment = voting.commitmentOf(panelCase, drawn[i], i < confirming, DIGEST);
-            vm.prank(drawn[i]);
-            voting.commit(panelCase, commitment);
-        }
-        for (uint256 i = 0; i < drawn.length; ++i) {
-            vm.prank(drawn[i]);
-            voting.reveal(panelCase, i < confirming, DIGEST);
-        }
-        voting.close(panelCase);
     }
 
     /// @return refund What the panel gave back.
