@@ -21,6 +21,12 @@ pragma solidity ^0.8.28;
 ///
 /// Samples and challenges are committed to in an earlier block: whoever copies them out of the mempool comes later, and
 /// of two alike the one committed to first counts.
+///
+/// What it does not resist: an owner with a second account can put off the day on which its test set is due, by having
+/// its own samples challenged one after the other, and can add late samples to get most of a forfeited bond back; an
+/// owner that never answers pays the voters for false challenges, too; challenges that are false on purpose make
+/// later ones of the same contribution dearer. Nobody's deposit is at stake in any of these but theirs. No one can show
+/// here that an accuracy was published falsely.
 interface IDataPool {
     /// @notice Where a pool is.
     enum PoolState {
