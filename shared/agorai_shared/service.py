@@ -61,6 +61,11 @@ def _no_background() -> AbstractAsyncContextManager[None]:
     return nullcontext()
 
 
+_KEPT_S = 30
+"""Idle connections are kept longer than aiohttp's clients keep them (15 s): who closes first must not be the one that
+is written to, or a request is lost that cannot be sent again."""
+
+
 @dataclass(frozen=True)
 class Service:
     """One service, ready to be run alone or with others.
@@ -291,7 +296,9 @@ class Host:
         for service in self.services:
             if service.api is not None:
                 app.include_router(service.api)
-        config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            app, log_config=None, lifespan="off", timeout_graceful_shutdown=2, timeout_keep_alive=_KEPT_S
+        )
         server = _Server(config)
         async with AsyncExitStack() as stack:
             stack.callback(self._listener.close)
