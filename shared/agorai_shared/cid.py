@@ -193,6 +193,13 @@ def of_digest(digest: Digest | bytes) -> Cid:
     return CidParts(1, Codec.RAW, Digest(bytes(digest))).text
 
 
+def of_dag_pb_digest(digest: Digest | bytes) -> Cid:
+    """Name the dag-pb block with this SHA-256 digest."""
+    if len(digest) != DIGEST_LENGTH:
+        raise DigestLengthError(len(digest))
+    return CidParts(1, Codec.DAG_PB, Digest(bytes(digest))).text
+
+
 def of_raw(data: bytes | bytearray | memoryview) -> Cid:
     """Name these bytes as a raw block."""
     return of_digest(sha256(data))
@@ -200,7 +207,7 @@ def of_raw(data: bytes | bytearray | memoryview) -> Cid:
 
 def of_dag_pb(data: bytes | bytearray | memoryview) -> Cid:
     """Name these bytes as a dag-pb block."""
-    return CidParts(1, Codec.DAG_PB, sha256(data)).text
+    return of_dag_pb_digest(sha256(data))
 
 
 def digest_of(cid: str) -> Digest:

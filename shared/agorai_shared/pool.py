@@ -123,6 +123,8 @@ class Rule(Document):
     seed: int = Field(0, ge=0, le=2**32 - 1)
     mode: Literal["incremental", "anew"]
     """Batch by batch in the order of acceptance, where the estimator can; or on all samples together."""
+    every: int = Field(1, ge=1, le=MAX_SAMPLES)
+    """Accepted samples after which there is a new version; when the pool has ended, what is left over is one too."""
 
 
 class Checks(Document):
@@ -162,7 +164,6 @@ class PoolDocument(Document):
     target: Word
     """The category column to be foretold."""
     initial_samples: CidText
-    initial_model: CidText | None = None
     rule: Rule
     checks: Checks = Checks()
     buckets: int = Field(4096, ge=16, le=1 << 18)
@@ -244,6 +245,8 @@ class Taken(Document):
     count: int = Field(ge=1, le=MAX_SAMPLES)
     """Samples that it was added with."""
     left_out: tuple[Row, ...] = Field((), max_length=MAX_SAMPLES)
+    corrects: Count = 0
+    """Contribution that it corrects: its digest is then that of the challenge that holds its samples. 0: none."""
 
     @model_validator(mode="after")
     def _leaves_out_rows_of_its_own(self) -> Self:

@@ -118,7 +118,7 @@ def test_a_document_is_read_as_it_was_written(document: Document) -> None:
         (POOL, "columns.3.values", ["yes"], "at least 2"),
         (POOL, "columns", [], "at least 2"),
         (POOL, "initial_samples", "here", "initial_samples"),
-        (POOL, "initial_model", CID.upper(), "initial_model"),
+        (POOL, "rule.every", 0, "greater than or equal"),
         (POOL, "rule.mode", "online", "incremental"),
         (POOL, "rule.seed", -1, "greater than or equal"),
         (POOL, "rule.hyperparameters", {"alpha": float("nan")}, "rule.hyperparameters"),

@@ -1,0 +1,279 @@
+"""A pool as a participant reads it: its history from the chain, its files from its participants' stores.
+
+The chain names every file by digest, so it does not matter who serves it. What was fetched stays in this node's own
+store, from where others may have it.
+
+NotFoundError
+├── PoolAbsentError             no such pool, or none that is final
+├── ContributionAbsentError     no such contribution, or none that is final
+└── VersionAbsentError          no such version, or none that is final
+UnavailableError
+└── FileAbsentError             a file that none of those who should serve it does
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+from agorai_shared import pool_history
+from agorai_shared.bindings.data_pool import (
+    Added,
+    Challenged,
+    Closed,
+    Contribution,
+    DataPool,
+    Opened,
+    Published,
+)
+from agorai_shared.chain import ContractRevertError
+from agorai_shared.content import ContentStore, StoreUnreachableError
+from agorai_shared.errors import AgoraiError, NotFoundError, UnavailableError
+from agorai_shared.market import STRANGERS, Market
+from agorai_shared.pool import Challenge, PoolDocument, Row
+from agorai_shared.pool_history import EVENTS, Part, PoolHistory
+from agorai_shared.types import Address, Cid
+
+MOST_FILE: Final = 256 << 20
+"""Bytes of one file of a pool."""
+
+FETCH_S: Final = 300.0
+"""How long a file may take to come from a stranger."""
+
+_KEPT: Final = 64 << 20
+"""Bytes of small files that are kept in memory, so that looking at one contribution does not read all others anew."""
+
+_KINDS: Final = {kind.ABI.topic0: kind for kind in EVENTS}
+
+
+class PoolAbsentError(NotFoundError):
+    """There is no pool of this id."""
+
+    def __init__(self, pool: int) -> None:
+        super().__init__(
+            f"There is no pool {pool}, or it is not final yet.",
+            remedy="See which there are: `agorai pool list`.",
+        )
+
+
+class ContributionAbsentError(NotFoundError):
+    """There is no contribution of this id."""
+
+    def __init__(self, contribution: int) -> None:
+        super().__init__(
+            f"There is no contribution {contribution}, or it is not final yet.",
+            remedy="See a pool's: `agorai pool show POOL`.",
+        )
+
+
+class VersionAbsentError(NotFoundError):
+    """There is no version of this id."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(
+            f"There is no version {version}, or it is not final yet.",
+            remedy="See a pool's: `agorai pool versions POOL`.",
+        )
+
+
+class FileAbsentError(UnavailableError):
+    """Nobody who should serves a file."""
+
+    def __init__(self, what: str, digest: bytes, why: AgoraiError) -> None:
+        super().__init__(
+            f"The {what} (SHA-256 {digest.hex()}) cannot be had: {why.message}",
+            remedy="Try again when the node of whoever added it is there.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A contribution's bytes and what is left of it."""
+
+    added: Added
+    data: bytes
+    """A file of samples, if it is one."""
+    out: tuple[Row, ...]
+
+
+class PoolFiles:
+    """Reads pools."""
+
+    def __init__(self, market: Market) -> None:
+        self.market = market
+        self.contract = DataPool(market.deployment.data_pool)
+        self._histories: dict[int, tuple[PoolHistory, int]] = {}
+        self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._small: OrderedDict[bytes, bytes] = OrderedDict()
+        self._size = 0
+        self._opened: dict[int, Opened] = {}
+
+    # ------------------------------------------------------------------------------------------- the chain
+
+    async def opened(self, pool: int) -> Opened:
+        """Give what a pool was opened with; raises `PoolAbsentError`."""
+        if pool not in self._opened:
+            found = await self.market.events(self.contract.address, Opened, _topic(pool))
+            if not found:
+                raise PoolAbsentError(pool)
+            self._opened[pool] = found[0][0]
+        return self._opened[pool]
+
+    async def closed(self, pool: int) -> Closed | None:
+        """Give the digest of a pool's test set, once it is revealed."""
+        found = await self.market.events(self.contract.address, Closed, _topic(pool))
+        return found[0][0] if found else None
+
+    async def contribution(self, contribution: int) -> Contribution:
+        """Read a contribution at a final block; raises `ContributionAbsentError`."""
+        try:
+            (found,) = await self.market.chain.read(self.contract.contribution_of(contribution))
+        except ContractRevertError as error:
+            raise ContributionAbsentError(contribution) from error
+        return cast("Contribution", found)
+
+    async def version(self, version: int) -> Published:
+        """Give what was published as a version; raises `VersionAbsentError`."""
+        found = await self.market.events(self.contract.address, Published, _topic(version))
+        if not found:
+            raise VersionAbsentError(version)
+        return found[0][0]
+
+    async def history(self, pool: int) -> PoolHistory:
+        """Give a pool's history up to the last final block; it goes on in place when it is read again."""
+        async with self._turns[pool]:
+            start = self.market.deployment.start_block
+            history, first = self._histories.get(pool, (PoolHistory(), start))
+            last = (await self.market.chain.final()).number
+            if first <= last:
+                logs = await self.market.chain.logs(
+                    self.contract.address, [list(_KINDS), None, _topic(pool)], first, last
+                )
+                kinds = [_KINDS[entry["topics"][0]] for entry in logs]
+                history.take(
+                    kind.from_args(kind.ABI.decode(entry["topics"], entry["data"]))
+                    for kind, entry in zip(kinds, logs, strict=True)
+                )
+                self._histories[pool] = history, last + 1
+            return history
+
+    # ------------------------------------------------------------------------------------------- the files
+
+    async def document(self, pool: int) -> PoolDocument:
+        """Give a pool's description.
+
+        Raises
+        ------
+        FileAbsentError, PoolAbsentError
+        DocumentMalformedError
+            If its owner wrote something else.
+        """
+        opened = await self.opened(pool)
+        what = f"description of pool {pool}"
+        return PoolDocument.from_bytes(await self.file(opened.terms.document, what, [opened.owner]))
+
+    async def challenge(self, event: Challenged) -> Challenge | None:
+        """Give a challenge; None if it is not what the chain says of it; raises `FileAbsentError`."""
+        return pool_history.challenge_of(event, await self._challenge_document(event))
+
+    async def content(self, part: Part) -> Content:
+        """Give a contribution's bytes, and which of its rows are left out.
+
+        Raises
+        ------
+        FileAbsentError
+        """
+        faults = [await self.challenge(fault) for fault in part.faults]
+        return Content(
+            part.added, await self.data(part.added), pool_history.left_out(part.added.count, faults)
+        )
+
+    async def contents(self, parts: Sequence[Part]) -> list[Content]:
+        """Give several contributions' bytes; raises as `content`."""
+        return [await self.content(part) for part in parts]
+
+    async def data(self, added: Added) -> bytes:
+        """Give a contribution's file; of corrections, what their challenge holds, nothing if it is none.
+
+        Raises
+        ------
+        FileAbsentError
+        """
+        if not added.corrects:
+            what = f"file of contribution {added.id}"
+            return added.samples or await self.file(
+                added.digest, what, await self._sources(added.pool, added.contributor)
+            )
+        history = await self.history(added.pool)
+        challenges = history.challenges[added.corrects]
+        event = next(one for one in challenges if one.corrections == added.digest)
+        challenge = await self.challenge(event)
+        return challenge.corrected.encode() if challenge else b""
+
+    async def file(self, digest: bytes, what: str, owners: Sequence[Address]) -> bytes:
+        """Fetch a file from this node's own store, else from these members' gateways.
+
+        Raises
+        ------
+        FileAbsentError
+        """
+        kept = self._small.get(digest)
+        if kept is not None:
+            self._small.move_to_end(digest)
+            return kept
+        data = await self._fetched(digest, what, owners)
+        if digest not in self._small:
+            self._small[digest] = data
+            self._size += len(data)
+        while self._size > _KEPT:
+            self._size -= len(self._small.popitem(last=False)[1])
+        return data
+
+    async def _fetched(self, digest: bytes, what: str, owners: Sequence[Address]) -> bytes:
+        try:
+            return await _read(self.market.store, digest)
+        except AgoraiError as error:
+            missing: AgoraiError = error
+        for owner in dict.fromkeys(owners):
+            try:
+                gateway = (await self.market.actor(owner)).gateway
+                async with asyncio.timeout(FETCH_S):
+                    data = await _read(self.market.served_by(gateway, STRANGERS), digest)
+            except AgoraiError as error:
+                missing = error
+                continue
+            except TimeoutError:
+                missing = StoreUnreachableError(gateway, f"not all of it came within {FETCH_S:g} s")
+                continue
+            await self.market.store.put(data, pin=False)
+            return data
+        raise FileAbsentError(what, digest, missing)
+
+    async def _challenge_document(self, event: Challenged) -> bytes:
+        if event.document:
+            return event.document
+        what = f"challenge of contribution {event.contribution}"
+        return await self.file(event.corrections, what, await self._sources(event.pool, event.challenger))
+
+    async def _sources(self, pool: int, author: Address) -> list[Address]:
+        return [author, (await self.opened(pool)).owner]
+
+
+async def _read(store: ContentStore, digest: bytes) -> bytes:
+    """Read a file by digest, whichever of its two names it has."""
+    block, tree = pool_history.cids_of(digest)
+    try:
+        return await _whole(store, block)
+    except NotFoundError:
+        return await _whole(store, tree)
+
+
+async def _whole(store: ContentStore, cid: Cid) -> bytes:
+    return b"".join([piece async for piece in store.get(cid, max_size=MOST_FILE)])
+
+
+def _topic(id_: int) -> str:
+    return f"0x{id_:064x}"

@@ -1,0 +1,165 @@
+"""What the chain says of one pool's samples, in order: who added them, what was called wrong, what was accepted.
+
+Pure: a history takes the pool's final events and answers what there was when a contribution was added, so that
+whoever checks, answers or votes compares it with the same, whenever they do so.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from agorai_shared import cid
+from agorai_shared.bindings.data_pool import (
+    Added,
+    Answered,
+    Challenged,
+    Contested,
+    Outcome,
+    Published,
+    Resolved,
+    Settled,
+)
+from agorai_shared.documents import DocumentMalformedError
+from agorai_shared.pool import Challenge, Row, Taken
+from agorai_shared.types import Cid
+
+INLINE: Final = 1024
+"""Bytes up to which samples and challenges go on the chain themselves; longer ones are files, named by digest."""
+
+PoolEvent: TypeAlias = Added | Challenged | Answered | Contested | Resolved | Settled | Published
+EVENTS: Final[tuple[type[PoolEvent], ...]] = (
+    Added, Challenged, Answered, Contested, Resolved, Settled, Published,
+)  # fmt: skip
+"""Of one pool, which is the second of their indexed members."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One contribution at some moment."""
+
+    added: Added
+    faults: tuple[Challenged, ...]
+    """Challenges by which samples had been left out by then, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What one contribution is compared with, as `pooling.checking.check` takes it."""
+
+    batch: Part
+    known: tuple[Part, ...]
+    """Accepted before it was added, in the order of acceptance; the initial samples are not among them."""
+    pending: tuple[Part, ...]
+    """Added before it and not accepted yet when it was."""
+
+
+class PoolHistory:
+    """The events of one pool."""
+
+    def __init__(self) -> None:
+        self.additions: dict[int, Added] = {}
+        """By contribution, in the order of adding."""
+        self.settled: list[int] = []
+        """Contributions in the order of acceptance."""
+        self.challenges: dict[int, list[Challenged]] = {}
+        """By contribution, oldest first."""
+        self.answers: dict[int, Answered] = {}
+        """By contribution, to the latest challenge."""
+        self.cases: dict[int, Contested] = {}
+        """By contribution, of the latest challenge."""
+        self.resolved: dict[int, list[Resolved]] = {}
+        """By contribution, all challenges that ended."""
+        self.versions: list[Published] = []
+        self._faults: dict[int, list[tuple[int, Challenged]]] = {}
+        self._added_at: dict[int, tuple[int, int]] = {}
+        """By contribution: how many events, and how many acceptances, came before it."""
+        self._count = 0
+
+    def take(self, events: Iterable[PoolEvent]) -> None:
+        """Take further events, in the order of the chain."""
+        for event in events:
+            self._take(event)
+            self._count += 1
+
+    def _take(self, event: PoolEvent) -> None:
+        match event:
+            case Added(id=id_):
+                self.additions[id_] = event
+                self._added_at[id_] = self._count, len(self.settled)
+            case Challenged(contribution=id_):
+                self.challenges.setdefault(id_, []).append(event)
+                self.answers.pop(id_, None)
+                self.cases.pop(id_, None)
+            case Answered(contribution=id_):
+                self.answers[id_] = event
+            case Contested(contribution=id_):
+                self.cases[id_] = event
+            case Resolved(contribution=id_):
+                self.resolved.setdefault(id_, []).append(event)
+                if event.outcome != Outcome.FAILED:
+                    self._faults.setdefault(id_, []).append((self._count, self.challenges[id_][-1]))
+            case Settled(contribution=id_):
+                self.settled.append(id_)
+            case Published():
+                self.versions.append(event)
+
+    def part(self, contribution: int) -> Part:
+        """Give a contribution as it is now."""
+        return self._part(contribution, self._count)
+
+    def ground(self, contribution: int) -> Ground:
+        """Give what there was when a contribution was added, and what is left of it now."""
+        at, accepted = self._added_at[contribution]
+        known = self.settled[:accepted]
+        earlier = set(known)
+        pending = [id_ for id_ in self.additions if id_ < contribution and id_ not in earlier]
+        return Ground(
+            batch=self.part(contribution),
+            known=tuple(self._part(id_, at) for id_ in known),
+            pending=tuple(self._part(id_, at) for id_ in pending),
+        )
+
+    def accepted(self, most: int | None = None) -> tuple[Part, ...]:
+        """Give the first contributions that were accepted, in that order; None is all."""
+        return tuple(map(self.part, self.settled[:most]))
+
+    def _part(self, contribution: int, at: int) -> Part:
+        faults = self._faults.get(contribution, [])
+        by_then = faults[: bisect_left(faults, at, key=lambda fault: fault[0])]
+        return Part(self.additions[contribution], tuple(challenge for _, challenge in by_then))
+
+
+def challenge_of(event: Challenged, document: bytes) -> Challenge | None:
+    """Read the document of a challenge; None if it is not what the chain says of it."""
+    try:
+        read = Challenge.from_bytes(document)
+    except DocumentMalformedError:
+        return None
+    return read if len(read.wrong) == event.count and bool(read.corrected) == bool(event.corrected) else None
+
+
+def left_out(count: int, faults: Sequence[Challenge | None]) -> tuple[Row, ...]:
+    """Give the rows of a contribution that challenges have left out; all, if one does not say which it means."""
+    if any(fault is None for fault in faults):
+        return tuple(range(count))
+    return tuple(sorted({one.row for fault in faults if fault for one in fault.wrong if one.row < count}))
+
+
+def taken(part: Part, out: tuple[Row, ...]) -> Taken:
+    """Give a contribution as a snapshot names it."""
+    added = part.added
+    return Taken(
+        contribution=added.id,
+        digest=added.digest.hex(),
+        count=added.count,
+        left_out=out,
+        corrects=added.corrects,
+    )
+
+
+def cids_of(digest: bytes) -> tuple[Cid, Cid]:
+    """Give the names that a file of this digest may have: one block, or the root of a tree of blocks."""
+    return cid.of_digest(digest), cid.of_dag_pb_digest(digest)

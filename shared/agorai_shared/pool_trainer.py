@@ -1,0 +1,226 @@
+"""What a node's trainer does for data pools, as the node's other services meet it.
+
+Commands go over the bus (`node.<address>.trainer.<verb>`); samples never do. What is long waits a while for its end
+and is asked for again.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, TypeVar
+
+from pydantic import Field
+
+from agorai_shared.command import Commander, Message
+from agorai_shared.documents import CidText
+from agorai_shared.pool import MAX_SAMPLES, Reason, Row, Rule, Sha256
+from agorai_shared.trainer import JobId
+
+MOST_TOLD: Final = 200
+"""Suspicions that an answer tells of."""
+
+_ANSWER_S: Final = 10.0
+"""How long an answer may take beyond what was asked for."""
+
+Id = Annotated[int, Field(gt=0, lt=2**64)]
+
+
+class PoolCommand(Message):
+    """Long work: wait a while for its end; the same command asks for the same work."""
+
+    id: JobId
+    timeout_s: float = Field(20.0, ge=0, le=25)
+
+
+class CheckSamples(PoolCommand):
+    """Find what is likely wrong with a contribution; `stake` or `rows` have the challenge prepared that says so."""
+
+    contribution: Id
+    stake: float | None = Field(None, gt=0)
+    """What a challenge costs for each sample now, in the pool's deposits: prepare one by policy."""
+    rows: tuple[Row, ...] = Field((), max_length=MAX_SAMPLES)
+    """Prepare one of these rows, which are suspected: a person's choice."""
+    final: bool = False
+    """A file that nobody serves is not waited for any longer: its samples are all wrong."""
+
+
+class Found(Message):
+    """One suspicion: `pooling.checking.Suspicion`."""
+
+    row: int
+    reason: Reason
+    explanation: str
+    confidence: float
+    label: str | None = None
+    correction: str | None = None
+    """What to give in its place, a line of CSV."""
+
+
+class Proposal(Message):
+    """A challenge that is prepared: its document is in this node's own store."""
+
+    digest: Sha256
+    count: int
+    corrected: int
+    document: str = ""
+    """Itself, if it goes on the chain; it has at most `INLINE` bytes."""
+
+
+class Checked(Message):
+    """What was found of a contribution."""
+
+    samples: int
+    """That are left of it."""
+    suspected: int
+    suspicions: tuple[Found, ...]
+    """The surest, at most `MOST_TOLD`."""
+    proposal: Proposal | None
+    """None: not asked for, or nothing to stake on."""
+
+
+class CheckStatus(Message):
+    """How far a check is."""
+
+    checked: Checked | None
+    """None: not at its end."""
+
+
+class JudgeChallenge(PoolCommand):
+    """Say whether the latest challenge of a contribution is right."""
+
+    contribution: Id
+    final: bool = False
+    """What nobody serves is not waited for any longer, and counts against who should."""
+
+
+class Judged(Message):
+    """Whether it is, and why, for a person."""
+
+    right: bool
+    explanation: str
+
+
+class JudgeStatus(Message):
+    """How far a judgement is."""
+
+    judged: Judged | None
+    """None: not at its end."""
+
+
+class KeepTest(Message):
+    """Keep the hidden test set of a pool that is about to be opened, and bind to it."""
+
+    document: CidText
+    """The pool's, in this node's own store."""
+    test: CidText
+    """A file of samples, sealed by this node's vault."""
+
+
+class KeptTest(Message):
+    """The test set is kept."""
+
+    commitment: Sha256
+    """As `testCommitmentOf` of its digest and a salt that nobody else knows."""
+    samples: int
+
+
+class TrainVersion(Message):
+    """Publish a version on top of the newest one, besides those that this node publishes by itself."""
+
+    pool: Id
+    rule: Rule | None = None
+    """Another way to train than the pool's."""
+
+
+class VersionWanted(Message):
+    """It will be published."""
+
+    pool: int
+
+
+class RebuildVersion(PoolCommand):
+    """Make a version's model again from its record alone, and compare."""
+
+    version: Id
+
+
+class Rebuilt(Message):
+    """What came out."""
+
+    same: bool
+    """Bit for bit."""
+    why: str = ""
+    """What differs."""
+    model: CidText
+    """That was published."""
+    found: CidText | None
+    """That came out; none: it did not come to that."""
+    samples: int
+    accuracy: float | None
+    """That was published."""
+    measured: float | None
+    """On the test set, once that is revealed."""
+    seconds: float
+
+
+class RebuildStatus(Message):
+    """How far a rebuilding is."""
+
+    rebuilt: Rebuilt | None
+    """None: not at its end."""
+
+
+AnswerT = TypeVar("AnswerT", bound=Message)
+
+
+class PoolTrainer:
+    """Asks one node's trainer."""
+
+    def __init__(self, commander: Commander) -> None:
+        self._commander = commander
+
+    async def check(self, command: CheckSamples) -> Checked:
+        """Have a contribution checked in the trainer's sandbox.
+
+        Raises
+        ------
+        ServiceUnreachableError
+            If no trainer answers; repeating may help.
+        RemoteError
+            Of the code `file_absent` if it cannot be had now; `row_not_suspected` if a row asked for is not; others
+            as the sandbox and the store raise them.
+        """
+        while True:
+            status = await self._asked("check_samples", command, CheckStatus)
+            if status.checked is not None:
+                return status.checked
+
+    async def judge(self, command: JudgeChallenge) -> Judged:
+        """Have the latest challenge of a contribution judged; raises as `check`."""
+        while True:
+            status = await self._asked("judge_challenge", command, JudgeStatus)
+            if status.judged is not None:
+                return status.judged
+
+    async def rebuild(self, command: RebuildVersion) -> Rebuilt:
+        """Have a version made again; raises as `check`."""
+        while True:
+            status = await self._asked("rebuild_version", command, RebuildStatus)
+            if status.rebuilt is not None:
+                return status.rebuilt
+
+    async def keep_test(self, command: KeepTest) -> KeptTest:
+        """Have a hidden test set kept for a pool, before it is opened.
+
+        Raises
+        ------
+        RemoteError
+            If document or test set cannot be read, or the pool could not be trained by its rule.
+        """
+        return await self._commander.ask("trainer", "keep_test", command, KeptTest, 60.0)
+
+    async def train(self, command: TrainVersion) -> VersionWanted:
+        """Have a version published as soon as it is trained."""
+        return await self._commander.ask("trainer", "train_version", command, VersionWanted, 30.0)
+
+    async def _asked(self, verb: str, command: PoolCommand, answer: type[AnswerT]) -> AnswerT:
+        return await self._commander.ask("trainer", verb, command, answer, command.timeout_s + _ANSWER_S)

@@ -1,0 +1,91 @@
+"""What there was when a contribution was added, whatever came later."""
+
+from __future__ import annotations
+
+from agorai_shared import cid, unixfs
+from agorai_shared.bindings.data_pool import Added, Challenged, Outcome, Resolved, Settled
+from agorai_shared.pool import Challenge, Wrong
+from agorai_shared.pool_history import PoolHistory, challenge_of, cids_of, left_out, taken
+from agorai_shared.types import Address
+
+ANNA, BORIS = Address("0x" + "a" * 40), Address("0x" + "b" * 40)
+CHALLENGE = Challenge(wrong=(Wrong(row=1, reason="out_of_range"), Wrong(row=3, reason="harmful")))
+
+
+def added(contribution: int, corrects: int = 0, count: int = 5) -> Added:
+    return Added(
+        id=contribution, pool=1, contributor=ANNA, count=count, digest=bytes([contribution]) * 32, samples=b"",
+        committed_at=1, corrects=corrects,
+    )  # fmt: skip
+
+
+def challenged(contribution: int, number: int = 0) -> Challenged:
+    return Challenged(
+        contribution=contribution, pool=1, challenger=BORIS, count=2, corrected=0, corrections=bytes([number]) * 32,
+        document=b"", deadline=9,
+    )  # fmt: skip
+
+
+def resolved(contribution: int, outcome: Outcome) -> Resolved:
+    return Resolved(contribution=contribution, pool=1, challenger=BORIS, outcome=outcome, count=2, deadline=0)
+
+
+def settled(contribution: int) -> Settled:
+    return Settled(contribution=contribution, pool=1, contributor=ANNA, accepted=5)
+
+
+def test_the_ground_of_a_contribution_is_what_there_was_when_it_was_added() -> None:
+    history = PoolHistory()
+    first = challenged(1, 1)
+    history.take([added(1), added(2), first, resolved(1, Outcome.UPHELD), settled(2), added(3)])
+    before = history.ground(3)
+
+    later = challenged(1, 2)
+    history.take([later, resolved(1, Outcome.UPHELD), settled(1), added(4), challenged(3, 3), settled(3)])
+
+    assert [part.added.id for part in before.known] == [2]
+    assert [(part.added.id, part.faults) for part in before.pending] == [(1, (first,))]
+    assert history.ground(3).known == before.known
+    assert history.ground(3).pending == before.pending
+    after = history.ground(4)
+    assert [(part.added.id, part.faults) for part in after.known] == [(2, ()), (1, (first, later))]
+    assert [part.added.id for part in after.pending] == [3]
+    assert [part.added.id for part in history.accepted()] == [2, 1, 3]
+    assert [part.added.id for part in history.accepted(1)] == [2]
+
+
+def test_only_challenges_that_did_not_fail_leave_samples_out() -> None:
+    history = PoolHistory()
+    failed, undecided = challenged(1, 1), challenged(1, 2)
+    history.take([added(1), failed, resolved(1, Outcome.FAILED), undecided, resolved(1, Outcome.UNDECIDED)])
+    assert history.part(1).faults == (undecided,)
+    assert history.challenges[1] == [failed, undecided]
+
+
+def test_of_a_challenge_only_what_the_chain_says_too_counts() -> None:
+    event, document = challenged(1), CHALLENGE.to_bytes()
+    assert challenge_of(event, document) == CHALLENGE
+    one = Challenge(wrong=CHALLENGE.wrong[:1])
+    assert challenge_of(event, one.to_bytes()) is None
+    assert challenge_of(event, CHALLENGE.model_copy(update={"corrected": "a,b\n"}).to_bytes()) is None
+    assert challenge_of(event, b"no document") is None
+
+
+def test_rows_that_were_found_wrong_are_left_out_and_all_if_nobody_can_tell_which() -> None:
+    other = Challenge(wrong=(Wrong(row=0, reason="harmful"), Wrong(row=9, reason="harmful")))
+    assert left_out(5, []) == ()
+    assert left_out(5, [CHALLENGE, other]) == (0, 1, 3)
+    assert left_out(5, [CHALLENGE, None]) == (0, 1, 2, 3, 4)
+
+
+def test_a_snapshot_names_a_contribution_by_its_digest() -> None:
+    history = PoolHistory()
+    history.take([added(7, corrects=3)])
+    found = taken(history.part(7), (1, 2))
+    assert (found.contribution, found.digest, found.left_out, found.corrects) == (7, "07" * 32, (1, 2), 3)
+
+
+def test_a_file_has_one_of_two_names() -> None:
+    for data in (b"small", b"large" * 300_000):
+        name = unixfs.cid_of(data)
+        assert name in cids_of(cid.digest_of(name))
