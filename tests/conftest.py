@@ -7,11 +7,13 @@ from collections.abc import AsyncGenerator
 import pytest_asyncio
 
 from agorai.demo.town import Resident, Town, running
+from tests.forks import Forked
 from tests.nodes import kill_left
 
 
 def pytest_sessionfinish() -> None:
     kill_left()
+    Forked.forks.end()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from agorai_shared.processes import die_with_parent, find_anvil
+from tests.forks import Forked
 from tests.nodes import AGORAI
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
@@ -45,15 +46,20 @@ FIRST_CONTRACT: str = TILL.TILL
 class Spoken:
     """A process whose lines are read as they come."""
 
-    def __init__(self, command: list[str], environment: Mapping[str, str] | None = None) -> None:
-        self.process = subprocess.Popen(
+    def __init__(
+        self,
+        command: list[str],
+        environment: Mapping[str, str] | None = None,
+        begin: type[subprocess.Popen[str]] = subprocess.Popen,
+    ) -> None:
+        self.process = begin(
             command,
             env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=die_with_parent(),  # noqa: PLW1509 - the child becomes another program at once
+            preexec_fn=die_with_parent(),
         )
         self.lines: queue.Queue[str | None] = queue.Queue()
         self.errors: queue.Queue[str | None] = queue.Queue()
@@ -165,7 +171,7 @@ class HubProcess:
 
 
 def start_hub(home: Path, file: Path, *arguments: str) -> HubProcess:
-    spoken = Spoken([AGORAI, "hub", str(file), "--home", str(home), "--json", *arguments])
+    spoken = Spoken([AGORAI, "hub", str(file), "--home", str(home), "--json", *arguments], begin=Forked)
     said = json.loads(spoken.until(lambda _: True))
     assert "error" not in said, said
     return HubProcess(home, spoken, said["url"], said["bus_url"])
@@ -181,9 +187,13 @@ def running_hub(home: Path, file: Path, *arguments: str) -> Iterator[HubProcess]
 
 
 @contextlib.contextmanager
-def running(command: list[str], environment: Mapping[str, str] | None = None) -> Iterator[Spoken]:
+def running(
+    command: list[str],
+    environment: Mapping[str, str] | None = None,
+    begin: type[subprocess.Popen[str]] = subprocess.Popen,
+) -> Iterator[Spoken]:
     """Run a program; end it when left, if it has not ended."""
-    spoken = Spoken(command, environment)
+    spoken = Spoken(command, environment, begin)
     try:
         yield spoken
     finally:
@@ -192,7 +202,8 @@ def running(command: list[str], environment: Mapping[str, str] | None = None) ->
 
 def watching(hub: HubProcess, *arguments: str) -> contextlib.AbstractContextManager[Spoken]:
     """Run `agorai events watch --json`."""
-    return running([AGORAI, "events", "watch", "--json", "--home", str(hub.home), *arguments])
+    command = [AGORAI, "events", "watch", "--json", "--home", str(hub.home), *arguments]
+    return running(command, begin=Forked)
 
 
 def until(true: Callable[[], Any]) -> Any:

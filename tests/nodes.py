@@ -9,7 +9,9 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, AnyStr
+
+from tests.forks import Forked
 
 AGORAI = str(Path(sys.executable).parent / "agorai")
 PASSPHRASE = "a long enough passphrase"
@@ -31,20 +33,32 @@ class Node:
 
 
 def agorai(home: Path, *arguments: object, passphrase: str = PASSPHRASE) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "AGORAI_HOME": str(home), "AGORAI_VAULT_PASSPHRASE": passphrase}
-    return subprocess.run(
+    process = Forked[str](
         [AGORAI, *map(str, arguments)],
-        env=environment,
-        capture_output=True,
+        env={**os.environ, "AGORAI_HOME": str(home), "AGORAI_VAULT_PASSPHRASE": passphrase},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
-        check=False,
         stdin=subprocess.DEVNULL,
     )
+    return finished(process)
 
 
-def up(home: Path, *arguments: object) -> Node:
-    process = subprocess.Popen(
+def finished(
+    process: subprocess.Popen[AnyStr], given: AnyStr | None = None
+) -> subprocess.CompletedProcess[AnyStr]:
+    """Wait for a process's end, a minute at most."""
+    with process:
+        try:
+            out, err = process.communicate(given, timeout=60)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def up(home: Path, *arguments: object, begin: type[subprocess.Popen[str]] = Forked) -> Node:
+    process = begin(
         [AGORAI, "up", "--json", *map(str, arguments)],
         env={**os.environ, "AGORAI_HOME": str(home), "AGORAI_VAULT_PASSPHRASE": PASSPHRASE},
         stdout=subprocess.PIPE,

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from sklearn.datasets import load_iris
 
 from agorai.client import Client
 from agorai.devchain import TOKEN
+from agorai.exchange import Contracts
 from agorai.home import Home
 from agorai.trading import Trading
 from agorai.voting import Voting
+from agorai_shared.bindings.data_pool import DataPool, Opened, Terms
 from agorai_shared.deployment import NEEDED
 from agorai_shared.rpc import Rpc
 from agorai_shared.testing import running_anvil
@@ -35,7 +38,7 @@ C = 2.0
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Node, Node]]:
     folder = tmp_path_factory.mktemp("homes")
-    seller = up(folder / "seller", "--name", "seller")
+    seller = up(folder / "seller", "--name", "seller", begin=subprocess.Popen)
     try:
         buyer = up(folder / "buyer", "--name", "buyer", "--join", folder / "seller")
         try:
@@ -114,11 +117,38 @@ def test_status_counts_what_every_contract_owes(nodes: tuple[Node, Node]) -> Non
         async with Client.connect(Home(home)) as client:
             await Voting(client).enlist(1)
             await Voting(client).retire(1)
+            await open_and_close_pool(client, bond=2 * TOKEN, budget=3 * TOKEN)
             return await Trading(client).credits()
 
     credits_ = asyncio.run(owed())
-    assert credits_["votes"] == 10 * TOKEN
+    assert (credits_["votes"], credits_["pools"]) == (10 * TOKEN, 5 * TOKEN)
     assert nodes[1].agorai("status")["credit"] == sum(credits_.values()) / TOKEN
+    taken = nodes[1].agorai("account", "withdraw")["from"]
+    assert (taken["votes"], taken["pools"]) == (10, 5)
+    assert nodes[1].agorai("account", "show")["credit"] == 0
+
+
+async def open_and_close_pool(client: Client, bond: int, budget: int) -> None:
+    contracts, pools = Contracts(client), DataPool(client.deployment.data_pool)
+    test_set, salt = b"t" * 32, b"s" * 32
+    terms = Terms(
+        document=b"d" * 32,
+        test_commitment=sha256(salt + test_set).digest(),
+        deposit=1,
+        reward=0,
+        bond=bond,
+        budget=budget,
+        check_window=60,
+        answer_window=60,
+        reveal_window=60,
+        closes_at=2**40 - 1,
+        panel_size=3,
+    )
+    await contracts.allow(pools.address, bond + budget)
+    await contracts.send(pools.open(terms))
+    (opened,) = await contracts.events(pools.address, Opened, None, contracts.my_topic)
+    await contracts.send(pools.stop(opened.id))
+    await contracts.send(pools.close(opened.id, test_set, salt))
 
 
 def test_events_are_one_json_object_a_line(nodes: tuple[Node, Node], model: int) -> None:

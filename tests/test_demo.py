@@ -18,7 +18,9 @@ from typer.testing import CliRunner
 
 from agorai.cli import demo
 from agorai.cli.main import app
+from agorai.demo import pool
 from agorai.demo.exchange import VOTERS, Deal, Holdings, UnaccountedError, check
+from agorai.demo.pool import Line
 from agorai_shared.types import TradeId
 
 AGORAI = str(Path(sys.executable).parent / "agorai")
@@ -53,7 +55,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
     """Run all side by side: much of their time they wait."""
     with ExitStack() as stack:
         made = {}
-        for name in ("invocation", "exchange"):
+        for name in ("invocation", "exchange", "pool"):
             scratch, home = tmp_path_factory.mktemp("tmp"), tmp_path_factory.mktemp("home")
             process = stack.enter_context(
                 subprocess.Popen(
@@ -106,6 +108,45 @@ def test_the_case_of_fair_sharing_is_reported_and_leaves_nothing_behind(runs: di
     assert report["supply"] == 4 * 500 + 3 * 10
 
 
+def test_the_life_of_a_pool_is_reported_and_leaves_nothing_behind(runs: dict[str, Run]) -> None:
+    report = runs["pool"].report()
+
+    told = [
+        (
+            one["contribution"],
+            one["who"],
+            one["did"],
+            one["samples"],
+            one["outcome"],
+            one["laid_down"],
+            one["paid_out"],
+        )
+        for one in report["contributions"]
+    ]
+    assert told == [
+        (0, "olga", "opened", 250, "closed", 100, 127),
+        (1, "anna", "added", 60, "60 accepted", 60, 67.5),
+        (1, "eve", "challenged", 3, "failed", 3, 0),
+        (2, "boris", "added", 60, "55 accepted", 60, 60.5),
+        (2, "carl", "challenged", 5, "upheld", 5, 7.5),
+        (3, "eve", "added", 40, "0 accepted", 40, 0),
+        (3, "carl", "challenged", 40, "upheld", 40, 60),
+        (4, "eve", "added", 30, "0 accepted", 30, 0),
+        (4, "carl", "challenged", 30, "upheld", 30, 45),
+        (4, "eve", "contested", 30, "in vain", 0.003, 0),
+        *((4, name, "judged", 30, "voted", 0, 0.001) for name in VOTERS),
+        (5, "carl", "corrected 2", 5, "5 accepted", 5, 5.5),
+    ]
+    versions = report["versions"]
+    assert [one["predecessor"] for one in versions] == [None, *(one["version"] for one in versions[:-1])]
+    assert [versions[0]["samples"], versions[-1]["samples"]] == [250, 370]
+    assert report["rebuilt"]["same"]
+    assert report["rebuilt"]["measured"] == pytest.approx(versions[-1]["accuracy"], abs=1e-4)
+    assert versions[-1]["accuracy"] > versions[0]["accuracy"] > report["accuracy_unchecked"]
+    assert report["contracts"] == {"DataPool": 0, "VotingPanel": 30}
+    assert report["supply"] == 6 * 500
+
+
 def test_demo_alone_runs_every_demonstration(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
     names = [command.callback.__name__ for command in demo.demo.registered_commands if command.callback]
@@ -152,3 +193,28 @@ def test_what_the_trades_say_is_accounted_for() -> None:
 def test_a_token_that_is_elsewhere_is_an_error(after: Holdings, deal: Deal, what: str) -> None:
     with pytest.raises(UnaccountedError, match=what):
         check(BEFORE, after, [deal])
+
+
+ADDED = Line(1, "alice", "added", 2, "2 accepted", 2, 3)
+OPENED = Line(0, "bob", "opened", 9, "closed", 5, 4)
+POOL_BEFORE = replace(BEFORE, accounts={**BEFORE.accounts, "anna": 0}, supply=20, contracts={"DataPool": 0})
+POOL_AFTER = replace(POOL_BEFORE, accounts={**POOL_BEFORE.accounts, "alice": 11, "bob": 9})
+
+
+def test_what_the_rules_of_a_pool_say_is_accounted_for() -> None:
+    pool.check(POOL_BEFORE, POOL_AFTER, [OPENED, ADDED])
+
+
+@pytest.mark.parametrize(
+    ("after", "added", "what"),
+    [
+        (POOL_AFTER, replace(ADDED, paid_out=4), "the pool keeps"),
+        (replace(POOL_AFTER, accounts={**POOL_AFTER.accounts, "bob": 10}), ADDED, "bob has"),
+        (replace(POOL_AFTER, contracts={"DataPool": 1}), ADDED, "DataPool holds"),
+        (replace(POOL_AFTER, supply=21), ADDED, "there are"),
+    ],
+    ids=["the pool", "an account", "the contract", "the supply"],
+)
+def test_a_token_that_a_pool_cannot_account_for_is_an_error(after: Holdings, added: Line, what: str) -> None:
+    with pytest.raises(UnaccountedError, match=what):
+        pool.check(POOL_BEFORE, after, [OPENED, added])

@@ -178,6 +178,8 @@ def test_a_node_that_brings_a_hub_is_its_operator(tmp_path: Path) -> None:
             "Invocation",
             "VotingPanel",
             "FairExchange",
+            "DataPool",
+            "OnlineLearner",
         }
         assert asked(tmp_path, "subscriptions") == []
         assert asked(tmp_path, "audit")["whole"] is True

@@ -7,6 +7,7 @@ import os
 import random
 import secrets
 import signal
+import subprocess
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,7 +81,7 @@ async def test_a_bus_that_is_killed_comes_back_and_loses_nothing(town: Town) -> 
 
 
 async def test_a_node_killed_in_the_middle_of_a_job_ends_it_once(tmp_path: Path) -> None:
-    seller = await asyncio.to_thread(up, tmp_path / "seller")
+    seller = await asyncio.to_thread(up, tmp_path / "seller", begin=subprocess.Popen)
     buyer: Node | None = None
     try:
         arguments = (tmp_path / "buyer", "--join", tmp_path / "seller")

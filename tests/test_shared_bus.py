@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from agorai import chain_state
-from agorai.bus_users import HUB, BusUsers, move_streams, node_user
+from agorai.bus_users import CONSUMERS, HUB, BusUsers, move_streams, node_user
 from agorai.client import Client
 from agorai.demo.town import Resident, Town, running
 from agorai_shared import bus
@@ -234,7 +234,7 @@ async def test_what_a_node_needs_of_the_bus_works(town: Town, mallory: Bus, hub:
     await mallory.flush()
     await town.platform.fund(Address("0x9fE46736679d2D9a65F0992F2272dE9f3c7fa6e1"), 1)  # thus a block
     assert (await live.next_msg(10)).subject.startswith("chain.final.31337.")
-    for service in ("vault", "trainer"):
+    for service in CONSUMERS:
         info = await mallory.jetstream().consumer_info(FINAL, f"{service}-{node.address}")
         assert info.config.ack_policy == AckPolicy.EXPLICIT
 

@@ -29,7 +29,8 @@ from agorai_shared.dag_pb import PbLink, PbNode, encode
 from agorai_shared.types import Cid
 from agorai_shared.unixfs import UNIXFS_V0, Block, Kind, Message
 from agorai_storage.backend import Pin
-from tests.nodes import AGORAI, Node, stop, up
+from tests.forks import Forked
+from tests.nodes import AGORAI, Node, finished, stop, up
 
 ABSENT = "bafkreifjjcie6lypi6ny7amxnfftagclbuxndqonfipmb64f2km2devei4"
 BIG = random.Random(1).randbytes(2_500_000)
@@ -90,14 +91,14 @@ def put(node: Node, content: bytes, path: Path, *arguments: object) -> Cid:
 
 
 def piped(node: Node, *arguments: object, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
+    process = Forked[bytes](
         [AGORAI, "store", *map(str, arguments)],
         env={**os.environ, "AGORAI_HOME": str(node.home)},
-        input=given,
-        capture_output=True,
-        timeout=60,
-        check=False,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
+    return finished(process, given)
 
 
 def refused(node: Node, *arguments: object) -> dict[str, Any]:

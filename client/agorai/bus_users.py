@@ -36,7 +36,11 @@ CONSUMERS: Final = {
     "vault-trades": "FairExchange",
     "vault-cases": "VotingPanel",
     "trainer": "Invocation",
+    "trainer-pool": "DataPool",
     "verifier": "VotingPanel",
+    "verifier-pool": "DataPool",
+    "reward-pool": "DataPool",
+    "reward-panel": "VotingPanel",
 }
 """Durable consumers of a stream, each named `<this>-<address>`, and the contract whose events it brings."""
 HUB_ACCOUNT: Final = "HUB"

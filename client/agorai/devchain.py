@@ -6,20 +6,19 @@ a chain that lives on this machine and nowhere else.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import aclosing
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final, cast
 
 from eth_utils.address import to_checksum_address
 
-from agorai_shared.bindings.fair_exchange import FairExchange
-from agorai_shared.bindings.invocation import Invocation
 from agorai_shared.bindings.market_token import MarketToken
-from agorai_shared.bindings.registry import Registry
-from agorai_shared.bindings.voting_panel import Config, VotingPanel
+from agorai_shared.bindings.voting_panel import Config
 from agorai_shared.chain import Chain
 from agorai_shared.contract import Call
-from agorai_shared.deployment import Deployment
+from agorai_shared.deployment import Deployment, PartialDeployment
 from agorai_shared.errors import AgoraiError
 from agorai_shared.rpc import Rpc
 from agorai_shared.types import Address
@@ -58,14 +57,29 @@ class DevChain:
         self._chain = chain
 
     async def deployment(self, path: Path) -> Deployment:
-        """Give the deployment kept in `path` if the chain still has it, else deploy anew and keep that."""
-        if path.exists():
-            kept = Deployment.load(path)
-            code = await self._rpc.request("eth_getCode", kept.invocation, "latest")
-            if kept.chain_id == await self._chain.chain_id() and code != "0x":
-                return kept
-        deployment = await self._deploy()
-        path.write_text(deployment.model_dump_json(indent=2))
+        """Give the deployment kept in `path`; what the chain has not of it is put there, and kept as well.
+
+        A contract knows those before it by their addresses. So what comes after one that the chain has lost is put
+        there anew, while the fewer contracts of an older version's home stay, with all that they hold.
+        """
+        from agorai.contracts import codes  # noqa: PLC0415 - all bindings, which take 0.1 s to load
+
+        chain_id, start = await self._chain.chain_id(), (await self._chain.head()).number + 1
+        token = MarketToken.deploy_data(TOKEN_NAME, TOKEN_SYMBOL, await self._issuer(), MAXIMUM_SUPPLY)
+        needed = codes(token, PANEL)
+        contracts: dict[str, Address] = {}
+        if path.exists() and (kept := PartialDeployment.load(path)).chain_id == chain_id:
+            there = await self._there(kept.contracts)
+            contracts = {name: there[name] for name in takewhile(there.__contains__, needed)}
+            start = kept.start_block if contracts else start
+        complete = contracts.keys() == needed.keys()
+        for name in [name for name in needed if name not in contracts]:
+            contracts[name] = await self._create(needed[name](contracts), name)
+        deployment = Deployment(chain_id=chain_id, start_block=start, contracts=contracts)
+        if not complete:
+            part = path.with_suffix(".part")
+            part.write_text(deployment.model_dump_json(indent=2))
+            part.replace(path)
         return deployment
 
     async def fund(self, deployment: Deployment, account: Address, tokens: int) -> None:
@@ -76,27 +90,10 @@ class DevChain:
         if tokens:
             await self._send(MarketToken(deployment.token).issue(account, tokens))
 
-    async def _deploy(self) -> Deployment:
-        start = (await self._chain.head()).number + 1
-        issuer = await self._issuer()
-        token = await self._create(
-            MarketToken.deploy_data(TOKEN_NAME, TOKEN_SYMBOL, issuer, MAXIMUM_SUPPLY), "MarketToken"
-        )
-        registry = await self._create(Registry.deploy_data(), "Registry")
-        invocation = await self._create(Invocation.deploy_data(token, registry), "Invocation")
-        panel = await self._create(VotingPanel.deploy_data(token, registry, PANEL), "VotingPanel")
-        exchange = await self._create(FairExchange.deploy_data(token, registry, panel), "FairExchange")
-        return Deployment(
-            chain_id=await self._chain.chain_id(),
-            start_block=start,
-            contracts={
-                "MarketToken": token,
-                "Registry": registry,
-                "Invocation": invocation,
-                "VotingPanel": panel,
-                "FairExchange": exchange,
-            },
-        )
+    async def _there(self, contracts: Mapping[str, Address]) -> dict[str, Address]:
+        """Give those at whose addresses the chain has code."""
+        found = await self._rpc.batch([("eth_getCode", [at, "latest"]) for at in contracts.values()])
+        return {name: at for (name, at), code in zip(contracts.items(), found, strict=True) if code != "0x"}
 
     async def _issuer(self) -> Address:
         accounts = cast("list[str]", await self._rpc.request("eth_accounts"))

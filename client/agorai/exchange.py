@@ -1,7 +1,8 @@
-"""What trades and votes share: their two contracts read and sent to, refusals in words.
+"""What trades, votes and data pools share: contracts read and sent to, refusals in words.
 
 RefusedError
-└── TradeRefusedError       a contract refused; says why, and what to do
+├── TradeRefusedError       a contract refused; says why, and what to do
+└── DepositTooHighError     more is to be laid down than the account has
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
+from agorai import pool_refusals
 from agorai.client import Client
 from agorai.devchain import TOKEN
+from agorai.pool_refusals import PoolRefusedError
 from agorai_shared.bindings.fair_exchange import FairExchange
 from agorai_shared.bindings.voting_panel import VotingPanel
 from agorai_shared.chain import ContractRevertError
@@ -26,9 +29,9 @@ from agorai_shared.vault import TransactionRevertedError
 EventT = TypeVar("EventT", bound=Event)
 
 _UNLIMITED: Final = 2**256 - 1
-_REFUSAL: Final = re.compile(r"\b((?:FairExchange|VotingPanel|Registry)_\w+)\(([^()]*)\)")
-_AMOUNTS: Final = frozenset({"deposit", "price", "bonus", "least"})
-_TIMES: Final = frozenset({"until", "deadline"})
+_REFUSAL: Final = re.compile(r"\b((?:FairExchange|VotingPanel|DataPool|Registry)_\w+)\(([^()]*)\)")
+_AMOUNTS: Final = frozenset({"deposit", "price", "bonus", "least", "needed", "left"})
+_TIMES: Final = frozenset({"until", "deadline", "closesAt"})
 REFUSALS: Final[Mapping[str, tuple[str, str]]] = {
     "FairExchange_NotMember": (
         "{account} is no member of this marketplace",
@@ -90,6 +93,7 @@ REFUSALS: Final[Mapping[str, tuple[str, str]]] = {
     ),
 }
 """By error: why, and what to do, with the error's values."""
+_WORDS: Final = {**REFUSALS, **pool_refusals.REFUSALS}
 
 
 class TradeRefusedError(RefusedError):
@@ -116,18 +120,24 @@ def explained() -> Iterator[None]:
 
     Raises
     ------
-    TradeRefusedError
+    TradeRefusedError, PoolRefusedError
     """
     try:
         yield
     except (ContractRevertError, RemoteError, TransactionRevertedError) as error:
         found = _REFUSAL.search(error.message)
-        if found is None or found[1] not in REFUSALS:
+        if found is None or found[1] not in _WORDS:
             raise
-        why, remedy = REFUSALS[found[1]]
         pairs = (pair.partition("=")[::2] for pair in found[2].split(", ") if pair)
-        values = {name: _shown(name, value) for name, value in pairs}
-        raise TradeRefusedError(why.format_map(values), remedy.format_map(values)) from error
+        raise refusal(found[1], dict(pairs)) from error
+
+
+def refusal(name: str, values: Mapping[str, object]) -> RefusedError:
+    """Tell in words what a contract's error says with these values."""
+    why, remedy = _WORDS[name]
+    shown = {value: _shown(value, str(given)) for value, given in values.items()}
+    kind = PoolRefusedError if name in pool_refusals.REFUSALS else TradeRefusedError
+    return kind(why.format_map(shown), remedy.format_map(shown))
 
 
 def _shown(name: str, value: str) -> str:
@@ -145,12 +155,12 @@ class Contracts:
         self.panel = VotingPanel(client.deployment.voting_panel)
 
     async def read(self, *calls: Call[Any]) -> tuple[Any, ...]:
-        """Read at a final block; raises `TradeRefusedError`."""
+        """Read at a final block; raises as `explained`."""
         with explained():
             return await self.client.chain.read(*calls)
 
     async def send(self, call: Call[Any], *, once: str | None = None) -> Hash:
-        """Send once and wait until that is final; raises `TradeRefusedError`, also before anything is sent."""
+        """Send once and wait until that is final; raises as `explained`, also before anything is sent."""
         with explained():
             return await self.client.transact(call, once=once)
 

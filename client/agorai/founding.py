@@ -11,11 +11,9 @@ from web3.exceptions import Web3Exception
 from web3.types import TxParams
 
 from agorai.client import OnStage
-from agorai_shared.bindings.fair_exchange import FairExchange
-from agorai_shared.bindings.invocation import Invocation
+from agorai.contracts import codes
 from agorai_shared.bindings.market_token import MarketToken
-from agorai_shared.bindings.registry import Registry
-from agorai_shared.bindings.voting_panel import Config, VotingPanel
+from agorai_shared.bindings.voting_panel import Config
 from agorai_shared.deployment import Deployment
 from agorai_shared.errors import RefusedError
 from agorai_shared.rpc import RpcUnreachableError
@@ -71,37 +69,14 @@ async def found(
             raise RpcUnreachableError(rpc_url, "no connection")
         chain_id, start = await chain.eth.chain_id, await chain.eth.block_number
         founder = Address(account.address)
-        tell("deploying MarketToken")
-        market_token = await _create(
-            chain,
-            account,
-            "MarketToken",
-            MarketToken.deploy_data(token.name, token.symbol, founder, token.maximum_supply),
-        )
-        tell("deploying Registry")
-        registry = await _create(chain, account, "Registry", Registry.deploy_data())
-        tell("deploying Invocation")
-        code = Invocation.deploy_data(market_token, registry)
-        invocation = await _create(chain, account, "Invocation", code)
-        tell("deploying VotingPanel")
-        code = VotingPanel.deploy_data(market_token, registry, panel)
-        voting_panel = await _create(chain, account, "VotingPanel", code)
-        tell("deploying FairExchange")
-        code = FairExchange.deploy_data(market_token, registry, voting_panel)
-        fair_exchange = await _create(chain, account, "FairExchange", code)
+        code = MarketToken.deploy_data(token.name, token.symbol, founder, token.maximum_supply)
+        contracts: dict[str, Address] = {}
+        for name, code_of in codes(code, panel).items():
+            tell(f"deploying {name}")
+            contracts[name] = await _create(chain, account, name, code_of(contracts))
     finally:
         await chain.provider.disconnect()
-    return Deployment(
-        chain_id=chain_id,
-        start_block=start,
-        contracts={
-            "MarketToken": market_token,
-            "Registry": registry,
-            "Invocation": invocation,
-            "VotingPanel": voting_panel,
-            "FairExchange": fair_exchange,
-        },
-    )
+    return Deployment(chain_id=chain_id, start_block=start, contracts=contracts)
 
 
 async def _create(chain: AsyncWeb3[Any], account: LocalAccount, name: str, code: bytes) -> Address:

@@ -16,6 +16,8 @@ from pydantic import SecretStr
 
 from agorai.bus_users import node_user
 from agorai.home import Home, NodeFile
+from agorai_reward import app as reward
+from agorai_reward.settings import RewardSettings
 from agorai_shared import cid as cids
 from agorai_shared import logging
 from agorai_shared.chain import Chain, Finality
@@ -154,6 +156,11 @@ async def running(
                     settings,
                     VerifierSettings(address=keys.address, path=home.verifier, store_url=url, vault_url=url),
                     broker,
+                )
+            ),
+            await stack.enter_async_context(
+                reward.create(
+                    settings, RewardSettings(address=keys.address, store_url=url, vault_url=url), broker
                 )
             ),
         ]

@@ -38,6 +38,7 @@ from agorai.trade_refusals import (
     VerificationTooLargeError,
 )
 from agorai_shared import negotiation, package
+from agorai_shared.bindings.data_pool import DataPool
 from agorai_shared.bindings.fair_exchange import (
     Disputed,
     Ended,
@@ -503,7 +504,7 @@ class Trading(Contracts):
     # ---------------------------------------------------------------------------------------------- credit
 
     async def credits(self) -> dict[str, Wei]:
-        """Give what is credited to this account, by where: `sales` (and refunds), `trades` and `votes`."""
+        """Give what is credited to this account, by where: `sales` (and refunds), `trades`, `votes` and `pools`."""
         me = self.client.address
         found = await self.read(*(contract.credit_of(me) for contract in self._payers.values()))
         return dict(zip(self._payers, found, strict=True))
@@ -517,7 +518,12 @@ class Trading(Contracts):
 
     @property
     def _payers(self) -> dict[str, Any]:
-        return {"sales": self.client.market.invocation, "trades": self.exchange, "votes": self.panel}
+        return {
+            "sales": self.client.market.invocation,
+            "trades": self.exchange,
+            "votes": self.panel,
+            "pools": DataPool(self.client.deployment.data_pool),
+        }
 
     # --------------------------------------------------------------------------------------------- reading
 

@@ -30,6 +30,9 @@ contract DataPool is IDataPool, Multicall {
     /// @inheritdoc IDataPool
     uint64 public constant COMMITMENT_BLOCKS = 7200; // a day, at 12 seconds each
 
+    /// @inheritdoc IDataPool
+    address public constant BURNT = 0x000000000000000000000000000000000000dEaD;
+
     /// @dev No supply pays for a challenge after so many that failed.
     uint8 private constant MAX_FAILED = 128;
 
@@ -48,7 +51,7 @@ contract DataPool is IDataPool, Multicall {
     // slot 2
     mapping(uint64 version => uint64 pool) private _poolOf;
     // slot 3
-    mapping(bytes32 commitment => uint64 blockNumber) private _commitments;
+    mapping(bytes32 commitment => uint256 blockNumber) private _commitments;
     // slot 4
     mapping(address account => uint256) private _credit;
     // slot 5
@@ -86,7 +89,6 @@ contract DataPool is IDataPool, Multicall {
             answerWindow: terms.answerWindow,
             revealWindow: terms.revealWindow,
             closesAt: terms.closesAt,
-            quietSince: uint40(block.timestamp),
             open: 0,
             accepted: 0,
             panelSize: terms.panelSize,
@@ -99,7 +101,8 @@ contract DataPool is IDataPool, Multicall {
 
     /// @inheritdoc IDataPool
     function fund(uint64 pool, uint96 amount) external {
-        Pool storage funded = _openPool(pool);
+        Pool storage funded = _existingPool(pool);
+        if (funded.state != PoolState.Open && funded.open == 0) revert DataPool_WrongPoolState(pool, funded.state);
         funded.budget += amount;
         emit Funded(pool, msg.sender, amount);
         TOKEN.safeTransferFrom(msg.sender, address(this), amount);
@@ -135,46 +138,42 @@ contract DataPool is IDataPool, Multicall {
         Pool storage closed = _ownPool(pool);
         uint40 closesAt = closed.closesAt;
         if (block.timestamp < closesAt) revert DataPool_WrongTime(pool, closesAt);
-        _requireQuiet(pool, closed);
         bytes32 found = testCommitmentOf(testSet, salt);
         if (found != closed.testCommitment) revert DataPool_TestMismatch(pool, found);
 
         closed.state = PoolState.Closed;
-        emit Closed(pool, testSet, salt);
-        uint256 bond = closed.bond;
+        _credit[msg.sender] += closed.bond;
         closed.bond = 0;
-        _creditBudget(closed, bond);
+        emit Closed(pool, testSet, salt);
+        _returnOnceQuiet(pool, closed);
     }
 
     /// @inheritdoc IDataPool
     function forfeit(uint64 pool) external {
         Pool storage forfeited = _openPool(pool);
-        _requireQuiet(pool, forfeited);
-        uint256 until = forfeited.closesAt;
-        if (forfeited.quietSince > until) until = forfeited.quietSince;
-        until += forfeited.revealWindow;
+        uint256 until = uint256(forfeited.closesAt) + forfeited.revealWindow;
         if (block.timestamp <= until) revert DataPool_RevealNotOver(pool, until);
 
         forfeited.state = PoolState.Forfeited;
-        uint96 bond = forfeited.bond;
-        if (forfeited.accepted == 0) {
-            forfeited.bond = 0;
-            emit Forfeited(pool, 0);
-            _creditBudget(forfeited, bond);
-        } else {
-            emit Forfeited(pool, bond);
-            _creditBudget(forfeited, 0);
+        uint96 burnt;
+        if (forfeited.accepted != 0 || forfeited.open != 0) {
+            uint96 bond = forfeited.bond;
+            forfeited.bond = bond / 2;
+            burnt = bond - bond / 2;
         }
+        emit Forfeited(pool, burnt);
+        _returnOnceQuiet(pool, forfeited);
+        if (burnt != 0) TOKEN.safeTransfer(BURNT, burnt);
     }
 
     // --------------------------------------------------------------------------------------- contributions
 
     /// @inheritdoc IDataPool
     function commit(bytes32 commitment) external {
-        uint64 first = _commitments[commitment];
+        uint256 first = _commitments[commitment];
         // Who repeats another's commitment must not make it younger: it could not be used in that block.
         if (first != 0 && block.number <= first + COMMITMENT_BLOCKS) return;
-        _commitments[commitment] = uint64(block.number);
+        _commitments[commitment] = block.number;
         emit Committed(commitment);
     }
 
@@ -188,7 +187,7 @@ contract DataPool is IDataPool, Multicall {
         if (block.timestamp >= closesAt) revert DataPool_WrongTime(pool, closesAt);
         _requireMember();
         if (count == 0 || count > MAX_SAMPLES) revert DataPool_BadCount(count, MAX_SAMPLES);
-        uint64 committedAt = _reveal(pool, false, digest, samples, salt);
+        uint64 committedAt = _reveal(pool, 0, digest, samples, salt);
         uint256 needed = uint256(count) * grown.reward + grown.bonus;
         uint256 budget = grown.budget;
         if (budget < needed) revert DataPool_BudgetSpent(pool, needed, budget);
@@ -215,7 +214,7 @@ contract DataPool is IDataPool, Multicall {
         uint32 left = item.left;
         if (count == 0 || count > left) revert DataPool_BadCount(count, left);
         if (corrected > count) revert DataPool_BadCount(corrected, count);
-        item.committedAt = _reveal(contribution, true, digest, document, salt);
+        item.committedAt = _reveal(contribution, _round(item), digest, document, salt);
 
         uint64 pool = item.pool;
         Pool storage checked = _pools[pool];
@@ -303,15 +302,18 @@ contract DataPool is IDataPool, Multicall {
         }
         checked.budget = SafeCast.toUint128(free);
         if (toChallenger != 0) _credit[item.challenger] += toChallenger;
+        if (!goesOn) _returnOnceQuiet(item.pool, checked);
     }
 
     /// @inheritdoc IDataPool
     function settle(uint64 contribution) external {
         Contribution storage item = _inState(contribution, State.Open);
         _requireOver(contribution, item);
-        Pool storage grown = _pools[item.pool];
+        uint64 pool = item.pool;
+        Pool storage grown = _pools[pool];
         grown.budget += grown.bonus;
         _end(contribution, item, grown);
+        _returnOnceQuiet(pool, grown);
     }
 
     /// @inheritdoc IDataPool
@@ -322,6 +324,8 @@ contract DataPool is IDataPool, Multicall {
         if (forfeited.state != PoolState.Forfeited || item.claimed || item.left == 0) {
             revert DataPool_NothingToClaim(contribution);
         }
+        uint32 count = forfeited.open;
+        if (count != 0) revert DataPool_NotQuiet(pool, count);
         item.claimed = true;
         address contributor = item.contributor;
         uint256 amount = uint256(forfeited.bond) * item.left / forfeited.accepted;
@@ -367,12 +371,17 @@ contract DataPool is IDataPool, Multicall {
     }
 
     /// @inheritdoc IDataPool
-    function commitmentOf(address account, uint64 item, bool challenges, bytes32 digest, bytes32 salt)
+    function roundOf(uint64 contribution) external view returns (uint64) {
+        return _round(_existing(contribution));
+    }
+
+    /// @inheritdoc IDataPool
+    function commitmentOf(address account, uint64 item, uint64 round, bytes32 digest, bytes32 salt)
         public
         view
         returns (bytes32)
     {
-        return keccak256(abi.encode(block.chainid, address(this), account, item, challenges, digest, salt));
+        return keccak256(abi.encode(block.chainid, address(this), account, item, round, digest, salt));
     }
 
     /// @inheritdoc IDataPool
@@ -462,8 +471,12 @@ contract DataPool is IDataPool, Multicall {
             uint256 challenged = item.challenged;
             uint256 deposits = challenged * checked.deposit;
             uint256 prize;
-            if (outcome == Outcome.Upheld) prize = deposits / 2;
-            else toContributor = deposits;
+            if (outcome == Outcome.Upheld) {
+                prize = deposits / 2;
+                item.failed = 0;
+            } else {
+                toContributor = deposits;
+            }
             item.left -= item.challenged;
             toChallenger = stake + prize;
             free = budget + challenged * checked.reward + deposits - prize - toContributor;
@@ -490,16 +503,22 @@ contract DataPool is IDataPool, Multicall {
         uint32 left = item.left;
         grown.accepted += left;
         grown.open -= 1;
-        grown.quietSince = uint40(block.timestamp);
         address contributor = item.contributor;
         emit Settled(id, item.pool, contributor, left);
         if (left != 0) _credit[contributor] += left * (uint256(grown.deposit) + grown.reward);
     }
 
-    function _creditBudget(Pool storage ended, uint256 bond) private {
-        uint256 amount = ended.budget + bond;
-        ended.budget = 0;
-        if (amount != 0) _credit[ended.owner] += amount;
+    /// @dev What an ended pool can pay to nobody else any more goes back to its owner.
+    function _returnOnceQuiet(uint64 id, Pool storage pool) private {
+        if (pool.state == PoolState.Open || pool.open != 0) return;
+        uint256 amount = pool.budget;
+        pool.budget = 0;
+        if (pool.accepted == 0) {
+            amount += pool.bond;
+            pool.bond = 0;
+        }
+        emit Returned(id, amount);
+        if (amount != 0) _credit[pool.owner] += amount;
     }
 
     /// @dev What the challenger has laid down.
@@ -507,14 +526,19 @@ contract DataPool is IDataPool, Multicall {
         return (uint256(item.challenged) * checked.deposit) << item.failed; // below 2^(20 + 96 + 128)
     }
 
+    /// @dev Never 0, which stands for samples that are added; no two rounds have both members alike.
+    function _round(Contribution storage item) private view returns (uint64) {
+        return uint64(item.left) << 8 | item.failed;
+    }
+
     /// @dev Use a commitment of the caller's up.
-    function _reveal(uint64 item, bool challenges, bytes32 digest, bytes calldata content, bytes32 salt)
+    function _reveal(uint64 item, uint64 round, bytes32 digest, bytes calldata content, bytes32 salt)
         private
         returns (uint64 committedAt)
     {
         if (digest == 0) revert DataPool_NoDigest();
-        bytes32 commitment = commitmentOf(msg.sender, item, challenges, digest, salt);
-        committedAt = _commitments[commitment];
+        bytes32 commitment = commitmentOf(msg.sender, item, round, digest, salt);
+        committedAt = uint64(_commitments[commitment]);
         if (committedAt == 0 || committedAt == block.number || block.number > committedAt + COMMITMENT_BLOCKS) {
             revert DataPool_NotCommitted(commitment, committedAt);
         }
@@ -543,11 +567,6 @@ contract DataPool is IDataPool, Multicall {
 
     function _requireMember() private view {
         if (!REGISTRY.isMember(msg.sender)) revert DataPool_NotMember(msg.sender);
-    }
-
-    function _requireQuiet(uint64 id, Pool storage pool) private view {
-        uint32 count = pool.open;
-        if (count != 0) revert DataPool_NotQuiet(id, count);
     }
 
     function _requireInTime(uint64 id, Contribution storage item) private view {
@@ -581,7 +600,7 @@ contract DataPool is IDataPool, Multicall {
     }
 
     function _inState(uint64 id, State wanted) private view returns (Contribution storage item) {
-        item = _existing(id);
-        if (item.state != wanted) revert DataPool_WrongState(id, item.state);
+        item = _contributions[id];
+        if (item.state != wanted) revert DataPool_WrongState(id, _existing(id).state);
     }
 }

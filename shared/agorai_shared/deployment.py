@@ -11,7 +11,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from agorai_shared.errors import InputError
 from agorai_shared.types import Address
 
-NEEDED: Final = frozenset({"MarketToken", "Registry", "Invocation", "VotingPanel", "FairExchange"})
+NEEDED: Final = frozenset(
+    {"MarketToken", "Registry", "Invocation", "VotingPanel", "FairExchange", "DataPool", "OnlineLearner"}
+)
 """Contracts that every marketplace has."""
 
 
@@ -32,14 +34,36 @@ def _checksummed(address: str) -> Address:
     return Address(to_checksum_address(address))
 
 
-class Deployment(BaseModel):
-    """Addresses of the marketplace's contracts on one chain."""
+class PartialDeployment(BaseModel):
+    """Addresses on one chain, as a file tells them; that of an older version has fewer."""
 
     model_config = ConfigDict(frozen=True)
 
     chain_id: int = Field(gt=0)
     start_block: int = Field(ge=0)
     contracts: dict[str, Annotated[Address, AfterValidator(_checksummed)]]
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read the file.
+
+        Raises
+        ------
+        DeploymentError
+            If it is absent or not of this form.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise DeploymentError(path, error.strerror or str(error)) from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise DeploymentError(path, f"{where}: {first['msg']}") from error
+
+
+class Deployment(PartialDeployment):
+    """Addresses of all of the marketplace's contracts on one chain."""
 
     @field_validator("contracts")
     @classmethod
@@ -73,20 +97,12 @@ class Deployment(BaseModel):
         """The `FairExchange` contract."""
         return self.contracts["FairExchange"]
 
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read the file.
+    @property
+    def data_pool(self) -> Address:
+        """The `DataPool` contract."""
+        return self.contracts["DataPool"]
 
-        Raises
-        ------
-        DeploymentError
-            If it is absent or not of this form.
-        """
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise DeploymentError(path, error.strerror or str(error)) from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise DeploymentError(path, f"{where}: {first['msg']}") from error
+    @property
+    def online_learner(self) -> Address:
+        """The `OnlineLearner` contract."""
+        return self.contracts["OnlineLearner"]

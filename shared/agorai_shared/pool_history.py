@@ -11,7 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from eth_utils.crypto import keccak
+
 from agorai_shared import cid
+from agorai_shared.abi.codec import Codec
 from agorai_shared.bindings.data_pool import (
     Added,
     Answered,
@@ -24,10 +27,14 @@ from agorai_shared.bindings.data_pool import (
 )
 from agorai_shared.documents import DocumentMalformedError
 from agorai_shared.pool import Challenge, Row, Taken
-from agorai_shared.types import Cid
+from agorai_shared.types import Address, Cid
 
 INLINE: Final = 1024
 """Bytes up to which samples and challenges go on the chain themselves; longer ones are files, named by digest."""
+
+_COMMITTED: Final = Codec(
+    "samples or a challenge", ["uint256", "address", "address", "uint64", "uint64", "bytes32", "bytes32"]
+)
 
 PoolEvent: TypeAlias = Added | Challenged | Answered | Contested | Resolved | Settled | Published
 EVENTS: Final[tuple[type[PoolEvent], ...]] = (
@@ -158,6 +165,26 @@ def taken(part: Part, out: tuple[Row, ...]) -> Taken:
         left_out=out,
         corrects=added.corrects,
     )
+
+
+def round_of(left: int, failed: int) -> int:
+    """Give which of a contribution's rounds it is by two of its members, as the contract's `roundOf` does."""
+    return left << 8 | failed
+
+
+def commitment(
+    chain_id: int, contract: Address, account: Address, item: int, round_: int, digest: bytes, salt: bytes
+) -> bytes:
+    """Give what binds an account to samples or to a challenge, 32 bytes, as the contract's `commitmentOf` does.
+
+    Asking the contract would tell it and its salt to the chain's node.
+
+    Parameters
+    ----------
+    item, round_
+        A pool and 0, or a contribution and the round in which it is challenged.
+    """
+    return keccak(_COMMITTED.encode((chain_id, contract, account, item, round_, digest, salt)))
 
 
 def cids_of(digest: bytes) -> tuple[Cid, Cid]:

@@ -7,6 +7,7 @@ from typing import Final
 from pydantic import Field
 
 from agorai_shared.command import Commander, Message
+from agorai_shared.pool_trainer import Found, Id
 from agorai_shared.types import TradeId
 
 INSPECT_S: Final = 3600.0
@@ -26,6 +27,59 @@ class Report(Message):
     why: str
 
 
+class WatchPool(Message):
+    """Check what is added to a pool; `stake` has what is wrong challenged where that gains on average."""
+
+    pool: Id
+    stake: bool
+    off: bool = False
+    """Check it no more."""
+
+
+class WatchedOf(Message):
+    """Tell which pools are watched."""
+
+
+class WatchedPool(Message):
+    """A pool whose contributions are checked."""
+
+    pool: int
+    stake: bool
+    """Whether what is wrong is challenged; else it is left to a person."""
+
+
+class WatchedPools(Message):
+    """All pools whose contributions are checked, the node's own among them."""
+
+    pools: tuple[WatchedPool, ...]
+
+
+class FindingsOf(Message):
+    """Tell what was found and nobody has challenged; of one pool, or of all."""
+
+    pool: Id | None = None
+
+
+class PoolFinding(Message):
+    """Samples of one contribution that are suspected, and can be challenged."""
+
+    pool: int
+    contribution: int
+    deadline: int
+    """Until when, in seconds since 1970."""
+    samples: int
+    """That are left of it."""
+    suspected: int
+    suspicions: tuple[Found, ...]
+    """The surest; the trainer tells of more."""
+
+
+class PoolFindings(Message):
+    """What was found; at most a hundred contributions, those first whose time is up first."""
+
+    findings: tuple[PoolFinding, ...]
+
+
 class Verifier:
     """Asks the node's verifier."""
 
@@ -41,3 +95,24 @@ class Verifier:
             If it could not be: what was handed over cannot be had now, or nobody evaluates. Try again.
         """
         return await self._commander.ask("verifier", "inspect", Inspect(trade=trade), Report, INSPECT_S)
+
+    async def watch(self, pool: int, *, stake: bool, off: bool = False) -> tuple[WatchedPool, ...]:
+        """Have what is added to a pool checked, or with `off` no more; gives all that are watched then.
+
+        Raises
+        ------
+        RemoteError
+            Of the code `pool_absent`, if there is no such pool.
+        """
+        asked = WatchPool(pool=pool, stake=stake, off=off)
+        return (await self._commander.ask("verifier", "watch", asked, WatchedPools)).pools
+
+    async def watched(self) -> tuple[WatchedPool, ...]:
+        """Ask which pools are watched."""
+        return (await self._commander.ask("verifier", "watched", WatchedOf(), WatchedPools)).pools
+
+    async def findings(self, pool: int | None = None) -> tuple[PoolFinding, ...]:
+        """Ask what was found and nobody has challenged, while there is time for it; of one pool, or of all."""
+        return (
+            await self._commander.ask("verifier", "findings", FindingsOf(pool=pool), PoolFindings)
+        ).findings

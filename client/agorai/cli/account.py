@@ -95,7 +95,7 @@ def show(home: Path = HOME, as_json: bool = JSON) -> None:
 
 @app.command()
 def withdraw(home: Path = HOME, as_json: bool = JSON) -> None:
-    """Take all that is credited: by sales and refunds, by trades, and for votes and stakes."""
+    """Take all that is credited: by sales and refunds, by trades, by data pools, and for votes and stakes."""
 
     async def work(client: Client) -> tuple[dict[str, float], str]:
         taken = await Trading(client).withdraw()

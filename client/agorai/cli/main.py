@@ -31,12 +31,18 @@ _VERBS = {
     "offer": "market:offer_app",
     "trade": "trade:app",
     "exchange": "exchange:app",
+    "pool": "pool:app",
+    "learner": "learner:app",
     "vote": "vote:app",
     "demo": "demo:demo",
 }
 """Where each verb and group of verbs is, in the order of help."""
 
-_MORE = {"events": ("hub_state", "subscriptions"), "store": ("store_pins",)}
+_MORE = {
+    "events": ("hub_state", "subscriptions"),
+    "store": ("store_pins",),
+    "pool": ("pool_samples", "pool_versions"),
+}
 """Modules that add verbs of their own to a group."""
 
 

@@ -17,23 +17,29 @@ pragma solidity ^0.8.28;
 ///
 /// Who contests in vain pays the voters; else the owner does, out of what the pool has reserved for each contribution.
 /// A challenge costs twice as much after each one that failed on the same contribution, so that none is held up for
-/// ever.
+/// ever; after one that was upheld, which takes samples from it, as much as at first.
+///
+/// The owner reveals its test set once nothing is added any more, whatever is still open, or anyone forfeits its bond:
+/// half is burnt, so that no samples of its own bring it back, and half is shared by all accepted samples. What is open
+/// then goes on as before, paid from the budget; what is left of that goes back to the owner with the last of it.
 ///
 /// Samples and challenges are committed to in an earlier block: whoever copies them out of the mempool comes later, and
 /// of two alike the one committed to first counts.
 ///
-/// What it does not resist: an owner with a second account can put off the day on which its test set is due, by having
-/// its own samples challenged one after the other, and can add late samples to get most of a forfeited bond back; an
-/// owner that never answers pays the voters for false challenges, too; challenges that are false on purpose make
-/// later ones of the same contribution dearer. Nobody's deposit is at stake in any of these but theirs. No one can show
-/// here that an accuracy was published falsely.
+/// What it does not resist. An owner that never answers pays the voters for false challenges, too. Challenges that are
+/// false on purpose make the next one of the same contribution dearer, until one is upheld. Who goes on laying down
+/// deposits for challenges puts off the end of a contribution, and with it the shares of a forfeited bond and what is
+/// left of a budget; nobody else's deposit is lost by it. An owner whose own samples are accepted gets its part of the
+/// half that is shared. No one can show here that an accuracy was published falsely. A test set is revealed by its
+/// digest: that its bytes are served cannot be enforced. Who knows them can give them as corrections: only versions
+/// published before the reveal are measured on what nobody but the owner had seen.
 interface IDataPool {
     /// @notice Where a pool is.
     enum PoolState {
         None,
         Open,
-        Closed, // the test set was revealed, or nobody had relied on it
-        Forfeited // it was not, and the bond is shared by those whose samples were taken
+        Closed, // the test set was revealed
+        Forfeited // it was not
     }
 
     /// @notice Where a contribution is.
@@ -63,7 +69,7 @@ interface IDataPool {
         uint96 budget; // for rewards and voters; `fund` adds to it
         uint32 checkWindow; // in seconds
         uint32 answerWindow; // in seconds; to answer, and then to contest
-        uint32 revealWindow; // in seconds; from when nothing is open any more
+        uint32 revealWindow; // in seconds; from `closesAt`
         uint40 closesAt; // nothing is added from then on, in seconds since 1970
         uint8 panelSize; // seats: odd, from 3 to the most that the panel permits
     }
@@ -73,14 +79,13 @@ interface IDataPool {
         address owner;
         uint96 deposit;
         uint96 reward;
-        uint96 bond; // 0 once it went back to the owner; what is shared once it is forfeited
+        uint96 bond; // 0 once it went back to the owner; the half that is shared once it is forfeited
         uint96 bonus; // of voters, reserved for each open contribution
         uint128 budget; // that is not reserved
         uint32 checkWindow;
         uint32 answerWindow;
         uint32 revealWindow;
         uint40 closesAt;
-        uint40 quietSince; // when the last contribution was settled, or the pool opened; in seconds since 1970
         uint32 open; // contributions that are not settled
         uint64 accepted; // samples
         uint8 panelSize;
@@ -188,12 +193,16 @@ interface IDataPool {
     /// @notice Nothing more is added to a pool.
     event Stopped(uint64 indexed pool, uint40 closesAt);
 
-    /// @notice A pool ended, and its test set is known.
+    /// @notice A pool ended, and its test set is known; the bond was credited to the owner.
     event Closed(uint64 indexed pool, bytes32 testSet, bytes32 salt);
 
-    /// @notice A pool's owner kept its test set back, and lost so much of its bond: all, or nothing where no samples were
-    /// taken.
-    event Forfeited(uint64 indexed pool, uint96 bond);
+    /// @notice A pool's owner kept its test set back.
+    /// @param burnt Half of its bond, rounded up; 0 where nobody had relied on it.
+    event Forfeited(uint64 indexed pool, uint96 burnt);
+
+    /// @notice Nothing of an ended pool is open any more, and what was left was credited to its owner: the budget and,
+    /// where no samples were accepted, the bond. Once for each pool.
+    event Returned(uint64 indexed pool, uint256 amount);
 
     /// @notice A share of a forfeited bond was credited.
     event Claimed(uint64 indexed contribution, uint64 indexed pool, address indexed contributor, uint256 amount);
@@ -244,7 +253,8 @@ interface IDataPool {
     /// @notice The pool cannot pay for these samples; `fund` it.
     error DataPool_BudgetSpent(uint64 pool, uint256 needed, uint256 left);
 
-    /// @notice This was not committed to in an earlier block, or more than `COMMITMENT_BLOCKS` ago.
+    /// @notice This was not committed to in an earlier block, or more than `COMMITMENT_BLOCKS` ago, or the contribution's
+    /// round is another.
     error DataPool_NotCommitted(bytes32 commitment, uint64 committedAt);
 
     /// @notice What is given inline is not what its digest says.
@@ -265,7 +275,7 @@ interface IDataPool {
     /// @notice There is time left.
     error DataPool_DeadlineNotPassed(uint64 contribution, uint40 deadline);
 
-    /// @notice Contributions are open.
+    /// @notice Contributions are open: what each gets is not known yet.
     error DataPool_NotQuiet(uint64 pool, uint32 open);
 
     /// @notice There is time left to reveal the test set, until this moment.
@@ -292,7 +302,7 @@ interface IDataPool {
     /// @return pool Counted from 1.
     function open(Terms calldata terms) external returns (uint64 pool);
 
-    /// @notice Add to a pool's budget; anyone may.
+    /// @notice Add to a pool's budget, while it is open or a contribution is; anyone may.
     function fund(uint64 pool, uint96 amount) external;
 
     /// @notice Take nothing more from now on; the owner.
@@ -304,13 +314,15 @@ interface IDataPool {
         external
         returns (uint64 version);
 
-    /// @notice Reveal the test set, once nothing is added and nothing open any more; the owner. What is left of the
-    /// budget, and the bond, are credited to it.
+    /// @notice Reveal the test set, once nothing is added any more and until somebody forfeits; the owner. The bond is
+    /// credited to it at once, and what is left of the budget once nothing is open.
     /// @param testSet Digest of the test set.
     function close(uint64 pool, bytes32 testSet, bytes32 salt) external;
 
-    /// @notice End a pool whose owner has not revealed its test set in time; anyone may. What is left of the budget
-    /// goes back; the bond is shared, if any samples were taken, and else goes back too.
+    /// @notice End a pool whose owner has not revealed its test set within `revealWindow`; anyone may. Half of the bond,
+    /// rounded up, is burnt, and half is shared once nothing is open; all of it goes back to the owner where nothing
+    /// was accepted and nothing is open, and the half where nothing is accepted in the end. So does what is left of the
+    /// budget.
     function forfeit(uint64 pool) external;
 
     // --------------------------------------------------------------------------------------- contributions
@@ -361,7 +373,7 @@ interface IDataPool {
     /// @notice Take samples for good, and credit deposit and reward, once nobody can challenge them; anyone may.
     function settle(uint64 contribution) external;
 
-    /// @notice Credit a contribution's share of a forfeited bond; anyone may, once.
+    /// @notice Credit a contribution's share of a forfeited bond, once nothing of the pool is open; anyone may, once.
     function claim(uint64 contribution) external;
 
     /// @notice Take out what is credited.
@@ -384,9 +396,15 @@ interface IDataPool {
     /// @notice What a challenge of a contribution costs for each sample now.
     function challengeDepositOf(uint64 contribution) external view returns (uint256);
 
-    /// @notice What binds an account to samples for a pool, or to a challenge of a contribution.
+    /// @notice Which of a contribution's rounds it is: the samples left, times 256, and the challenges that failed since
+    /// the last one that was upheld.
+    function roundOf(uint64 contribution) external view returns (uint64);
+
+    /// @notice What binds an account to samples for a pool, or to a challenge of a contribution as it is: who is
+    /// forestalled by another's challenge lays nothing down, since the price or the samples left are others then.
     /// @param item Pool, or contribution.
-    function commitmentOf(address account, uint64 item, bool challenges, bytes32 digest, bytes32 salt)
+    /// @param round Of the contribution; 0 for samples that are added.
+    function commitmentOf(address account, uint64 item, uint64 round, bytes32 digest, bytes32 salt)
         external
         view
         returns (bytes32);
@@ -417,4 +435,7 @@ interface IDataPool {
 
     /// @notice For how many blocks a commitment is good.
     function COMMITMENT_BLOCKS() external view returns (uint64);
+
+    /// @notice Where burnt tokens go: nobody has a key of it.
+    function BURNT() external view returns (address);
 }

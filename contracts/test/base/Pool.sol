@@ -95,7 +95,7 @@ abstract contract Pool is Test {
 
     /// @dev In this block; it can be used from the next one on, where this goes.
     function commit(address account, uint64 item, bool challenges, bytes32 digest) internal {
-        bytes32 commitment = pools.commitmentOf(account, item, challenges, digest, SALT);
+        bytes32 commitment = pools.commitmentOf(account, item, challenges ? pools.roundOf(item) : 0, digest, SALT);
         vm.prank(account);
         pools.commit(commitment);
         vm.roll(vm.getBlockNumber() + 1);

@@ -48,26 +48,33 @@ contract DataPoolFuzzTest is Pool {
         assertGe(gain(alice), signed(count * uint256(REWARD)));
     }
 
-    /// @notice A forfeited bond is shared among all whose samples were taken, up to one wei for each of them.
+    /// @notice Half of a forfeited bond is burnt, and half shared among all whose samples are taken, up to one wei for
+    /// each of them, however many are open when it is forfeited.
     /// forge-config: default.fuzz.runs = 200
-    function testFuzz_AForfeitedBondIsShared(uint32[4] memory sizes, uint96 bond) external {
+    function testFuzz_AForfeitedBondIsBurntAndShared(uint32[4] memory sizes, uint96 bond, uint256 settled) external {
         IDataPool.Terms memory with = terms();
         (with.deposit, with.reward, with.bond) = (1, 0, uint96(bound(bond, 1, WEALTH / 2)));
         pool = open(with);
         for (uint256 i = 0; i < sizes.length; ++i) {
             add(i % 2 == 0 ? alice : bob, uint32(bound(sizes[i], 1, pools.MAX_SAMPLES())));
         }
-        _settleAll();
         vm.warp(CLOSES_AT + REVEAL + 1);
+        for (uint64 id = 1; id <= settled % 5; ++id) {
+            pools.settle(id);
+        }
         pools.forfeit(pool);
+        assertCovered();
+        _settleAll();
         uint256 before = wealth(alice) + wealth(bob);
         for (uint64 id = 1; id <= sizes.length; ++id) {
             pools.claim(id);
         }
         assertCovered();
         uint256 shared = wealth(alice) + wealth(bob) - before;
-        assertApproxEqAbs(shared, with.bond, sizes.length);
-        assertLe(shared, with.bond);
+        assertEq(token.balanceOf(pools.BURNT()), with.bond - with.bond / 2);
+        assertApproxEqAbs(shared, with.bond / 2, sizes.length);
+        assertLe(shared, with.bond / 2);
+        assertEq(budget(), 0);
     }
 
     /// @dev One challenge of bob's, answered, contested and judged as chance says.

@@ -39,7 +39,7 @@ contract PoolGasTest is Pool {
     function test_AnInlineSample() external {
         assertEq(SAMPLE.length, 64);
         bytes32 digest = sha256(SAMPLE);
-        bytes32 commitment = pools.commitmentOf(alice, pool, false, digest, SALT);
+        bytes32 commitment = pools.commitmentOf(alice, pool, 0, digest, SALT);
         vm.prank(alice);
         pools.commit(commitment);
         uint256 spent = vm.snapshotGasLastCall("DataPool", "commit");
@@ -75,6 +75,15 @@ contract PoolGasTest is Pool {
         vm.prank(alice);
         pools.withdraw();
         _record("withdraw");
+    }
+
+    function test_TheLastOfAClosedPool() external {
+        uint64 id = add(alice, 1);
+        stop();
+        close();
+        passDeadline(id);
+        pools.settle(id);
+        _record("settle, the last of a closed pool");
     }
 
     function test_AMissedReveal() external {

@@ -9,7 +9,8 @@ import {Role} from "../../src/types/Role.sol";
 import {ScriptedPanel} from "../base/ScriptedPanel.sol";
 import {Test} from "forge-std/Test.sol";
 
-/// @notice Four accounts open pools, add to them and challenge one another; a plain twin keeps what belongs to what.
+/// @notice Four accounts come and go, open pools, add to them and challenge one another; a plain twin keeps what belongs
+/// to what.
 contract PoolHandler is Test {
     struct PoolTwin {
         address owner;
@@ -19,9 +20,9 @@ contract PoolHandler is Test {
         uint256 bonus;
         uint256 budget;
         uint256 bond;
+        uint256 shared; // of the bond, once it is forfeited
         uint256 open;
         uint256 accepted;
-        uint256 quietSince;
     }
 
     struct Twin {
@@ -49,6 +50,7 @@ contract PoolHandler is Test {
     }
 
     IMarketToken public immutable TOKEN;
+    IRegistry public immutable REGISTRY;
     ScriptedPanel public immutable PANEL;
     IDataPool public immutable POOLS;
 
@@ -64,8 +66,10 @@ contract PoolHandler is Test {
     mapping(uint64 panelCase => uint256) private _refunds;
     mapping(address account => uint256) public credit;
     mapping(address account => uint256) public balance;
+    mapping(address account => bool) private _member;
     uint256 public paidIn; // refunds of the panel included
     uint256 public paidOut; // bonuses included
+    uint256 public burnt;
     uint256 private _digests;
 
     /// @dev The contract and the twin disagree on whether a call is refused.
@@ -73,15 +77,15 @@ contract PoolHandler is Test {
 
     constructor(IMarketToken token, IRegistry registry, ScriptedPanel panel, IDataPool pools) {
         TOKEN = token;
+        REGISTRY = registry;
         PANEL = panel;
         POOLS = pools;
         for (uint160 i = 0; i < 4; ++i) {
             address account = address(0xA000 + i);
             actors.push(account);
-            vm.startPrank(account);
-            registry.join(Role.DATA_PROVIDER, 0, bytes32(uint256(1)), "");
+            _join(account);
+            vm.prank(account);
             token.approve(address(pools), type(uint256).max);
-            vm.stopPrank();
             token.issue(account, 20_000);
             balance[account] = 20_000;
         }
@@ -111,6 +115,26 @@ contract PoolHandler is Test {
         id = _anId(id, IDataPool.State.Open, IDataPool.State.Answered);
         uint256 end = _twins[id].deadline + seed % 2;
         if (end > vm.getBlockTimestamp()) vm.warp(end);
+    }
+
+    /// @dev To the very second from which on a pool can be closed or forfeited, or one before it, while something is open.
+    function passToEnd(uint256 seed) external {
+        if (poolCount == 0) return;
+        PoolTwin storage of_ = _pools[_aPool(seed)];
+        if (of_.open == 0) return;
+        uint256 end = of_.closesAt + (seed / 256 % 2 == 0 ? 0 : of_.terms.revealWindow + 1) - seed / 512 % 2;
+        if (end > vm.getBlockTimestamp()) vm.warp(end);
+    }
+
+    function membership(uint256 seed) external {
+        address account = _actor(seed);
+        if (!_member[account]) {
+            _join(account);
+        } else if (seed / 4 % 8 == 0) {
+            vm.prank(account);
+            REGISTRY.leave();
+            _member[account] = false;
+        }
     }
 
     function decide(uint64 panelCase, uint256 found, uint256 refund) external {
@@ -143,7 +167,7 @@ contract PoolHandler is Test {
             closesAt: uint40(bound(seed, vm.getBlockTimestamp(), vm.getBlockTimestamp() + 3599)),
             panelSize: uint8(3 + 2 * bound(seed / 2 ** 80, 0, 2))
         });
-        bool may = terms.deposit != 0 && terms.bond != 0 && terms.checkWindow >= 60
+        bool may = _member[caller] && terms.deposit != 0 && terms.bond != 0 && terms.checkWindow >= 60
             && terms.closesAt > vm.getBlockTimestamp() && terms.bond + terms.budget <= balance[caller];
         _agree("open", _try(caller, abi.encodeCall(POOLS.open, (terms))), may);
         if (!may) return;
@@ -155,7 +179,6 @@ contract PoolHandler is Test {
         of_.bonus = terms.panelSize; // 1 for each seat
         of_.budget = terms.budget;
         of_.bond = terms.bond;
-        of_.quietSince = vm.getBlockTimestamp();
         _take(caller, uint256(terms.bond) + terms.budget);
     }
 
@@ -164,7 +187,8 @@ contract PoolHandler is Test {
         uint64 pool = _aPool(seed);
         address caller = _actor(seed);
         amount = uint96(bound(amount, 0, 100));
-        bool may = _pools[pool].state == IDataPool.PoolState.Open && amount <= balance[caller];
+        bool lives = _pools[pool].state == IDataPool.PoolState.Open || _pools[pool].open != 0;
+        bool may = lives && amount <= balance[caller];
         _agree("fund", _try(caller, abi.encodeCall(POOLS.fund, (pool, amount))), may);
         if (!may) return;
         _pools[pool].budget += amount;
@@ -187,30 +211,31 @@ contract PoolHandler is Test {
         PoolTwin storage of_ = _pools[pool];
         address caller = _ownerOrAny(of_, seed);
         bytes32 testSet = seed / 1024 % 4 == 0 ? SALT : TEST_SET;
-        bool may = of_.state == IDataPool.PoolState.Open && caller == of_.owner && testSet == TEST_SET && of_.open == 0
+        bool may = of_.state == IDataPool.PoolState.Open && caller == of_.owner && testSet == TEST_SET
             && vm.getBlockTimestamp() >= of_.closesAt;
         _agree("close", _try(caller, abi.encodeCall(POOLS.close, (pool, testSet, SALT))), may);
         if (!may) return;
         of_.state = IDataPool.PoolState.Closed;
-        credit[of_.owner] += of_.budget + of_.bond;
-        (of_.budget, of_.bond) = (0, 0);
+        credit[of_.owner] += of_.bond;
+        of_.bond = 0;
+        _returnOnceQuiet(of_);
     }
 
     function forfeit(uint256 seed) external {
         if (poolCount == 0) return;
         uint64 pool = _aPool(seed);
         PoolTwin storage of_ = _pools[pool];
-        uint256 from = of_.closesAt > of_.quietSince ? of_.closesAt : of_.quietSince;
-        bool may = of_.state == IDataPool.PoolState.Open && of_.open == 0
-            && vm.getBlockTimestamp() > from + of_.terms.revealWindow;
+        bool may =
+            of_.state == IDataPool.PoolState.Open && vm.getBlockTimestamp() > of_.closesAt + of_.terms.revealWindow;
         _agree("forfeit", _try(_actor(seed), abi.encodeCall(POOLS.forfeit, (pool))), may);
         if (!may) return;
         of_.state = IDataPool.PoolState.Forfeited;
-        credit[of_.owner] += of_.budget;
-        of_.budget = 0;
-        if (of_.accepted != 0) return;
-        credit[of_.owner] += of_.bond;
-        of_.bond = 0;
+        if (of_.accepted + of_.open != 0) {
+            of_.shared = of_.bond / 2;
+            burnt += of_.bond - of_.shared;
+            of_.bond = of_.shared;
+        }
+        _returnOnceQuiet(of_);
     }
 
     // --------------------------------------------------------------------------------------- contributions
@@ -218,14 +243,19 @@ contract PoolHandler is Test {
     function add(uint256 seed, uint32 samples) external {
         if (poolCount == 0) return;
         uint64 pool = _aPool(seed);
+        // Mostly to one that takes samples, when there is one.
+        for (uint64 i = 0; i < poolCount && seed % 8 != 0 && _pools[pool].closesAt <= vm.getBlockTimestamp(); ++i) {
+            pool = pool % poolCount + 1;
+        }
         PoolTwin storage of_ = _pools[pool];
         address caller = _actor(seed);
         samples = uint32(bound(samples, 0, 12));
         (bytes32 digest, bool committed) = _commit(caller, pool, false, seed);
         uint256 reserved = samples * of_.terms.reward + of_.bonus;
         uint256 deposits = samples * of_.terms.deposit;
-        bool may = committed && of_.state == IDataPool.PoolState.Open && vm.getBlockTimestamp() < of_.closesAt
-            && samples != 0 && reserved <= of_.budget && deposits <= balance[caller];
+        bool may = committed && _member[caller] && of_.state == IDataPool.PoolState.Open
+            && vm.getBlockTimestamp() < of_.closesAt && samples != 0 && reserved <= of_.budget
+            && deposits <= balance[caller];
         _agree("add", _try(caller, abi.encodeCall(POOLS.add, (pool, samples, digest, "", SALT))), may);
         if (!may) return;
         of_.budget -= reserved;
@@ -243,8 +273,9 @@ contract PoolHandler is Test {
         corrected = uint32(bound(corrected, 0, uint256(wrong) + (seed / 8192 % 8 == 0 ? 1 : 0)));
         (bytes32 digest, bool committed) = _commit(caller, id, true, seed);
         uint256 stake = wrong * uint256(_pools[item.pool].terms.deposit) * 2 ** item.failed;
-        bool may = committed && item.state == IDataPool.State.Open && _inTime(item) && caller != item.contributor
-            && wrong != 0 && wrong <= item.left && corrected <= wrong && stake <= balance[caller];
+        bool may = committed && _member[caller] && item.state == IDataPool.State.Open && _inTime(item)
+            && caller != item.contributor && wrong != 0 && wrong <= item.left && corrected <= wrong
+            && stake <= balance[caller];
         bytes memory data = abi.encodeCall(POOLS.challenge, (id, wrong, corrected, digest, "", SALT));
         _agree("challenge", _try(caller, data), may);
         if (!may) return;
@@ -304,6 +335,7 @@ contract PoolHandler is Test {
         _agree("resolve", _try(_actor(seed), abi.encodeCall(POOLS.resolve, (id))), judged || accepted);
         IDataPool.Outcome answered = item.upheld ? IDataPool.Outcome.Upheld : IDataPool.Outcome.Failed;
         if (accepted) _resolve(id, item, answered);
+        if (accepted) _returnOnceQuiet(_pools[item.pool]);
         if (!judged) return;
 
         IDataPool.Outcome outcome = IDataPool.Outcome.Undecided;
@@ -321,6 +353,7 @@ contract PoolHandler is Test {
             credit[item.contester] += _pools[item.pool].bonus;
         }
         _resolve(id, item, outcome);
+        _returnOnceQuiet(_pools[item.pool]);
     }
 
     function settle(uint256 seed, uint64 id) external {
@@ -329,7 +362,9 @@ contract PoolHandler is Test {
         Twin storage item = _twins[id];
         bool may = item.state == IDataPool.State.Open && !_inTime(item);
         _agree("settle", _try(_actor(seed), abi.encodeCall(POOLS.settle, (id))), may);
-        if (may) _settle(item);
+        if (!may) return;
+        _settle(item);
+        _returnOnceQuiet(_pools[item.pool]);
     }
 
     function claim(uint256 seed, uint64 id) external {
@@ -337,11 +372,11 @@ contract PoolHandler is Test {
         id = _anId(id, IDataPool.State.Settled, IDataPool.State.Settled);
         Twin storage item = _twins[id];
         PoolTwin storage of_ = _pools[item.pool];
-        bool may = of_.state == IDataPool.PoolState.Forfeited && !item.claimed && item.left != 0;
+        bool may = of_.state == IDataPool.PoolState.Forfeited && of_.open == 0 && !item.claimed && item.left != 0;
         _agree("claim", _try(_actor(seed), abi.encodeCall(POOLS.claim, (id))), may);
         if (!may) return;
         item.claimed = true;
-        uint256 share = of_.terms.bond * item.left / of_.accepted;
+        uint256 share = of_.shared * item.left / of_.accepted;
         of_.bond -= share;
         credit[item.contributor] += share;
     }
@@ -395,6 +430,7 @@ contract PoolHandler is Test {
             _reopen(item);
             return;
         }
+        item.failed = 0;
         credit[item.challenger] += deposits / 2;
         of_.budget += deposits - deposits / 2;
         _reopen(item);
@@ -427,7 +463,21 @@ contract PoolHandler is Test {
         (item.deposits, item.rewards, item.reserve) = (0, 0, 0);
         of_.accepted += item.left;
         of_.open -= 1;
-        of_.quietSince = vm.getBlockTimestamp();
+    }
+
+    function _returnOnceQuiet(PoolTwin storage of_) private {
+        if (of_.state == IDataPool.PoolState.Open || of_.open != 0) return;
+        credit[of_.owner] += of_.budget;
+        of_.budget = 0;
+        if (of_.accepted != 0) return;
+        credit[of_.owner] += of_.bond;
+        of_.bond = 0;
+    }
+
+    function _join(address account) private {
+        vm.prank(account);
+        REGISTRY.join(Role.DATA_PROVIDER, 0, bytes32(uint256(1)), "");
+        _member[account] = true;
     }
 
     function _take(address account, uint256 amount) private {
@@ -444,7 +494,7 @@ contract PoolHandler is Test {
         uint256 chosen = uint256(keccak256(abi.encode(seed))) % 16;
         if (chosen == 0) return (digest, false);
         address who = chosen == 1 ? address(this) : account;
-        POOLS.commit(POOLS.commitmentOf(who, item, challenges, digest, SALT));
+        POOLS.commit(POOLS.commitmentOf(who, item, challenges ? POOLS.roundOf(item) : 0, digest, SALT));
         if (chosen == 2) return (digest, false);
         vm.roll(vm.getBlockNumber() + (chosen == 3 ? 7201 : chosen == 4 ? 7200 : 1));
         return (digest, chosen > 3);

@@ -8,6 +8,7 @@ import {Pool} from "../base/Pool.sol";
 import {ScriptedPanel} from "../base/ScriptedPanel.sol";
 import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
 import {Multicall} from "@openzeppelin/contracts/utils/Multicall.sol";
+import {Vm} from "forge-std/Vm.sol";
 
 contract DataPoolTest is Pool {
     IDataPool.State private constant OPEN = IDataPool.State.Open;
@@ -126,7 +127,6 @@ contract DataPoolTest is Pool {
             answerWindow: ANSWER,
             revealWindow: REVEAL,
             closesAt: CLOSES_AT,
-            quietSince: START,
             open: 0,
             accepted: 0,
             panelSize: PANEL_SIZE,
@@ -155,6 +155,19 @@ contract DataPoolTest is Pool {
         pools.fund(pool, 7);
         assertEq(budget(), BUDGET + 7);
         assertEq(gain(alice), -7);
+        assertCovered();
+    }
+
+    function test_Fund_PaysForWhatIsStillOpenOnceThePoolIsClosed() external {
+        uint64 id = add(alice, COUNT);
+        stop();
+        close();
+        vm.prank(bob);
+        pools.fund(pool, 7);
+        vm.warp(vm.getBlockTimestamp() + CHECK + 1);
+        pools.settle(id);
+        vm.expectRevert(_wrongPoolState(IDataPool.PoolState.Closed));
+        pools.fund(pool, 1);
         assertCovered();
     }
 
@@ -231,7 +244,7 @@ contract DataPoolTest is Pool {
         pools.commit(DIGEST);
         commit(alice, pool, false, DIGEST);
         uint64 used = blockNumber();
-        bytes32 commitment = pools.commitmentOf(alice, pool, false, DIGEST, SALT);
+        bytes32 commitment = pools.commitmentOf(alice, pool, 0, DIGEST, SALT);
         vm.recordLogs();
         vm.prank(bob);
         pools.commit(commitment);
@@ -246,7 +259,7 @@ contract DataPoolTest is Pool {
         uint64 first = blockNumber() - 1;
         vm.roll(first + pools.COMMITMENT_BLOCKS());
         commit(alice, pool, false, DIGEST); // as yet it changes nothing
-        bytes32 commitment = pools.commitmentOf(alice, pool, false, DIGEST, SALT);
+        bytes32 commitment = pools.commitmentOf(alice, pool, 0, DIGEST, SALT);
         vm.expectRevert(abi.encodeWithSelector(IDataPool.DataPool_NotCommitted.selector, commitment, first));
         _add(COUNT, DIGEST, "");
         commit(alice, pool, false, DIGEST);
@@ -254,10 +267,10 @@ contract DataPoolTest is Pool {
     }
 
     function test_Commit_BindsChainContractAccountItemPurposeDigestAndSalt() external {
-        bytes32 commitment = pools.commitmentOf(alice, 1, false, DIGEST, SALT);
+        bytes32 commitment = pools.commitmentOf(alice, 1, 0, DIGEST, SALT);
         assertEq(commitment, keccak256(abi.encode(block.chainid, address(pools), alice, 1, false, DIGEST, SALT)));
         vm.chainId(5);
-        assertNotEq(commitment, pools.commitmentOf(alice, 1, false, DIGEST, SALT));
+        assertNotEq(commitment, pools.commitmentOf(alice, 1, 0, DIGEST, SALT));
     }
 
     // ------------------------------------------------------------------------------------------------- add
@@ -297,7 +310,7 @@ contract DataPoolTest is Pool {
     }
 
     function test_Add_RevertWhen_NotCommittedInAnEarlierBlock() external {
-        bytes32 commitment = pools.commitmentOf(alice, pool, false, DIGEST, SALT);
+        bytes32 commitment = pools.commitmentOf(alice, pool, 0, DIGEST, SALT);
         vm.expectRevert(abi.encodeWithSelector(IDataPool.DataPool_NotCommitted.selector, commitment, 0));
         _add(1, DIGEST, "");
         pools.commit(commitment);
@@ -406,6 +419,31 @@ contract DataPoolTest is Pool {
         assertCovered();
     }
 
+    function test_Challenge_CostsAsAtFirstAfterOneThatWasUpheld() external {
+        uint64 id = add(alice, COUNT);
+        for (uint256 i = 0; i < 3; ++i) {
+            challenge(bob, id, 1, 0);
+            answer(id, false);
+            _resolveInTime(id);
+        }
+        assertEq(pools.challengeDepositOf(id), 8 * uint256(DEPOSIT));
+        challenge(bob, id, 1, 0);
+        answer(id, true);
+        contest(alice, id);
+        decide(id, UNDECIDED, 0);
+        pools.resolve(id);
+        assertEq(pools.challengeDepositOf(id), 8 * uint256(DEPOSIT), "what is undecided changes nothing");
+        int256 before = gain(bob);
+        challenge(bob, id, 2, 0);
+        assertEq(before - gain(bob), signed(16 * uint256(DEPOSIT)));
+        answer(id, true);
+        _resolveInTime(id);
+        assertEq(gain(bob) - before, signed(uint256(DEPOSIT)), "all of his stake, and half of two deposits");
+        assertEq(pools.contributionOf(id).failed, 0);
+        assertEq(pools.challengeDepositOf(id), DEPOSIT);
+        assertCovered();
+    }
+
     function test_Challenge_RevertWhen_ItsDeadlineHasPassed() external {
         uint64 id = add(alice, COUNT);
         commit(bob, id, true, DIGEST);
@@ -450,7 +488,7 @@ contract DataPoolTest is Pool {
     function test_Challenge_RevertWhen_NotCommittedToAsAChallenge() external {
         uint64 id = add(alice, COUNT);
         commit(bob, id, false, DIGEST);
-        bytes32 commitment = pools.commitmentOf(bob, id, true, DIGEST, SALT);
+        bytes32 commitment = pools.commitmentOf(bob, id, pools.roundOf(id), DIGEST, SALT);
         vm.expectRevert(abi.encodeWithSelector(IDataPool.DataPool_NotCommitted.selector, commitment, 0));
         _challenge(id, 1, 0, DIGEST, "");
         commit(bob, id, true, DIGEST);
@@ -458,6 +496,29 @@ contract DataPoolTest is Pool {
         _challenge(id, 1, 0, DIGEST, "x");
         vm.expectRevert(IDataPool.DataPool_NoDigest.selector);
         _challenge(id, 1, 0, 0, "");
+    }
+
+    /// @dev Who checked at the price and the samples of an earlier round does not pay those of a later one.
+    function test_Challenge_RevertWhen_AnotherOneEndedSinceItWasCommittedTo() external {
+        uint64 id = add(alice, COUNT);
+        commit(bob, id, true, DIGEST);
+        challenge(bob, id, 1, 0);
+        answer(id, false);
+        _resolveInTime(id);
+        assertEq(pools.challengeDepositOf(id), 2 * DEPOSIT);
+        bytes32 commitment = pools.commitmentOf(bob, id, pools.roundOf(id), DIGEST, SALT);
+        vm.expectRevert(abi.encodeWithSelector(IDataPool.DataPool_NotCommitted.selector, commitment, 0));
+        _challenge(id, 1, 0, DIGEST, "");
+
+        uint64 other = add(alice, COUNT);
+        commit(bob, other, true, DIGEST);
+        challenge(bob, other, 1, 0);
+        answer(other, true);
+        _resolveInTime(other);
+        assertEq(pools.challengeDepositOf(other), DEPOSIT);
+        commitment = pools.commitmentOf(bob, other, pools.roundOf(other), DIGEST, SALT);
+        vm.expectRevert(abi.encodeWithSelector(IDataPool.DataPool_NotCommitted.selector, commitment, 0));
+        _challenge(other, 1, 0, DIGEST, "");
     }
 
     // --------------------------------------------------------------------------------------------- answer
@@ -631,7 +692,6 @@ contract DataPoolTest is Pool {
         uint256 stake = COUNT * uint256(DEPOSIT);
         assertEq(budget(), BUDGET + stake - stake / 2);
         assertEq(pools.poolOf(pool).open, 0);
-        assertEq(pools.poolOf(pool).quietSince, START + ANSWER + 1);
         assertEq(pools.poolOf(pool).accepted, 0);
         assertEq(gain(alice), -signed(stake));
         assertEq(gain(bob), signed(stake / 2));
@@ -823,7 +883,7 @@ contract DataPoolTest is Pool {
         assertEq(gain(alice), signed(COUNT * uint256(REWARD)));
         assertEq(budget(), BUDGET - COUNT * REWARD);
         IDataPool.Pool memory of_ = pools.poolOf(pool);
-        assertEq(abi.encode(of_.accepted, of_.open, of_.quietSince), abi.encode(COUNT, 0, START + CHECK + 1));
+        assertEq(abi.encode(of_.accepted, of_.open), abi.encode(COUNT, 0));
         assertState(id, SETTLED);
         assertCovered();
         vm.expectRevert(_wrongState(id, SETTLED));
@@ -849,6 +909,8 @@ contract DataPoolTest is Pool {
         vm.warp(CLOSES_AT + 10 * REVEAL); // late, but nobody has forfeited it
         vm.expectEmit();
         emit IDataPool.Closed(pool, TEST_SET, SALT);
+        vm.expectEmit();
+        emit IDataPool.Returned(pool, BUDGET - COUNT * REWARD);
         close();
         assertEq(gain(olga), -signed(COUNT * uint256(REWARD)));
         IDataPool.Pool memory of_ = pools.poolOf(pool);
@@ -858,60 +920,199 @@ contract DataPoolTest is Pool {
         close();
         vm.expectRevert(_wrongPoolState(IDataPool.PoolState.Closed));
         pools.forfeit(pool);
+        vm.expectRevert(_wrongPoolState(IDataPool.PoolState.Closed));
+        stop();
+        vm.expectRevert(abi.encodeWithSelector(IDataPool.DataPool_NothingToClaim.selector, 1));
+        pools.claim(1);
     }
 
-    function test_Close_RevertWhen_NotTheOwnerEarlyOrOpen() external {
+    function test_Close_RevertWhen_NotTheOwnerOrEarly() external {
         vm.expectRevert(abi.encodeWithSelector(IDataPool.DataPool_NotOwner.selector, pool, alice));
         vm.prank(alice);
         pools.close(pool, TEST_SET, SALT);
         vm.warp(CLOSES_AT - 1);
         vm.expectRevert(abi.encodeWithSelector(IDataPool.DataPool_WrongTime.selector, pool, CLOSES_AT));
         close();
-        uint64 id = add(alice, 1);
         vm.warp(CLOSES_AT);
-        vm.expectRevert(abi.encodeWithSelector(IDataPool.DataPool_NotQuiet.selector, pool, 1));
-        close();
-        settle(id);
         close();
     }
 
-    function test_Forfeit_RevertWhen_EarlyOrOpen() external {
-        vm.warp(CLOSES_AT + REVEAL);
-        vm.expectRevert(
-            abi.encodeWithSelector(IDataPool.DataPool_RevealNotOver.selector, pool, uint256(CLOSES_AT) + REVEAL)
-        );
-        pools.forfeit(pool);
+    function test_Close_LeavesTheBudgetUntilTheLastContributionIsSettled() external {
         vm.warp(CLOSES_AT - 1);
-        uint64 id = add(alice, 1);
-        vm.warp(CLOSES_AT + 10 * REVEAL);
-        vm.expectRevert(abi.encodeWithSelector(IDataPool.DataPool_NotQuiet.selector, pool, 1));
-        pools.forfeit(pool);
-        pools.settle(id);
-        uint256 until = vm.getBlockTimestamp() + REVEAL;
+        uint64 first = add(alice, COUNT);
+        uint64 second = add(bob, 1);
+        vm.warp(CLOSES_AT);
+        uint256 left = budget();
+        vm.recordLogs();
+        close();
+        assertEq(_returns(), 0);
+        assertEq(pools.creditOf(olga), BOND);
+        assertEq(budget(), left);
+        assertCovered();
+        vm.expectRevert(_wrongPoolState(IDataPool.PoolState.Closed));
+        close();
+        settle(first);
+        assertEq(gain(alice), signed(COUNT * uint256(REWARD)));
+        assertEq(pools.creditOf(olga), BOND);
+        assertEq(budget(), left + BONUS);
+        assertCovered();
+        vm.expectEmit();
+        emit IDataPool.Settled(second, pool, bob, 1);
+        vm.expectEmit();
+        emit IDataPool.Returned(pool, left + 2 * BONUS);
+        pools.settle(second);
+        assertEq(gain(bob), signed(uint256(REWARD)));
+        assertEq(gain(olga), -signed((COUNT + 1) * uint256(REWARD)));
+        assertEq(budget(), 0);
+        assertCovered();
+    }
+
+    function test_Close_LeavesTheBudgetToChallengesAndCorrections() external {
+        uint64 id = add(alice, COUNT);
+        stop();
+        close();
+        challenge(bob, id, COUNT, 2);
+        answer(id, true);
+        contest(alice, id);
+        decide(id, REJECTED, 0);
+        vm.recordLogs();
+        pools.resolve(id);
+        assertEq(_returns(), 0, "the correction is open");
+        assertState(id, SETTLED);
+        assertEq(pools.creditOf(olga), BOND);
+        assertCovered();
+        uint256 half = COUNT * uint256(DEPOSIT) / 2;
+        assertEq(budget(), BUDGET - 2 * REWARD - BONUS + COUNT * uint256(DEPOSIT) - half);
+        challenge(alice, 2, 2, 2);
+        answer(2, false);
+        contest(alice, 2);
+        decide(2, REJECTED, 0);
+        uint256 returned = BUDGET + COUNT * uint256(DEPOSIT) - half + DEPOSIT - BONUS;
+        vm.expectEmit();
+        emit IDataPool.Returned(pool, returned);
+        pools.resolve(2);
+        assertEq(pools.poolOf(pool).open, 0);
+        assertEq(pools.creditOf(olga), BOND + returned);
+        assertEq(budget(), 0);
+        assertCovered();
+    }
+
+    function test_Forfeit_RevertWhen_EarlyOrEnded() external {
+        settle(add(alice, 1));
+        uint256 until = uint256(CLOSES_AT) + REVEAL;
         vm.warp(until);
         vm.expectRevert(abi.encodeWithSelector(IDataPool.DataPool_RevealNotOver.selector, pool, until));
         pools.forfeit(pool);
         vm.warp(until + 1);
-        vm.expectEmit();
-        emit IDataPool.Forfeited(pool, BOND);
+        vm.prank(eve);
         pools.forfeit(pool);
         vm.expectRevert(_wrongPoolState(IDataPool.PoolState.Forfeited));
         pools.forfeit(pool);
         vm.expectRevert(_wrongPoolState(IDataPool.PoolState.Forfeited));
         close();
+        vm.expectRevert(_wrongPoolState(IDataPool.PoolState.Forfeited));
+        pools.fund(pool, 1);
+        vm.expectRevert(abi.encodeWithSelector(IDataPool.DataPool_PoolNotFound.selector, 2));
+        pools.forfeit(2);
     }
 
-    function test_Forfeit_GivesTheBondBackWhereNoSamplesWereTaken() external {
+    function test_Forfeit_CountsFromTheStop() external {
+        skip(1 days);
+        stop();
+        skip(REVEAL);
+        uint256 until = vm.getBlockTimestamp();
+        vm.expectRevert(abi.encodeWithSelector(IDataPool.DataPool_RevealNotOver.selector, pool, until));
+        pools.forfeit(pool);
+        skip(1);
+        pools.forfeit(pool);
+    }
+
+    function test_Forfeit_BurnsHalfOfTheBondRoundedUp() external {
+        IDataPool.Terms memory with = terms();
+        with.bond = 101;
+        pool = open(with);
+        settle(add(alice, COUNT));
+        vm.warp(CLOSES_AT + REVEAL + 1);
+        uint256 left = budget();
+        int256 before = gain(olga);
+        vm.expectEmit();
+        emit IDataPool.Forfeited(pool, 51);
+        vm.expectEmit();
+        emit IDataPool.Returned(pool, left);
+        pools.forfeit(pool);
+        assertEq(token.balanceOf(pools.BURNT()), 51);
+        assertEq(pools.poolOf(pool).bond, 50);
+        assertEq(gain(olga) - before, signed(left));
+        assertEq(budget(), 0);
+        assertCovered();
+    }
+
+    function test_Forfeit_GivesTheBondBackWhereNobodyReliedOnIt() external {
         uint64 id = _challenged(COUNT, 0);
         answer(id, true);
         _resolveInTime(id);
         vm.warp(CLOSES_AT + REVEAL + 1);
         vm.expectEmit();
         emit IDataPool.Forfeited(pool, 0);
+        vm.expectEmit();
+        emit IDataPool.Returned(pool, budget() + BOND);
         pools.forfeit(pool);
         assertEq(gain(olga), signed(COUNT * uint256(DEPOSIT) - COUNT * uint256(DEPOSIT) / 2));
+        assertEq(pools.poolOf(pool).bond, 0);
+        assertEq(token.balanceOf(pools.BURNT()), 0);
         vm.expectRevert(abi.encodeWithSelector(IDataPool.DataPool_NothingToClaim.selector, id));
         pools.claim(id);
+        assertCovered();
+    }
+
+    function test_Forfeit_GivesHalfOfTheBondBackWhereNothingIsAcceptedInTheEnd() external {
+        vm.warp(CLOSES_AT - 1);
+        uint64 id = _challenged(COUNT, 0);
+        answer(id, true);
+        vm.warp(CLOSES_AT + REVEAL + 1);
+        vm.recordLogs();
+        pools.forfeit(pool);
+        assertEq(_returns(), 0);
+        assertEq(token.balanceOf(pools.BURNT()), BOND - BOND / 2);
+        assertEq(pools.creditOf(olga), 0);
+        assertCovered();
+        uint256 deposits = COUNT * uint256(DEPOSIT);
+        uint256 returned = BUDGET + deposits - deposits / 2 + BOND / 2;
+        vm.expectEmit();
+        emit IDataPool.Returned(pool, returned);
+        pools.resolve(id);
+        assertEq(pools.creditOf(olga), returned);
+        assertEq(pools.poolOf(pool).bond, 0);
+        assertEq(budget(), 0);
+        vm.expectRevert(abi.encodeWithSelector(IDataPool.DataPool_NothingToClaim.selector, id));
+        pools.claim(id);
+        assertCovered();
+    }
+
+    function test_Forfeit_LeavesBudgetAndHalfOfTheBondToWhatIsOpen() external {
+        vm.warp(CLOSES_AT - 1);
+        uint64 id = _challenged(3, 2);
+        answer(id, true);
+        vm.warp(CLOSES_AT + REVEAL + 1);
+        pools.forfeit(pool);
+        pools.resolve(id);
+        assertState(id, OPEN);
+        assertState(id + 1, OPEN);
+        settle(id);
+        assertEq(pools.creditOf(olga), 0);
+        vm.expectRevert(abi.encodeWithSelector(IDataPool.DataPool_NotQuiet.selector, pool, 1));
+        pools.claim(id);
+        vm.expectRevert(abi.encodeWithSelector(IDataPool.DataPool_NotQuiet.selector, pool, 1));
+        pools.claim(id + 1);
+        uint256 returned = BUDGET - 4 * REWARD + STAKE - HALF;
+        vm.expectEmit();
+        emit IDataPool.Returned(pool, returned);
+        pools.settle(id + 1);
+        assertEq(pools.creditOf(olga), returned);
+        pools.claim(id);
+        pools.claim(id + 1);
+        assertEq(gain(alice), signed(2 * uint256(REWARD) + BOND / 4) - signed(STAKE));
+        assertEq(gain(bob), signed(2 * uint256(REWARD) + BOND / 4 + HALF));
         assertCovered();
     }
 
@@ -927,17 +1128,16 @@ contract DataPoolTest is Pool {
         pools.settle(second);
         vm.warp(CLOSES_AT + REVEAL + 1);
         pools.forfeit(pool);
-        assertEq(budget(), 0, "what is left of the budget is the owner's");
         vm.expectEmit();
-        emit IDataPool.Claimed(first, pool, alice, 28);
+        emit IDataPool.Claimed(first, pool, alice, 14);
         vm.prank(eve);
         pools.claim(first);
-        assertEq(gain(alice), signed(2 * uint256(REWARD) + 28));
+        assertEq(gain(alice), signed(2 * uint256(REWARD) + 14));
         assertCovered();
         vm.expectRevert(abi.encodeWithSelector(IDataPool.DataPool_NothingToClaim.selector, first));
         pools.claim(first);
         pools.claim(second);
-        assertEq(gain(bob), signed(5 * uint256(REWARD) + 71));
+        assertEq(gain(bob), signed(5 * uint256(REWARD) + 35));
         assertCovered();
         vm.expectRevert(abi.encodeWithSelector(IDataPool.DataPool_NotFound.selector, 3));
         pools.claim(3);
@@ -972,7 +1172,31 @@ contract DataPoolTest is Pool {
         assertCovered();
     }
 
+    function test_Multicall_SettlesSeveralAndReturnsTheBudgetOnce() external {
+        bytes[] memory calls = new bytes[](2);
+        for (uint256 i = 0; i < 2; ++i) {
+            calls[i] = abi.encodeCall(pools.settle, (add(alice, 1)));
+        }
+        stop();
+        close();
+        skip(CHECK + 1);
+        vm.recordLogs();
+        Multicall(address(pools)).multicall(calls);
+        assertEq(_returns(), 1);
+        assertEq(gain(alice), 2 * signed(uint256(REWARD)));
+        assertEq(gain(olga), -2 * signed(uint256(REWARD)));
+        assertCovered();
+    }
+
     // --------------------------------------------------------------------------------------------- private
+
+    /// @dev How many of the recorded events say that something was returned.
+    function _returns() private returns (uint256 count) {
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        for (uint256 i = 0; i < logs.length; ++i) {
+            if (logs[i].topics[0] == IDataPool.Returned.selector) ++count;
+        }
+    }
 
     function _refusesTerms(IDataPool.Terms memory bad, bytes memory refusal) private {
         vm.expectRevert(refusal);

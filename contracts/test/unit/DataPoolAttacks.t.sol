@@ -61,7 +61,7 @@ contract DataPoolAttacksTest is Pool {
     }
 
     function test_CopiedCommitment_IsOfNoUseToWhoCopiesIt() external {
-        bytes32 commitment = pools.commitmentOf(alice, pool, false, DIGEST, SALT);
+        bytes32 commitment = pools.commitmentOf(alice, pool, 0, DIGEST, SALT);
         vm.prank(bob); // he was faster, in the same block
         pools.commit(commitment);
         vm.prank(alice);
@@ -69,7 +69,7 @@ contract DataPoolAttacksTest is Pool {
         vm.roll(vm.getBlockNumber() + 1);
         vm.prank(bob); // and would make it too young
         pools.commit(commitment);
-        bytes32 bobs = pools.commitmentOf(bob, pool, false, DIGEST, SALT);
+        bytes32 bobs = pools.commitmentOf(bob, pool, 0, DIGEST, SALT);
         vm.expectRevert(abi.encodeWithSelector(IDataPool.DataPool_NotCommitted.selector, bobs, 0));
         _add(bob);
         _add(alice);
@@ -78,7 +78,7 @@ contract DataPoolAttacksTest is Pool {
     function test_CopiedSamples_ComeLaterAndAreChallenged() external {
         commit(alice, pool, false, DIGEST);
         uint64 aliceCommitted = blockNumber() - 1;
-        bytes32 bobs = pools.commitmentOf(bob, pool, false, DIGEST, SALT);
+        bytes32 bobs = pools.commitmentOf(bob, pool, 0, DIGEST, SALT);
         pools.commit(bobs); // in the block of her transaction, before it
         uint64 now_ = blockNumber();
         vm.expectRevert(abi.encodeWithSelector(IDataPool.DataPool_NotCommitted.selector, bobs, now_));
@@ -102,7 +102,7 @@ contract DataPoolAttacksTest is Pool {
         uint64 id = add(alice, COUNT);
         commit(bob, id, true, DIGEST);
         enter(eve);
-        bytes32 eves = pools.commitmentOf(eve, id, true, DIGEST, SALT);
+        bytes32 eves = pools.commitmentOf(eve, id, pools.roundOf(id), DIGEST, SALT);
         pools.commit(eves);
         vm.expectRevert(abi.encodeWithSelector(IDataPool.DataPool_NotCommitted.selector, eves, vm.getBlockNumber()));
         vm.prank(eve);
@@ -276,13 +276,142 @@ contract DataPoolAttacksTest is Pool {
         vm.warp(CLOSES_AT + REVEAL + 1);
         pools.forfeit(pool);
         pools.claim(id);
-        assertEq(gain(alice), signed(COUNT * uint256(REWARD) + BOND));
+        assertEq(gain(alice), signed(COUNT * uint256(REWARD) + BOND / 2));
         assertEq(gain(olga), -signed(COUNT * uint256(REWARD) + BOND));
-        vm.prank(alice);
-        pools.withdraw();
-        vm.prank(olga);
-        pools.withdraw();
+        assertEq(token.balanceOf(pools.BURNT()), BOND / 2);
+        _withdrawAll();
         assertEq(token.balanceOf(address(pools)), 0);
+    }
+
+    function test_OwnerWhoPostponesTheReveal_IsNotWaitedFor() external {
+        settle(add(alice, COUNT));
+        vm.warp(CLOSES_AT - 1);
+        uint64 id = add(bob, 12); // her second account's, which the first has taken out one by one
+        while (vm.getBlockTimestamp() <= CLOSES_AT + REVEAL) {
+            challenge(olga, id, 1, 0);
+            passDeadline(id);
+            pools.resolve(id);
+            skip(CHECK);
+        }
+        assertState(id, IDataPool.State.Open);
+        pools.forfeit(pool);
+        assertEq(token.balanceOf(pools.BURNT()), BOND / 2);
+        assertCovered();
+    }
+
+    function test_LateSamplesOfTheOwner_DoNotBringAForfeitedBondBack() external {
+        settle(add(alice, 1));
+        vm.warp(CLOSES_AT - 1);
+        uint64 late = add(bob, 60); // her second account's
+        vm.warp(CLOSES_AT + REVEAL + 1);
+        pools.settle(late);
+        pools.forfeit(pool);
+        pools.claim(1);
+        pools.claim(late);
+        assertLe(gain(olga) + gain(bob), -signed(uint256(REWARD) + (BOND - BOND / 2)), "half, whatever she adds");
+        assertEq(token.balanceOf(pools.BURNT()), BOND - BOND / 2);
+        assertGe(gain(alice), signed(uint256(REWARD)));
+        assertCovered();
+    }
+
+    function test_LateSamplesThatAreNotAccepted_DoNotSaveTheBond() external {
+        settle(add(alice, 1));
+        vm.warp(CLOSES_AT - 1);
+        uint64 late = add(bob, COUNT);
+        vm.warp(CLOSES_AT + REVEAL + 1);
+        pools.forfeit(pool);
+        vm.expectRevert(abi.encodeWithSelector(IDataPool.DataPool_NotQuiet.selector, pool, 1));
+        pools.claim(1);
+        pools.settle(late);
+        pools.claim(1);
+        assertEq(gain(alice), signed(uint256(REWARD) + uint256(BOND / 2) / (COUNT + 1)));
+        assertCovered();
+    }
+
+    function test_FalseChallengesOfItsOwnAccount_DoNotKeepHonestCheckersAway() external {
+        uint64 id = add(alice, COUNT);
+        for (uint256 i = 0; i < 3; ++i) {
+            challenge(bob, id, 1, 0); // her second account's
+            answer(id, false);
+            passDeadline(id);
+            pools.resolve(id);
+        }
+        address carol = makeAddr("carol");
+        enter(carol);
+        for (uint256 i = 0; i < 2; ++i) {
+            assertEq(pools.challengeDepositOf(id), i == 0 ? 8 * uint256(DEPOSIT) : DEPOSIT);
+            challenge(carol, id, 2, 0);
+            answer(id, true);
+            passDeadline(id);
+            pools.resolve(id);
+        }
+        assertEq(gain(carol), 2 * signed(uint256(DEPOSIT)), "halves of 4 deposits");
+        assertLt(gain(alice) + gain(bob), -4 * signed(uint256(DEPOSIT)));
+        assertCovered();
+    }
+
+    function test_HoldingUpAContribution_EndsWithItsSamples() external {
+        uint64 id = add(alice, 3);
+        stop();
+        close();
+        uint256 rounds;
+        while (pools.contributionOf(id).state == IDataPool.State.Open) {
+            // Her second account drives the price up, and takes it down again by giving up a sample.
+            for (uint256 i = 0; i < 3; ++i) {
+                challenge(bob, id, 1, 0);
+                answer(id, i == 2);
+                passDeadline(id);
+                pools.resolve(id);
+            }
+            ++rounds;
+        }
+        assertEq(rounds, 3);
+        assertEq(gain(alice) + gain(bob), -3 * signed(2 * uint256(DEPOSIT - DEPOSIT / 2) + DEPOSIT));
+        assertEq(pools.poolOf(pool).open, 0);
+        assertEq(budget(), 0);
+        assertCovered();
+    }
+
+    function test_WhoLeavesTheRegistry_LosesNothing() external {
+        uint64 first = add(alice, COUNT);
+        uint64 second = add(alice, COUNT);
+        uint64 third = add(alice, COUNT);
+        challenge(bob, first, 2, 1);
+        challenge(bob, second, COUNT, 0);
+        challenge(bob, third, 1, 0);
+        for (uint256 i = 0; i < accounts.length; ++i) {
+            vm.prank(accounts[i]);
+            registry.leave();
+        }
+        answer(first, true);
+        answer(second, true);
+        answer(third, false);
+        contest(alice, second);
+        contest(bob, third);
+        decide(second, IVotingPanel.Verdict.Confirmed, 0);
+        decide(third, IVotingPanel.Verdict.Confirmed, BONUS);
+        passDeadline(first);
+        for (uint64 id = first; id <= third; ++id) {
+            pools.resolve(id);
+        }
+        stop();
+        for (uint64 id = first; id <= third + 1; ++id) {
+            settle(id);
+        }
+        vm.warp(CLOSES_AT);
+        pools.forfeit(pool);
+        for (uint64 id = first; id <= third + 1; ++id) {
+            pools.claim(id);
+        }
+        uint256 lost = (COUNT + 1) * uint256(DEPOSIT); // false challenges
+        uint256 halves = COUNT * uint256(DEPOSIT) / 2 + DEPOSIT / 2;
+        uint256 share = uint256(BOND / 2) / 14; // for each of 3 + 5 + 5 + 1 samples
+        assertApproxEqAbs(
+            gain(alice), signed(13 * (uint256(REWARD) + share) + halves) - signed(2 * uint256(DEPOSIT)), 14
+        );
+        assertApproxEqAbs(gain(bob), signed(REWARD + share + DEPOSIT) - signed(lost), 14);
+        _withdrawAll();
+        assertLe(token.balanceOf(address(pools)), 4);
     }
 
     /// @dev Answers that the panel finds wrong, each of which costs the owner a bonus and nobody else anything.
@@ -305,6 +434,14 @@ contract DataPoolAttacksTest is Pool {
         uint256 halves = upholds ? DEPOSIT / 2 + 3 * uint256(DEPOSIT) : 3 * uint256(DEPOSIT / 2);
         uint256 rewards = upholds ? 0 : 3 * uint256(REWARD);
         assertEq(budget(), before + BONUS + lost - halves + rewards - 3 * uint256(BONUS));
+    }
+
+    function _withdrawAll() private {
+        for (uint256 i = 0; i < accounts.length; ++i) {
+            if (pools.creditOf(accounts[i]) == 0) continue;
+            vm.prank(accounts[i]);
+            pools.withdraw();
+        }
     }
 
     function _setFailed(uint64 id, uint256 failed) private {

@@ -75,7 +75,7 @@ contract DataPoolReentrancyTest is Pool, ITokenHook {
         bytes memory call = abi.encodeCall(pools.add, (pool, COUNT, DIGEST, "", SALT));
         _inside(alice, call);
         _from(alice, call);
-        bytes32 commitment = pools.commitmentOf(alice, pool, false, DIGEST, SALT);
+        bytes32 commitment = pools.commitmentOf(alice, pool, 0, DIGEST, SALT);
         _assertRefused(0, abi.encodeWithSelector(IDataPool.DataPool_NotCommitted.selector, commitment, 0));
         assertCovered();
     }
@@ -147,15 +147,75 @@ contract DataPoolReentrancyTest is Pool, ITokenHook {
             _assertRefused(i, _wrongState(id, IDataPool.State.Settled));
         }
         _assertRefused(3, abi.encodeWithSelector(IDataPool.DataPool_NothingToClaim.selector, id));
-        for (uint256 i = 4; i < 7; ++i) {
+        for (uint256 i = 4; i < 8; ++i) {
             assertTrue(_done[i], "others go on");
         }
-        _assertRefused(7, abi.encodeWithSelector(IDataPool.DataPool_NotQuiet.selector, pool, 2));
+        assertEq(pools.creditOf(olga), BOND, "the budget is still needed");
         uint256 deposits = 3 * uint256(DEPOSIT);
         uint256 toBudget = deposits - deposits / 2;
         assertEq(budget(), before + toBudget - 2 * uint256(BONUS) - REWARD + 7);
         assertEq(pools.poolOf(pool).open, 3);
         assertCovered();
+    }
+
+    function test_Resolve_ReturnsTheBudgetOnceWhereThePoolEndsInside() external {
+        uint64 id = _lastVerdict();
+        _inside(olga, abi.encodeCall(pools.stop, (pool)));
+        _inside(olga, abi.encodeCall(pools.close, (pool, TEST_SET, SALT)));
+        _inside(olga, abi.encodeCall(pools.withdraw, ()));
+        _from(eve, abi.encodeCall(pools.resolve, (id)));
+        assertTrue(_done[1], "closed");
+        assertEq(token.balanceOf(olga), WEALTH - BUDGET, "with the bond");
+        assertEq(pools.creditOf(olga), BUDGET - BONUS + _half());
+        assertCovered();
+    }
+
+    function test_Resolve_ReturnsHalfOfTheBondWhereItIsForfeitedInside() external {
+        uint64 id = _lastVerdict();
+        vm.warp(CLOSES_AT + REVEAL + 1);
+        _inside(eve, abi.encodeCall(pools.forfeit, (pool)));
+        _inside(alice, abi.encodeCall(pools.claim, (id)));
+        _from(eve, abi.encodeCall(pools.resolve, (id)));
+        assertTrue(_done[0], "forfeited");
+        _assertRefused(1, abi.encodeWithSelector(IDataPool.DataPool_NotQuiet.selector, pool, 1));
+        assertEq(pools.creditOf(olga), BUDGET - BONUS + _half() + BOND / 2);
+        assertCovered();
+    }
+
+    function test_Forfeit_BurnsAndSharesOnce() external {
+        uint64 id = add(alice, COUNT);
+        settle(id);
+        vm.warp(CLOSES_AT + REVEAL + 1);
+        _inside(eve, abi.encodeCall(pools.forfeit, (pool)));
+        _inside(olga, abi.encodeCall(pools.close, (pool, TEST_SET, SALT)));
+        _inside(alice, abi.encodeCall(pools.claim, (id)));
+        _inside(alice, abi.encodeCall(pools.claim, (id)));
+        _inside(olga, abi.encodeCall(pools.withdraw, ()));
+        _from(eve, abi.encodeCall(pools.forfeit, (pool)));
+        bytes memory ended =
+            abi.encodeWithSelector(IDataPool.DataPool_WrongPoolState.selector, pool, IDataPool.PoolState.Forfeited);
+        _assertRefused(0, ended);
+        _assertRefused(1, ended);
+        assertTrue(_done[2] && _done[4], "what is due can be taken");
+        _assertRefused(3, abi.encodeWithSelector(IDataPool.DataPool_NothingToClaim.selector, id));
+        assertEq(gain(alice), signed(COUNT * uint256(REWARD) + BOND / 2));
+        assertEq(gain(olga), -signed(COUNT * uint256(REWARD) + BOND));
+        assertEq(token.balanceOf(pools.BURNT()), BOND / 2);
+        assertCovered();
+    }
+
+    /// @dev All of the only contribution is wrong, as the panel says for a silent owner.
+    function _lastVerdict() private returns (uint64 id) {
+        id = add(alice, COUNT);
+        challenge(bob, id, COUNT, 0);
+        passDeadline(id);
+        contest(eve, id);
+        decide(id, IVotingPanel.Verdict.Rejected, 0);
+    }
+
+    /// @dev What the budget gets of the deposits.
+    function _half() private pure returns (uint256) {
+        return COUNT * uint256(DEPOSIT) - COUNT * uint256(DEPOSIT) / 2;
     }
 
     function challengeSilently(uint64 id) private {

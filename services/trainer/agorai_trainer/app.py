@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
+from functools import partial
+from typing import Final
 
 import aiohttp
 from faststream.nats import NatsBroker, NatsRouter
 
+from agorai_shared.abi.codec import as_int
 from agorai_shared.answering import commands_of
 from agorai_shared.bus import inbox_of
 from agorai_shared.chain import Chain, Finality
@@ -18,6 +21,7 @@ from agorai_shared.content import ContentStore
 from agorai_shared.deployment import Deployment
 from agorai_shared.events import BlockTick, ChainEvent
 from agorai_shared.market import Market
+from agorai_shared.pool_files import PoolFiles
 from agorai_shared.reconciler import Reconciler, bury
 from agorai_shared.rpc import Rpc
 from agorai_shared.service import Service, run
@@ -28,9 +32,21 @@ from agorai_trainer import decide, messages
 from agorai_trainer.handlers import JobProtocol, JobRefusedError
 from agorai_trainer.job_store import JobStore
 from agorai_trainer.packages import Packages, answering
+from agorai_trainer.pooling import answering as pool_answering
+from agorai_trainer.pooling import decide as pool_decide
+from agorai_trainer.pooling.answering import PoolCommands
+from agorai_trainer.pooling.handlers import PoolProtocol
+from agorai_trainer.pooling.reading import PoolReader
+from agorai_trainer.pooling.sandboxed import PoolSandbox
+from agorai_trainer.pooling.store import PoolStore
 from agorai_trainer.sandbox import Sandbox
 from agorai_trainer.settings import SandboxSettings, TrainerSettings
 from agorai_trainer.zygote import Threads
+
+_OF_POOLS: Final = frozenset({"Opened", "Stopped", "Closed", "Forfeited"})
+"""Events whose key is the pool."""
+_OF_SAMPLES: Final = frozenset({"Resolved", "Settled", "Published"})
+"""Events of contributions and versions after which there may be something to do."""
 
 
 @asynccontextmanager
@@ -48,15 +64,17 @@ async def create(
         stack.callback(jobs.close)
         vault = Vault(Commander(bus_of(broker), settings.address, token), settings.vault_url, token, session)
         max_content = settings.max_content_mib << 20
-        protocol = JobProtocol(
-            Market(Chain(rpc, Finality(node.confirmations)), deployment, store, session),
-            vault,
-            jobs,
-            sandbox,
-            max_content,
-        )
+        market = Market(Chain(rpc, Finality(node.confirmations)), deployment, store, session)
+        protocol = JobProtocol(market, vault, jobs, sandbox, max_content)
         reconciler: Reconciler[decide.JobState, decide.Step] = Reconciler(
             protocol, (deployment.chain_id, "trainer", settings.address), bury(broker, "trainer")
+        )
+        kept = PoolStore(settings.path, deployment.chain_id, deployment.data_pool)
+        stack.callback(kept.close)
+        reader = PoolReader(settings.address, PoolFiles(market), vault, kept)
+        pools = PoolProtocol(reader, kept, PoolSandbox(sandbox))
+        versions: Reconciler[pool_decide.State, pool_decide.Step] = Reconciler(
+            pools, (deployment.chain_id, deployment.data_pool), bury(broker, "trainer"), clock=pools.now
         )
         router = NatsRouter()
 
@@ -66,6 +84,7 @@ async def create(
 
         def on_block(tick: BlockTick) -> None:
             reconciler.tick(tick.timestamp)
+            versions.tick(tick.timestamp)
 
         on_final_events(
             router,
@@ -75,12 +94,27 @@ async def create(
             on_event,
             inbox_of(node.bus_user),
         )
+        on_final_events(
+            router,
+            deployment.chain_id,
+            "DataPool",
+            f"trainer-pool-{settings.address}",
+            partial(_wake_pool, pools, versions),
+            inbox_of(node.bus_user),
+        )
         on_final_blocks(router, deployment.chain_id, on_block)
         commands = commands_of(token)
         _commands(commands, settings, jobs, reconciler, sandbox)
         packages = Packages(vault, store, sandbox, max_content)
         await stack.enter_async_context(answering(commands, settings.address, packages))
+        asked = PoolCommands(reader, kept, PoolSandbox(sandbox), versions.wake)
+        await stack.enter_async_context(pool_answering.answering(commands, settings.address, asked))
         router.include_router(commands)
+
+        @asynccontextmanager
+        async def running() -> AsyncIterator[None]:
+            async with reconciler.running(), versions.running():
+                yield
 
         async def shut_in() -> None:
             await sandbox.start()
@@ -90,9 +124,22 @@ async def create(
             router,
             (),
             lambda: stream_made(broker, deployment.chain_id),
-            reconciler.running,
+            running,
             {"sandbox": shut_in},
         )
+
+
+async def _wake_pool(
+    pools: PoolProtocol, versions: Reconciler[pool_decide.State, pool_decide.Step], event: ChainEvent
+) -> None:
+    if event.event in _OF_POOLS:
+        pool = int(event.key)
+    elif event.event in _OF_SAMPLES:
+        pool = as_int(event.args["pool"])
+    else:
+        return
+    if await pools.concerns(pool):
+        versions.wake(pool)
 
 
 def _commands(

@@ -93,6 +93,8 @@ class Spec:
     module: str
     formats: tuple[Format, ...]
     extra: Extra | None = None
+    by_batch: bool = False
+    """Whether it goes on learning from further samples (`partial_fit`)."""
 
     @property
     def default_format(self) -> Format:
@@ -159,9 +161,23 @@ _SKLEARN: dict[str, tuple[str, Kind, tuple[Format, ...]]] = {
     "DummyRegressor": ("dummy", "regression", _SKOPS_ONLY),
 }
 
+_BY_BATCH = frozenset(
+    {
+        "BernoulliNB",
+        "ComplementNB",
+        "GaussianNB",
+        "MLPClassifier",
+        "MLPRegressor",
+        "MultinomialNB",
+        "Perceptron",
+        "SGDClassifier",
+        "SGDRegressor",
+    }
+)
+
 ESTIMATORS: dict[str, Spec] = {
     **{
-        f"sklearn.{name}": Spec(kind, f"sklearn.{m}", formats)
+        f"sklearn.{name}": Spec(kind, f"sklearn.{m}", formats, by_batch=name in _BY_BATCH)
         for name, (m, kind, formats) in _SKLEARN.items()
     },
     "lightgbm.LGBMClassifier": Spec("classification", "lightgbm", (Format.text,), "boosting"),

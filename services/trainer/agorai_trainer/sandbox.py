@@ -51,6 +51,7 @@ _USUAL = (
     "sklearn.model_selection",
     "sklearn.preprocessing",
     "agorai_trainer.jobs",
+    "agorai_trainer.pooling.jobs",
     "agorai_trainer.formats.skops_zip",
     "agorai_trainer.formats.tensors",
 )

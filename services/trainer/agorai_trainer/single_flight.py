@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 from agorai_shared import logging
 from agorai_shared.errors import AgoraiError
-from agorai_shared.trainer import PackageCommand
 
 log = logging.get(__name__)
 
-CommandT = TypeVar("CommandT", bound=PackageCommand)
+
+class LongCommand(Protocol):
+    """A message that asks for work, and says how long to wait for its end."""
+
+    @property
+    def id(self) -> str:
+        """The same id, and all else the same, is the same work."""
+
+    @property
+    def timeout_s(self) -> float:
+        """Seconds to wait."""
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None) -> Self:
+        """Give the same with changes."""
+
+
+CommandT = TypeVar("CommandT", bound=LongCommand)
 EndT = TypeVar("EndT")
 
 _KEPT: Final = 32
@@ -68,8 +83,5 @@ class SingleFlight(Generic[CommandT, EndT]):
         try:
             return await self._work(command)
         except AgoraiError as error:
-            what = type(command).__name__.lower()
-            log.warning(
-                "package.failed", command=what, id=command.id, source=command.source, error=str(error)
-            )
+            log.warning("command.failed", command=type(command).__name__, id=command.id, error=str(error))
             return error

@@ -32,7 +32,17 @@ from agorai_shared.errors import (
 from agorai_trainer.frames import Json
 from agorai_trainer.tasks import Limits
 
-_OURS = "agorai_trainer."
+_RAISING = frozenset(
+    {
+        "agorai_shared.pool",
+        "agorai_trainer.estimators",
+        "agorai_trainer.formats.refusals",
+        "agorai_trainer.pooling.refusals",
+        "agorai_trainer.table_refusals",
+        "agorai_trainer.training_refusals",
+    }
+)
+"""Modules of errors that are known again by name; none of them imports a framework."""
 _MOST_TEXT = 2000
 
 
@@ -144,18 +154,10 @@ def from_told(told: Json, limits: Limits) -> AgoraiError:
 
 def _class(name: str) -> type[AgoraiError] | None:
     module, _, leaf = name.partition(":")
-    if not module.startswith(_OURS):
-        return None
-    known = importlib.import_module(module) if module in _raising_modules() else None
+    known = importlib.import_module(module) if module in _RAISING else None
     kind = getattr(known, leaf, None)
     roots = (InputError, RefusedError, NotFoundError, IntegrityError, UnavailableError)
     return kind if isinstance(kind, type) and issubclass(kind, roots) else None
-
-
-def _raising_modules() -> frozenset[str]:
-    return frozenset(
-        f"{_OURS}{name}" for name in ("table_refusals", "estimators", "training_refusals", "formats.refusals")
-    )
 
 
 def _clean(text: str) -> str:

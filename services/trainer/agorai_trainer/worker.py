@@ -28,6 +28,7 @@ from typing import NoReturn
 from agorai_shared.errors import AgoraiError
 from agorai_trainer import frames, isolation
 from agorai_trainer.frames import ORDER, REPORT, Frame, Job, Json, Reply
+from agorai_trainer.one_thread import one_thread
 from agorai_trainer.rehearsal import rehearse
 from agorai_trainer.threads import use_threads_only
 
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> None:
     for module in arguments[1:]:
         importlib.import_module(module)
     use_threads_only()
-    with importlib.import_module("threadpoolctl").threadpool_limits(limits=1):
+    with one_thread():
         rehearse(lambda: False)
     # kept by joblib from now on, for it asks another program, which no child may start
     importlib.import_module("joblib").cpu_count(only_physical_cores=True)

@@ -11,6 +11,7 @@ import pytest
 from agorai_shared import cid, unixfs
 from agorai_shared.errors import AgoraiError
 from agorai_shared.pool import (
+    Challenge,
     NumberColumn,
     PoolBinding,
     PoolDocument,
@@ -20,22 +21,21 @@ from agorai_shared.pool import (
     Taken,
     VersionRecord,
     Versions,
+    Wrong,
     write_samples,
 )
 from agorai_trainer import formats
-from agorai_trainer.estimators import Format, HyperparameterError, UnknownEstimatorError
+from agorai_trainer.estimators import ESTIMATORS, Format, HyperparameterError, UnknownEstimatorError, build
 from agorai_trainer.pooling import learning
 from agorai_trainer.pooling.features import classes_of, features, labels, model_schema, words
-from agorai_trainer.pooling.learning import (
+from agorai_trainer.pooling.learning import accuracy, advance, batch_of, learn, learnt_of, rebuild, try_out
+from agorai_trainer.pooling.refusals import (
     InitialClassError,
     NotOfRecordError,
     NotRebuiltError,
     RuleRefusedError,
-    accuracy,
-    learn,
-    rebuild,
-    record,
 )
+from agorai_trainer.pooling.rules import format_of, goes_on, ruled, versions
 from agorai_trainer.training_refusals import TrainingRefusedError
 
 from .pools import Rows, digits, samples, sentences, small, tumours
@@ -43,10 +43,6 @@ from .pools import Rows, digits, samples, sentences, small, tumours
 SGD = Rule(estimator="sklearn.SGDClassifier", hyperparameters={"loss": "log_loss"}, mode="incremental")
 SCALED = SGD.model_copy(update={"scaler": "standard"})
 BINDING = PoolBinding(chain_id=1, contract="0x" + "aa" * 20, pool=3)
-
-
-def ruled(document: PoolDocument, rule: Rule) -> PoolDocument:
-    return document.model_copy(update={"rule": rule})
 
 
 def dealt(rows: Rows, *sizes: int) -> list[Samples]:
@@ -126,7 +122,7 @@ def test_naive_bayes_comes_to_the_same_batch_by_batch_and_anew() -> None:
     parts = dealt(rows, 200, 100, 100)
     probed = features(document, samples(rows[400:600]))
     first, second = (
-        formats.load(learn(each, parts[0], parts[1:]), learning.format_of(each), model_schema(each))
+        formats.load(learn(each, parts[0], parts[1:]), format_of(each.rule), model_schema(each))
         for each in (document, anew)
     )
     assert np.array_equal(first.predict(probed), second.predict(probed))
@@ -144,7 +140,7 @@ def test_an_incremental_model_is_that_of_an_ordinary_script_to_the_last_bit() ->
     for part in (one, two):
         model.partial_fit(scaler.transform(features(document, part)), labels(document, part))
     ordinary = pipes.make_pipeline(scaler, model)
-    stored = formats.store(ordinary, Format.safetensors, SCALED.estimator, model_schema(document))
+    stored = formats.store(ordinary, Format.skops, SCALED.estimator, model_schema(document))
     assert learn(document, initial, [one, two]) == stored
 
 
@@ -191,7 +187,119 @@ def _files(document: PoolDocument, rows: Rows) -> tuple[PoolDocument, list[bytes
 
 
 def _record(document: PoolDocument, snapshot: Snapshot, model: bytes) -> VersionRecord:
-    return record(BINDING, document, snapshot, model, (100, 49, 50, 0), predecessor=0, accuracy=0.9)
+    return VersionRecord(
+        pool=BINDING,
+        predecessor=0,
+        document=cid.of_raw(document.to_bytes()),
+        snapshot=unixfs.cid_of(snapshot.to_bytes()),
+        model=unixfs.cid_of(model),
+        format=format_of(document.rule),
+        rule=document.rule,
+        batches=(100, 49, 50, 0),
+        versions=versions(),
+        accuracy=0.9,
+    )
+
+
+def test_a_version_by_another_rule_than_the_pool_s_is_made_again() -> None:
+    document, rows = tumours()
+    document, files, snapshot = _files(ruled(document, SCALED), rows)
+    bayes = Rule(estimator="sklearn.GaussianNB", mode="anew")
+    together = [samples(rows[101:150]), samples(rows[150:200])]
+    model = learn(ruled(document, bayes), samples(rows[:100]), together)
+    made = _record(ruled(document, bayes), snapshot, model).model_copy(
+        update={"document": cid.of_raw(document.to_bytes())}
+    )
+    assert rebuild(made, document, snapshot, files[0], files[1:]) == model
+    assert learn(document, samples(rows[:100]), together) != model
+
+
+def test_a_contribution_that_is_left_out_as_a_whole_need_not_be_had() -> None:
+    document, rows = tumours()
+    document, files, snapshot = _files(ruled(document, SCALED), rows)
+    taken = list(snapshot.taken)
+    taken[1] = taken[1].model_copy(update={"left_out": tuple(range(50))})
+    snapshot = snapshot.model_copy(update={"taken": tuple(taken)})
+    model = learn(document, samples(rows[:100]), [samples(rows[101:150])])
+    made = _record(document, snapshot, model).model_copy(update={"batches": (100, 49, 0, 0)})
+    assert rebuild(made, document, snapshot, files[0], [files[1], b"", files[3]]) == model
+
+
+def test_a_correction_s_samples_are_those_of_the_challenge_that_its_digest_names() -> None:
+    document, rows = small()
+    file = write_samples(document, samples(rows[:2]))
+    challenge = Challenge(
+        wrong=tuple(Wrong(row=row, reason="other") for row in range(3)), corrected=file.decode()
+    ).to_bytes()
+    one = Taken(contribution=4, digest=hashlib.sha256(challenge).hexdigest(), count=2, corrects=3)
+    batch = batch_of(document, one, challenge)
+    assert batch is not None
+    assert batch.samples == samples(rows[:2])
+    as_file = one.model_copy(update={"corrects": 0})
+    of_file = as_file.model_copy(update={"digest": hashlib.sha256(file).hexdigest()})
+    assert batch_of(document, of_file, file) == batch
+    assert learnt_of(document, of_file.model_copy(update={"left_out": (0,)}), file) == samples(rows[1:2])
+    for unreadable, data in (
+        (as_file, challenge),
+        (of_file.model_copy(update={"corrects": 3}), file),
+        (one, file),
+        (one, b""),
+        (one.model_copy(update={"count": 3}), challenge),
+    ):
+        assert batch_of(document, unreadable, data) is None
+        assert learnt_of(document, unreadable, data) == samples([])
+
+
+def test_who_learns_by_batches_is_on_the_list() -> None:
+    able = {name for name, entry in ESTIMATORS.items() if entry.by_batch}
+    assert able == {
+        name
+        for name, entry in ESTIMATORS.items()
+        if entry.extra is None and hasattr(build(name, {}, 0, None), "partial_fit")
+    }
+
+
+CAREFUL = {"SGDClassifier": {"loss": "log_loss", "average": True}, "MLPClassifier": {"max_iter": 5}}
+BY_BATCH = [
+    Rule(
+        estimator=name,
+        hyperparameters=CAREFUL.get(name.partition(".")[2], {}),
+        scaler=scaler,
+        mode="incremental",
+    )
+    for name, entry in ESTIMATORS.items()
+    if entry.by_batch and entry.kind == "classification"
+    for scaler in (None, "maxabs")
+]
+
+
+@pytest.mark.parametrize("rule", BY_BATCH, ids=lambda rule: f"{rule.estimator}-{rule.scaler}")
+def test_training_on_comes_to_the_same_bytes_as_learning_from_the_beginning(rule: Rule) -> None:
+    document, rows = digits()
+    document = ruled(document, rule)
+    assert goes_on(document.rule)
+    initial, *batches = dealt(rows, 100, 30, 1, 30, 20)
+    batches.insert(1, samples([]))
+    model = learn(document, initial, [])
+    for one in range(len(batches)):
+        model = advance(document, model, batches[one : one + 1])
+        if one == 2:
+            assert model == learn(document, initial, batches[:3])
+    assert model == learn(document, initial, batches)
+    assert advance(document, learn(document, initial, batches[:2]), batches[2:]) == model
+
+
+def test_texts_and_rules_that_do_not_go_on() -> None:
+    for (document, rows), rule in ((sentences(), SGD), (tumours(), SCALED)):
+        pool = ruled(document, rule)
+        initial, one, two = dealt(rows, 200, 50, 50)
+        assert advance(pool, learn(pool, initial, [one]), [two]) == learn(pool, initial, [one, two])
+    for rule in (
+        SGD.model_copy(update={"mode": "anew"}),
+        Rule(estimator="sklearn.LogisticRegression", mode="incremental"),
+        Rule(estimator="sklearn.RandomForestClassifier", mode="incremental"),
+    ):
+        assert not goes_on(rule)
 
 
 def test_what_a_record_does_not_name_is_not_rebuilt() -> None:
@@ -237,8 +345,31 @@ def test_what_a_record_does_not_name_is_not_rebuilt() -> None:
 )
 def test_a_rule_that_cannot_be_followed_is_refused(rule: Rule, kind: type[AgoraiError], says: str) -> None:
     document, rows = small()
-    with pytest.raises(kind, match=says):
-        learn(ruled(document, rule), samples(rows), [])
+    for tell in (
+        lambda: learn(ruled(document, rule), samples(rows), []),
+        lambda: _tried(document, rule, rows),
+    ):
+        with pytest.raises(kind, match=says):
+            tell()
+
+
+def _tried(document: PoolDocument, rule: Rule, rows: Rows) -> None:
+    try_out(ruled(document, rule), samples(rows))
+
+
+def test_a_rule_is_tried_out_on_a_few_samples_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    document, rows = tumours()
+    monkeypatch.setattr(learning, "_TRIED", 3)
+    fitted: list[int] = []
+    real = learning.learn
+
+    def counted(document: PoolDocument, initial: Samples, batches: list[Samples]) -> bytes:
+        fitted.append(len(initial))
+        return real(document, initial, batches)
+
+    monkeypatch.setattr(learning, "learn", counted)
+    try_out(ruled(document, SCALED), samples(rows))
+    assert fitted == [5]
 
 
 def test_a_class_that_is_not_there_from_the_beginning_is_named() -> None:

@@ -119,6 +119,8 @@ class Outbox:
         self._moved = asyncio.Condition()
         self._at_limit: set[str] = set()
         """Intents whose fee is as high as it may be."""
+        self._outrun: set[str] = set()
+        """Intents whose nonce was used at the last look, though no receipt was there."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -280,6 +282,7 @@ class Outbox:
         mined = await self._mined(keys)
         for once in keys:
             if once in mined:
+                self._outrun.discard(once)
                 await self._settle_mined(once, mined[once], final)
             else:
                 await self._settle_unmined(once, final)
@@ -315,8 +318,14 @@ class Outbox:
             return
         if intent.state == State.MINED:  # reorged out
             self._settle(once, State.SENT, None, None)
-        # It may have been mined since its receipt was asked for: only a later look that finds none is proof.
-        if await self._chain.nonce(final) > intent.nonce and once not in await self._mined([once]):
+        # It may have been mined since its receipt was asked for, and a node may count a transaction a moment
+        # before it gives its receipt: only a later look that finds none either is proof.
+        if await self._chain.nonce(final) <= intent.nonce or once in await self._mined([once]):
+            self._outrun.discard(once)
+        elif once not in self._outrun:
+            self._outrun.add(once)
+        else:
+            self._outrun.discard(once)
             why = f"another transaction took nonce {intent.nonce}; use the account from one node only"
             self._settle(once, State.REVERTED, why, None)
 

@@ -13,9 +13,11 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_utils.address import to_checksum_address
 
+from agorai_shared.bindings.data_pool import DataPool
 from agorai_shared.bindings.fair_exchange import FairExchange
 from agorai_shared.bindings.invocation import Invocation
 from agorai_shared.bindings.market_token import MarketToken
+from agorai_shared.bindings.online_learner import OnlineLearner
 from agorai_shared.bindings.registry import Registry
 from agorai_shared.bindings.voting_panel import Config, VotingPanel
 from agorai_shared.chain import Chain, Finality
@@ -67,6 +69,8 @@ class Ground:
             "Invocation": invocation,
             "VotingPanel": panel,
             "FairExchange": await create(FairExchange.deploy_data(token, registry, panel)),
+            "DataPool": await create(DataPool.deploy_data(token, registry, panel)),
+            "OnlineLearner": await create(OnlineLearner.deploy_data()),
         }
         return cls(anvil, rpc, issuer, Deployment(chain_id=CHAIN_ID, start_block=0, contracts=contracts))
 

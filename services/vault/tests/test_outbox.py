@@ -15,9 +15,10 @@ from agorai_shared.chain import ContractRevertError
 from agorai_shared.contract import Call
 from agorai_shared.rpc import Rpc, RpcUnreachableError
 from agorai_shared.testing import running_anvil
+from agorai_shared.types import Hash
 from agorai_shared.vault import TransactionState as State
 from agorai_vault import outbox as outbox_module
-from agorai_vault.account import FundsError, OtherChainError
+from agorai_vault.account import AccountOnChain, FundsError, OtherChainError, Receipt
 from agorai_vault.outbox import FeeLimitError
 
 from .ground import FRIEND, TOKENS, Ground, Sender, looked, settled, until_attempts
@@ -246,6 +247,26 @@ async def test_a_nonce_taken_by_another_wallet_is_told_and_the_next_is_sent(
         await outbox.send("b", sender.transfer(2))
         assert (await settled(outbox, "b")).nonce == 1
     assert await ground.transfers(sender.address) == [2]
+
+
+async def test_a_transaction_that_is_counted_before_its_receipt_is_there_is_not_given_up(
+    ground: Ground, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    withheld = 2  # of one look: a real node does so for a moment, and not when it is asked to
+    given = AccountOnChain.receipts
+
+    async def late(self: AccountOnChain, transactions: list[Hash]) -> list[Receipt]:
+        nonlocal withheld
+        withheld -= 1
+        return [] if withheld >= 0 else await given(self, transactions)
+
+    async with sender.outbox() as outbox:
+        await looked(outbox)
+        monkeypatch.setattr(AccountOnChain, "receipts", late)
+        await outbox.send("a", sender.transfer(1))
+        await settled(outbox, "a")
+    assert withheld < 0
+    assert await ground.transfers(sender.address) == [1]
 
 
 async def test_while_the_node_is_away_nothing_is_lost_and_nothing_is_sent_twice(

@@ -1,4 +1,4 @@
-"""The verifier's wiring: inspections by command, cases by their reconciler."""
+"""The verifier's wiring: inspections by command, cases and contributions to pools by their reconcilers."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from agorai_shared.content import ContentStore
 from agorai_shared.deployment import Deployment
 from agorai_shared.events import BlockTick, ChainEvent
 from agorai_shared.market import Market
+from agorai_shared.pool_files import PoolFiles
+from agorai_shared.pool_trainer import PoolTrainer
 from agorai_shared.reconciler import Reconciler, bury
 from agorai_shared.rpc import Rpc
 from agorai_shared.service import Service, run
@@ -27,10 +29,16 @@ from agorai_shared.trainer import Trainer
 from agorai_shared.types import CaseId, TradeId
 from agorai_shared.vault import Vault
 from agorai_shared.waking import on_final_blocks, on_final_events, stream_made
-from agorai_verifier import decide
+from agorai_verifier import decide, pool_decide
 from agorai_verifier.handlers import CaseProtocol, Inspector
+from agorai_verifier.pool_decide import PoolItem, Watch
+from agorai_verifier.pool_handlers import PoolProtocol
+from agorai_verifier.pool_records import PoolRecords
 from agorai_verifier.settings import VerifierSettings
 from agorai_verifier.votes import Votes
+
+_OF_CONTRIBUTIONS = frozenset({"Added", "Challenged", "Answered", "Resolved"})
+"""Events that name a contribution, and after which there may be something to do."""
 
 
 @asynccontextmanager
@@ -51,17 +59,36 @@ async def create(
         stack.callback(votes.close)
         inspector = Inspector(market, exchange, Trainer(commander))
         vault = Vault(commander, settings.vault_url, token, session)
-        protocol = CaseProtocol(market, panel, exchange, settings.address, vault, inspector, votes)
+        trainer = PoolTrainer(commander)
+        protocol = CaseProtocol(
+            market, panel, exchange, settings.address, vault, inspector, votes, deployment.data_pool, trainer
+        )
         reconciler: Reconciler[decide.CaseState, decide.Step] = Reconciler(
             protocol, (deployment.chain_id, panel.address), bury(broker, "verifier"), clock=protocol.now
         )
         router = NatsRouter()
         _wake(router, deployment.chain_id, protocol, reconciler, inbox_of(node.bus_user))
+        records = PoolRecords(settings.path, deployment.chain_id, deployment.data_pool)
+        stack.callback(records.close)
+        pools = PoolProtocol(
+            PoolFiles(market), settings.address, vault, trainer, records, settings.stake_on_own
+        )
+        checking: Reconciler[PoolItem, pool_decide.Step] = Reconciler(
+            pools, (deployment.chain_id, deployment.data_pool), bury(broker, "verifier"), clock=pools.now
+        )
+        _wake_pools(router, deployment.chain_id, pools, checking, inbox_of(node.bus_user))
         commands = commands_of(token)
         _commands(commands, protocol)
+        _pool_commands(commands, pools, checking)
         router.include_router(commands)
+
+        @asynccontextmanager
+        async def background() -> AsyncIterator[None]:
+            async with reconciler.running(), checking.running():
+                yield
+
         yield Service(
-            "verifier", router, (), lambda: stream_made(broker, deployment.chain_id), reconciler.running, {}
+            "verifier", router, (), lambda: stream_made(broker, deployment.chain_id), background, {}
         )
 
 
@@ -84,6 +111,24 @@ def _wake(
     on_final_blocks(router, chain_id, on_block)
 
 
+def _wake_pools(
+    router: NatsRouter,
+    chain_id: int,
+    protocol: PoolProtocol,
+    reconciler: Reconciler[PoolItem, pool_decide.Step],
+    inbox: str,
+) -> None:
+    async def on_event(event: ChainEvent) -> None:
+        if event.event in _OF_CONTRIBUTIONS and await protocol.concerns(int(event.key)):
+            await reconciler.wake(int(event.key))
+
+    def on_block(tick: BlockTick) -> None:
+        reconciler.tick(tick.timestamp)
+
+    on_final_events(router, chain_id, "DataPool", f"verifier-pool-{protocol.me}", on_event, inbox)
+    on_final_blocks(router, chain_id, on_block)
+
+
 def _commands(router: NatsRouter, protocol: CaseProtocol) -> None:
     @router.subscriber(subject(protocol.me, "verifier", "inspect"), max_workers=4)
     async def inspect(command: messages.Inspect) -> messages.Report:
@@ -91,6 +136,29 @@ def _commands(router: NatsRouter, protocol: CaseProtocol) -> None:
         trade = TradeId(command.trade)
         giver = await protocol.other_side(trade)
         return await protocol.inspector.inspect(trade, giver, f"/vault/trades/{trade}/package")
+
+
+def _pool_commands(
+    router: NatsRouter, protocol: PoolProtocol, reconciler: Reconciler[PoolItem, pool_decide.Step]
+) -> None:
+    @router.subscriber(subject(protocol.me, "verifier", "watch"))
+    async def watch(command: messages.WatchPool) -> messages.WatchedPools:
+        """Check what is added to a pool, or no more."""
+        kind = Watch.OFF if command.off else Watch.STAKE if command.stake else Watch.LOOK
+        await protocol.watch(command.pool, kind)
+        for contribution in await protocol.open_of(command.pool):
+            reconciler.wake(contribution)
+        return messages.WatchedPools(pools=await protocol.watched())
+
+    @router.subscriber(subject(protocol.me, "verifier", "watched"))
+    async def watched(_command: messages.WatchedOf) -> messages.WatchedPools:
+        """Tell which pools are watched."""
+        return messages.WatchedPools(pools=await protocol.watched())
+
+    @router.subscriber(subject(protocol.me, "verifier", "findings"))
+    async def findings(command: messages.FindingsOf) -> messages.PoolFindings:
+        """Tell what was found and nobody has challenged."""
+        return messages.PoolFindings(findings=await protocol.findings(command.pool))
 
 
 def main() -> None:

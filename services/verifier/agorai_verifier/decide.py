@@ -64,7 +64,7 @@ def next_step(state: CaseState, now: int) -> Step | None:
     phase, deadline = state.case.phase(now)
     in_time = now <= deadline - MARGIN_S
     if phase == Phase.COMMITTING and state.seat == Seat.SEATED and in_time:
-        return Commit() if state.judged else Judge(final=now >= _last_call(state))
+        return Commit() if state.judged else Judge(final=now >= last_call(state.case))
     if phase == Phase.REVEALING and state.seat == Seat.COMMITTED and in_time:
         return Reveal()
     call = state.case.call(now)
@@ -77,9 +77,10 @@ def due(state: CaseState, now: int) -> int | None:
         return None
     phase, deadline = state.case.phase(now)
     waiting = phase == Phase.COMMITTING and state.seat == Seat.SEATED and not state.judged
-    last_call = _last_call(state)
-    return last_call if waiting and now < last_call else deadline + 1
+    patience_ends = last_call(state.case)
+    return patience_ends if waiting and now < patience_ends else deadline + 1
 
 
-def _last_call(state: CaseState) -> int:
-    return state.case.case.deadline - max(state.case.config.commit_window // PATIENCE_SHARE, MARGIN_S + 1)
+def last_call(case: PanelCase) -> int:
+    """Give from when on what is missing is not waited for any longer, in seconds since 1970."""
+    return case.case.deadline - max(case.config.commit_window // PATIENCE_SHARE, MARGIN_S + 1)

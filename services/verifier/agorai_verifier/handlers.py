@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ from agorai_shared.errors import AgoraiError, NotFoundError, RemoteError, Unavai
 from agorai_shared.market import Market, NotAMemberError, topic_of
 from agorai_shared.package import TradeBinding
 from agorai_shared.panel import PanelCall, PanelCase, commitment
+from agorai_shared.pool_trainer import JudgeChallenge, PoolTrainer
 from agorai_shared.trainer import Evaluate, Trainer
 from agorai_shared.types import Address, CaseId, TradeId
 from agorai_shared.vault import CaseFinding, Vault
@@ -65,6 +67,15 @@ class OfferAbsentError(UnavailableError):
 
     def __init__(self, resource: int, error: AgoraiError) -> None:
         super().__init__(f"The description of resource {resource} cannot be had: {error.message}")
+
+
+class SamplesOverdueError(UnavailableError):
+    """The trainer has not judged samples while there was time for it."""
+
+    def __init__(self, case: int) -> None:
+        super().__init__(
+            f"The trainer has not judged the samples of case {case} while there was time for it."
+        )
 
 
 @dataclass(frozen=True)
@@ -147,6 +158,9 @@ class CaseProtocol:
     vault: Vault
     inspector: Inspector
     votes: Votes
+    pools: Address
+    """The contract whose cases are about samples, the `DataPool`."""
+    trainer: PoolTrainer
 
     @property
     def name(self) -> str:
@@ -223,9 +237,35 @@ class CaseProtocol:
         return self.panel.reveal(case, vote.confirms, vote.salt)
 
     async def _judge(self, case: CaseId, *, final: bool) -> None:
-        """Come to a vote, by the transcript or else by the model itself, and keep it."""
-        finding = await self.vault.judge(case, final=final)
+        """Come to a vote, by what who asked has its panels decide, and keep it."""
         (state,) = await self.market.chain.read(self.panel.case_of(case))
+        if state.opener == self.pools:
+            await self._judge_samples(case, state, final=final)
+        else:
+            await self._judge_trade(case, state, final=final)
+
+    async def _judge_samples(self, case: CaseId, state: Case, *, final: bool) -> None:
+        """Judge the challenge of a contribution, by the rules by which its pool's owner was to judge it.
+
+        The accused's samples are confirmed where the challenge is not right. What cannot be had the trainer knows
+        how to count; what it cannot do itself says nothing about anybody: then there is no vote.
+        """
+        scope = self.market.deployment.chain_id, self.panel.address, case, final
+        id_ = hashlib.sha256(repr(scope).encode()).hexdigest()[:32]
+        (config,) = await self.market.chain.read(self.panel.config())
+        until = state.deadline - decide.MARGIN_S if final else decide.last_call(PanelCase(state, config))
+        try:
+            async with asyncio.timeout(max(until - await self.now(), 1)):
+                judged = await self.trainer.judge(
+                    JudgeChallenge(id=id_, contribution=state.item, final=final)
+                )
+        except TimeoutError as error:
+            raise SamplesOverdueError(case) from error
+        self._vote(case, confirms=not judged.right, why=judged.explanation)
+
+    async def _judge_trade(self, case: CaseId, state: Case, *, final: bool) -> None:
+        """Judge by the transcript of a trade, or else by the model itself."""
+        finding = await self.vault.judge(case, final=final)
         if finding.blamed is not None:
             self._vote(case, confirms=finding.blamed != state.accused, why=finding.why)
             return

@@ -11,13 +11,16 @@ from agorai_shared.types import Address
 
 
 class VerifierSettings(BaseSettings):
-    """Where votes are kept and where the node's other services are."""
+    """Where votes and findings are kept, where the node's other services are, and what it may stake on."""
 
     model_config = SettingsConfigDict(env_prefix="AGORAI_VERIFIER_", extra="ignore", frozen=True)
 
     address: Address = Field(description="the node's account")
     path: Path = Field(
-        Path("verifier"), description="folder of the votes, which hold the salts that hide them"
+        Path("verifier"), description="folder of votes and findings, with the salts that hide them"
     )
     store_url: str = Field("http://127.0.0.1:8080", description="this node's content store")
     vault_url: str = Field("http://127.0.0.1:8080", description="this node's vault")
+    stake_on_own: bool = Field(
+        True, description="challenge what is wrong in the node's own data pools, unless told otherwise of one"
+    )

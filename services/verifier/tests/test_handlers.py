@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from agorai_shared.documents import Metadata
 from agorai_shared.errors import AgoraiError, RemoteError, UnavailableError
 from agorai_shared.market import NotAMemberError
 from agorai_shared.peers import NoPeerHasError
+from agorai_shared.pool_trainer import JudgeChallenge, Judged
 from agorai_shared.types import Address, CaseId, TradeId
 from agorai_shared.vault import CaseFinding, PlaintextCutOffError, PlaintextTooLargeError
 from agorai_shared.verifier import Report
@@ -23,6 +25,7 @@ from agorai_verifier.handlers import (
     CaseProtocol,
     Inspector,
     OfferAbsentError,
+    SamplesOverdueError,
     VerificationAbsentError,
 )
 from agorai_verifier.inspecting import CannotTellError, fault, fault_of_set
@@ -30,6 +33,7 @@ from agorai_verifier.votes import Votes
 
 ACCUSER, ACCUSED = Address("0xAccuser"), Address("0xAccused")
 CASE = CaseId(1)
+POOLS = Address("0xPools")
 AWAY = UnavailableError("nobody serves it")
 TOO_SLOW = CannotTellError(cast("Any", SimpleNamespace(message="It took too long.")))
 
@@ -61,7 +65,7 @@ def protocol(
         return Report(good=found[source], why="it is none")
 
     async def read(_call: object) -> tuple[Any]:
-        return (SimpleNamespace(accused=ACCUSED),)
+        return (SimpleNamespace(accused=ACCUSED, opener="0xExchange"),)
 
     return CaseProtocol(
         market=cast("Any", SimpleNamespace(chain=SimpleNamespace(read=read))),
@@ -71,6 +75,8 @@ def protocol(
         vault=cast("Any", SimpleNamespace(judge=judge)),
         inspector=cast("Any", SimpleNamespace(inspect=inspect)),
         votes=votes,
+        pools=POOLS,
+        trainer=cast("Any", None),
     )
 
 
@@ -145,6 +151,95 @@ async def test_what_a_voters_own_node_cannot_do_makes_no_vote(votes: Votes, erro
     with pytest.raises(type(error)):
         await protocol(votes, error)._judge(CASE, final=True)
     assert votes.get(CASE) is None
+
+
+# ------------------------------------------------------------------------------------- about samples of a pool
+
+
+class PoolsCase:
+    """A chain with a case about contribution 9, which is committed to until `deadline`; it is 1,000 now."""
+
+    deployment = SimpleNamespace(chain_id=1)
+
+    def __init__(self, deadline: int = 2_000) -> None:
+        self.chain = self
+        self.deadline = deadline
+
+    async def read(self, call: object) -> tuple[Any]:
+        if call == "config":
+            return (SimpleNamespace(commit_window=300),)
+        return (SimpleNamespace(opener=POOLS, item=9, deadline=self.deadline, accused=ACCUSED),)
+
+
+class At1000(CaseProtocol):
+    """A voter whose clock stands still."""
+
+    async def now(self) -> int:
+        return 1_000
+
+
+class Trainer:
+    """One that comes to a judgement, fails, or hangs."""
+
+    def __init__(self, found: bool | AgoraiError | None) -> None:
+        self.found = found
+        self.asked: list[JudgeChallenge] = []
+
+    async def judge(self, command: JudgeChallenge) -> Judged:
+        self.asked.append(command)
+        if self.found is None:
+            await asyncio.Event().wait()
+        if isinstance(self.found, AgoraiError):
+            raise self.found
+        return Judged(right=bool(self.found), explanation="as the rules say")
+
+
+def of_pools(votes: Votes, trainer: Trainer, deadline: int = 2_000) -> CaseProtocol:
+    """A voter in a case about samples, whose vault knows nothing of it."""
+    panel = SimpleNamespace(address="0xPanel", case_of=lambda case: case, config=lambda: "config")
+    absent = dict.fromkeys(("exchange", "vault", "inspector"), cast("Any", None))
+    return At1000(
+        market=cast("Any", PoolsCase(deadline)),
+        panel=cast("Any", panel),
+        me=Address("0xVoter"),
+        votes=votes,
+        pools=POOLS,
+        trainer=cast("Any", trainer),
+        **absent,
+    )
+
+
+@pytest.mark.parametrize("right", [True, False])
+async def test_samples_are_confirmed_where_the_challenge_is_not_right(votes: Votes, right: bool) -> None:
+    trainer = Trainer(right)
+    await of_pools(votes, trainer)._judge(CASE, final=False)
+    vote = votes.get(CASE)
+    assert vote is not None
+    assert (vote.confirms, vote.why) == (not right, "as the rules say")
+    assert [(one.contribution, one.final) for one in trainer.asked] == [(9, False)]
+
+
+@pytest.mark.parametrize("final", [True, False])
+async def test_samples_that_a_voters_node_cannot_judge_bring_no_vote(votes: Votes, final: bool) -> None:
+    trainer = Trainer(remote("file_absent"))
+    with pytest.raises(RemoteError):
+        await of_pools(votes, trainer)._judge(CASE, final=final)
+    assert votes.get(CASE) is None
+    assert trainer.asked[0].final is final
+
+
+@pytest.mark.parametrize(("final", "deadline"), [(False, 1_101), (True, 1_006)])
+async def test_a_trainer_that_hangs_does_not_keep_a_voter_from_trying_otherwise(
+    votes: Votes, final: bool, deadline: int
+) -> None:
+    """There is a second left: until the last third of the time to commit, or until the margin before its end."""
+    trainer = Trainer(None)
+    with pytest.raises(SamplesOverdueError):
+        await of_pools(votes, trainer, deadline)._judge(CASE, final=final)
+    assert votes.get(CASE) is None
+    again = Trainer(True)
+    await of_pools(votes, again, deadline)._judge(CASE, final=not final)
+    assert again.asked[0].id != trainer.asked[0].id  # other work, which is not joined to what hangs
 
 
 # --------------------------------------------------------------------------------- what documents say, and when

@@ -63,7 +63,7 @@ class Terms:
     answer_window: int
     """In seconds; to answer, and then to contest"""
     reveal_window: int
-    """In seconds; from when nothing is open any more"""
+    """In seconds; from `closesAt`"""
     closes_at: int
     """Nothing is added from then on, in seconds since 1970"""
     panel_size: int
@@ -171,7 +171,7 @@ class Pool:
     deposit: int
     reward: int
     bond: int
-    """0 once it went back to the owner; what is shared once it is forfeited"""
+    """0 once it went back to the owner; the half that is shared once it is forfeited"""
     bonus: int
     """Of voters, reserved for each open contribution"""
     budget: int
@@ -180,8 +180,6 @@ class Pool:
     answer_window: int
     reveal_window: int
     closes_at: int
-    quiet_since: int
-    """When the last contribution was settled, or the pool opened; in seconds since 1970"""
     open: int
     """Contributions that are not settled"""
     accepted: int
@@ -208,9 +206,8 @@ class Pool:
             as_int(values[10]),
             as_int(values[11]),
             as_int(values[12]),
-            as_int(values[13]),
-            PoolState(as_int(values[14])),
-            as_bytes(values[15]),
+            PoolState(as_int(values[13])),
+            as_bytes(values[14]),
         )
 
 
@@ -334,7 +331,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A pool ended, and its test set is known."""
+    """A pool ended, and its test set is known; the bond was credited to the owner."""
 
     ABI: ClassVar[EventAbi] = CONTRACT.event("Closed")
 
@@ -386,19 +383,20 @@ class Contested:
 
 @dataclass(frozen=True, slots=True)
 class Forfeited:
-    """A pool's owner kept its test set back, and lost so much of its bond: all, or nothing where no samples
-    were taken.
+    """A pool's owner kept its test set back.
+
+    `burnt`: Half of its bond, rounded up; 0 where nobody had relied on it.
     """
 
     ABI: ClassVar[EventAbi] = CONTRACT.event("Forfeited")
 
     pool: int
-    bond: int
+    burnt: int
 
     @classmethod
     def from_args(cls, args: Mapping[str, ArgValue]) -> Self:
         """Read what `EventAbi.decode` gave, or its JSON form."""
-        return cls(pool=as_int(args["pool"]), bond=as_int(args["bond"]))
+        return cls(pool=as_int(args["pool"]), burnt=as_int(args["burnt"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -508,6 +506,23 @@ class Resolved:
 
 
 @dataclass(frozen=True, slots=True)
+class Returned:
+    """Nothing of an ended pool is open any more, and what was left was credited to its owner: the budget and,
+    where no samples were accepted, the bond. Once for each pool.
+    """
+
+    ABI: ClassVar[EventAbi] = CONTRACT.event("Returned")
+
+    pool: int
+    amount: Wei
+
+    @classmethod
+    def from_args(cls, args: Mapping[str, ArgValue]) -> Self:
+        """Read what `EventAbi.decode` gave, or its JSON form."""
+        return cls(pool=as_int(args["pool"]), amount=Wei(as_int(args["amount"])))
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """A contribution ended: so many samples are in the pool for good."""
 
@@ -559,6 +574,7 @@ class Withdrawn:
         return cls(account=as_address(args["account"]), amount=Wei(as_int(args["amount"])))
 
 
+_BURNT: Final = CONTRACT.function("BURNT")
 _COMMITMENT_BLOCKS: Final = CONTRACT.function("COMMITMENT_BLOCKS")
 _MAX_SAMPLES: Final = CONTRACT.function("MAX_SAMPLES")
 _MAX_WINDOW: Final = CONTRACT.function("MAX_WINDOW")
@@ -585,6 +601,7 @@ _POOL_OF_VERSION: Final = CONTRACT.function("poolOfVersion")
 _PUBLISH: Final = CONTRACT.function("publish")
 _REGISTRY: Final = CONTRACT.function("registry")
 _RESOLVE: Final = CONTRACT.function("resolve")
+_ROUND_OF: Final = CONTRACT.function("roundOf")
 _SETTLE: Final = CONTRACT.function("settle")
 _STOP: Final = CONTRACT.function("stop")
 _TEST_COMMITMENT_OF: Final = CONTRACT.function("testCommitmentOf")
@@ -607,6 +624,10 @@ class DataPool(Contract):
     def deploy_data(cls, token: Address, registry: Address, panel: Address) -> bytes:
         """Give the data of the transaction that creates the contract."""
         return cls.ABI.deploy_data(token, registry, panel)
+
+    def burnt(self) -> Call[Address]:
+        """Where burnt tokens go: nobody has a key of it."""
+        return self._call(_BURNT, (), lambda out: as_address(out[0]))
 
     def commitment_blocks(self) -> Call[int]:
         """For how many blocks a commitment is good."""
@@ -674,12 +695,14 @@ class DataPool(Contract):
         return self._call(_CHALLENGE_DEPOSIT_OF, (contribution,), lambda out: as_int(out[0]))
 
     def claim(self, contribution: int) -> Call[None]:
-        """Credit a contribution's share of a forfeited bond; anyone may, once."""
+        """Credit a contribution's share of a forfeited bond, once nothing of the pool is open; anyone may,
+        once.
+        """
         return self._call(_CLAIM, (contribution,), lambda _: None)
 
     def close(self, pool: int, test_set: bytes, salt: bytes) -> Call[None]:
-        """Reveal the test set, once nothing is added and nothing open any more; the owner. What is left of
-        the budget, and the bond, are credited to it.
+        """Reveal the test set, once nothing is added any more and until somebody forfeits; the owner. The
+        bond is credited to it at once, and what is left of the budget once nothing is open.
 
         `test_set`: Digest of the test set.
         """
@@ -697,19 +720,19 @@ class DataPool(Contract):
         self,
         account: Address,
         item: int,
-        challenges: bool,
+        round: int,
         digest: bytes,
         salt: bytes,
     ) -> Call[bytes]:
-        """What binds an account to samples for a pool, or to a challenge of a contribution.
+        """What binds an account to samples for a pool, or to a challenge of a contribution as it is: who is
+        forestalled by another's challenge lays nothing down, since the price or the samples left are
+        others then.
 
         `item`: Pool, or contribution.
+
+        `round`: Of the contribution; 0 for samples that are added.
         """
-        return self._call(
-            _COMMITMENT_OF,
-            (account, item, challenges, digest, salt),
-            lambda out: as_bytes(out[0]),
-        )
+        return self._call(_COMMITMENT_OF, (account, item, round, digest, salt), lambda out: as_bytes(out[0]))
 
     def contest(self, contribution: int) -> Call[None]:
         """Have the panel decide: in time who loses by the owner's answer, who lays down the voters' bonus;
@@ -730,13 +753,15 @@ class DataPool(Contract):
         return self._call(_CREDIT_OF, (account,), lambda out: Wei(as_int(out[0])))
 
     def forfeit(self, pool: int) -> Call[None]:
-        """End a pool whose owner has not revealed its test set in time; anyone may. What is left of the
-        budget goes back; the bond is shared, if any samples were taken, and else goes back too.
+        """End a pool whose owner has not revealed its test set within `revealWindow`; anyone may. Half of the
+        bond, rounded up, is burnt, and half is shared once nothing is open; all of it goes back to the
+        owner where nothing was accepted and nothing is open, and the half where nothing is accepted in the
+        end. So does what is left of the budget.
         """
         return self._call(_FORFEIT, (pool,), lambda _: None)
 
     def fund(self, pool: int, amount: int) -> Call[None]:
-        """Add to a pool's budget; anyone may."""
+        """Add to a pool's budget, while it is open or a contribution is; anyone may."""
         return self._call(_FUND, (pool, amount), lambda _: None)
 
     def multicall(self, data: Sequence[bytes]) -> Call[tuple[bytes, ...]]:
@@ -788,6 +813,12 @@ class DataPool(Contract):
         once nothing is added any more, those that correct corrections are not.
         """
         return self._call(_RESOLVE, (contribution,), lambda _: None)
+
+    def round_of(self, contribution: int) -> Call[int]:
+        """Which of a contribution's rounds it is: the samples left, times 256, and the challenges that failed
+        since the last one that was upheld.
+        """
+        return self._call(_ROUND_OF, (contribution,), lambda out: as_int(out[0]))
 
     def settle(self, contribution: int) -> Call[None]:
         """Take samples for good, and credit deposit and reward, once nobody can challenge them; anyone may."""

@@ -1,5 +1,6 @@
-"""What everybody computes of a data pool: is a sample wrong, is a challenge right, which model comes out.
+"""Data pools: is a sample wrong, is a challenge right, which model comes out; and the owner's part of a pool.
 
-Pure functions of documents and samples, so that whoever checks, answers, votes and trains comes to the same result
-from the same bytes. They run in the sandbox, or alone in a script.
+What everybody has to compute alike are pure functions of documents and samples (`checking`, `judging`, `learning`,
+`staking`). They run in the sandbox by `jobs`, or alone in a script. Around them `answering` serves the node's
+commands, and `handlers` takes the steps of `decide`: versions are published and test sets revealed.
 """

@@ -11,8 +11,6 @@ The cost: at most 10,000 known samples, drawn by the document's seed, are learnt
 from __future__ import annotations
 
 import hashlib
-import importlib
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ import numpy as np
 
 from agorai_shared.pool import Batch, Cell, Origin, PoolDocument, Reason, Samples
 from agorai_trainer.label_noise import FOLDS
+from agorai_trainer.one_thread import one_thread
 from agorai_trainer.pooling import likeness
 from agorai_trainer.pooling.doubts import doubts_of
 from agorai_trainer.pooling.features import Dense, features, labels
@@ -107,12 +106,7 @@ def find(
     }
     if not (batch.left and ground.samples.rows):
         return ()
-    threads = importlib.import_module("threadpoolctl")
-    with (
-        warnings.catch_warnings(),
-        threads.threadpool_limits(limits=1),
-    ):  # sums are the same on any machine's threads
-        warnings.simplefilter("ignore")  # a model that has not converged judges too
+    with one_thread():
         return tuple(one for reason, rule in rules.items() if reason in reasons for one in rule(ground))
 
 

@@ -1,93 +1,46 @@
-"""A pool's model from its samples, bit for bit the same for everybody.
-
-InputError
-├── RuleRefusedError          an estimator or setting by which a pool cannot be trained
-└── InitialClassError         a class that the initial samples have no row of
-IntegrityError
-├── NotOfRecordError          a document, snapshot or contribution that a record does not name
-└── NotRebuiltError           the same samples and rule give another model here
-"""
+"""A pool's model from its samples, bit for bit the same for everybody."""
 
 from __future__ import annotations
 
 import importlib
-import platform
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from agorai_shared import cid, unixfs
-from agorai_shared.errors import InputError, IntegrityError
+from agorai_shared.documents import DocumentMalformedError
 from agorai_shared.pool import (
     Batch,
-    PoolBinding,
+    Challenge,
     PoolDocument,
     Samples,
+    SamplesError,
     Snapshot,
+    Taken,
     VersionRecord,
-    Versions,
     read_initial,
     read_samples,
 )
 from agorai_trainer import formats
-from agorai_trainer.estimators import Format, build, spec
+from agorai_trainer.estimators import build, spec
+from agorai_trainer.one_thread import one_thread
 from agorai_trainer.pooling.features import Labels, Matrix, classes_of, features, labels, model_schema
+from agorai_trainer.pooling.refusals import (
+    InitialClassError,
+    NotOfRecordError,
+    NotRebuiltError,
+    RuleRefusedError,
+)
+from agorai_trainer.pooling.rules import format_of, goes_on, ruled, versions
 from agorai_trainer.training_refusals import TrainingRefusedError
 
 _MOST_DENSE = 50_000_000
 """Cells of a matrix that an estimator wants whole: 400 MB."""
 
-
-class RuleRefusedError(InputError):
-    """A rule by which a pool cannot be trained."""
-
-    def __init__(self, estimator: str, why: str, remedy: str) -> None:
-        super().__init__(f"A pool cannot be trained by {estimator}: {why}.", remedy=remedy)
-
-
-class InitialClassError(InputError):
-    """A class that is not learnt from the beginning; the model's classes are the document's."""
-
-    def __init__(self, label: str) -> None:
-        super().__init__(
-            f"The initial samples have no row of the class {label!r}.",
-            remedy="Give at least one row of each class.",
-        )
-
-
-class NotOfRecordError(IntegrityError):
-    """Something that a version was not made from."""
-
-    def __init__(self, what: str, given: str, wanted: str) -> None:
-        super().__init__(
-            f"The {what} is {given}, and the version's record names {wanted}.",
-            remedy="Fetch what the record names.",
-        )
-
-
-class NotRebuiltError(IntegrityError):
-    """A model that did not come out again."""
-
-    def __init__(self, found: str, wanted: str, made: Versions, here: Versions) -> None:
-        same = "with the same versions here" if made == here else f"with {made}, and here are {here}"
-        super().__init__(
-            f"Trained again, the model is {found} and not {wanted}; it was made {same}.",
-            remedy="Install the record's versions and train again; if that fails, the record is not true.",
-        )
-
-
-def format_of(document: PoolDocument) -> Format:
-    """Give the format in which the pool's model is stored.
-
-    Raises
-    ------
-    UnknownEstimatorError
-        If the rule's estimator is not on the trainer's list.
-    """
-    return spec(document.rule.estimator).default_format
+_TRIED: Final = 500
+"""Samples on which a rule is tried out."""
 
 
 def learn(document: PoolDocument, initial: Samples, batches: Sequence[Samples]) -> bytes:
@@ -103,7 +56,7 @@ def learn(document: PoolDocument, initial: Samples, batches: Sequence[Samples]) 
 
     Returns
     -------
-    The model in its estimator's first format; the same samples and document give the same bytes.
+    The model in the format that `format_of` gives; the same samples and document give the same bytes.
 
     Raises
     ------
@@ -114,12 +67,41 @@ def learn(document: PoolDocument, initial: Samples, batches: Sequence[Samples]) 
     model = build(rule.estimator, dict(rule.hyperparameters), rule.seed, rule.scaler)
     parts = [part for part in batches if len(part)]
     with _exact(rule.estimator):
-        if rule.mode == "incremental" and hasattr(_last(model), "partial_fit"):
-            _fit_in_turn(document, model, [initial, *parts])
+        if goes_on(document.rule):
+            model.fit(*_matter(document, model, initial))
+            _go_on(document, model, parts)
         else:
             together = Samples(tuple(cells for part in (initial, *parts) for cells in part.rows))
             model.fit(*_matter(document, model, together))
-    return formats.store(model, format_of(document), rule.estimator, model_schema(document))
+    return formats.store(model, format_of(document.rule), rule.estimator, model_schema(document))
+
+
+def advance(document: PoolDocument, model: bytes, batches: Sequence[Samples]) -> bytes:
+    """Train on from a model that `learn` or `advance` made here by the same document, where it `goes_on`.
+
+    The same bytes come out as if all was learnt from the beginning, at the cost of the new batches alone.
+
+    Raises
+    ------
+    TrainingRefusedError
+    InputError
+        A leaf of `formats`, if the bytes are no model of this pool.
+    """
+    schema = model_schema(document)
+    fitted: Any = formats.load(model, format_of(document.rule), schema)
+    with _exact(document.rule.estimator):
+        _go_on(document, fitted, [part for part in batches if len(part)])
+    return formats.store(fitted, format_of(document.rule), document.rule.estimator, schema)
+
+
+def try_out(document: PoolDocument, initial: Samples) -> None:
+    """See that a pool can be trained by its rule, on some of its initial samples; raises as `learn` does."""
+    _require(document, initial)
+    _matter(document, _bare(document.rule.estimator), initial)
+    place, rows = document.place, initial.rows
+    of_class = {cells[place]: cells for cells in reversed(rows)}
+    some = Samples((*of_class.values(), *rows[:_TRIED]))
+    learn(document, some, [some])
 
 
 def accuracy(document: PoolDocument, model: bytes, test: Samples) -> float:
@@ -130,74 +112,36 @@ def accuracy(document: PoolDocument, model: bytes, test: Samples) -> float:
     InputError
         A leaf of `formats`, if the bytes are no model of this pool.
     """
-    predictor = formats.load(model, format_of(document), model_schema(document))
+    predictor = formats.load(model, format_of(document.rule), model_schema(document))
     matrix = features(document, test)
-    if _wants_dense(document.rule.estimator):
+    if not _takes_sparse(_bare(document.rule.estimator)):
         matrix = _dense(document.rule.estimator, matrix)
     return float(np.mean(predictor.predict(matrix) == labels(document, test)))
 
 
-def record(
-    binding: PoolBinding,
-    document: PoolDocument,
-    snapshot: Snapshot,
-    model: bytes,
-    batches: Sequence[int],
-    *,
-    predecessor: int,
-    accuracy: float | None,
-) -> VersionRecord:
-    """Say how a model was made, here and now; `batches` counts the samples of each, the initial ones first."""
-    return VersionRecord(
-        pool=binding,
-        predecessor=predecessor,
-        document=cid.of_raw(document.to_bytes()),
-        snapshot=cid.of_raw(snapshot.to_bytes()),
-        model=unixfs.cid_of(model),
-        format=format_of(document),
-        rule=document.rule,
-        batches=tuple(batches),
-        versions=versions(),
-        accuracy=accuracy,
-    )
+def batch_of(document: PoolDocument, one: Taken, data: bytes) -> Batch | None:
+    """Read one contribution; None if it is not what everybody can read.
 
-
-def versions() -> Versions:
-    """Give what models are made with here."""
-    sklearn = importlib.import_module("sklearn")
-    return Versions(
-        python=platform.python_version(),
-        numpy=np.__version__,
-        scikit_learn=sklearn.__version__,
-        machine=platform.machine(),
-    )
-
-
-def taken_of(
-    document: PoolDocument, snapshot: Snapshot, initial: bytes, contributions: Sequence[bytes]
-) -> tuple[Batch, ...]:
-    """Read the samples that a snapshot names, the initial ones first.
-
-    A contribution that cannot be read holds no samples: nobody challenged it, and nothing can be learnt from it.
-
-    Raises
-    ------
-    NotOfRecordError
-        If bytes are not those of the snapshot, or not as many.
-    SamplesError
-        If the initial samples cannot be read.
+    Parameters
+    ----------
+    data
+        What its digest names: a file of samples as this project's importer divides files, so that everybody names it
+        the same; of a correction, the challenge that holds its samples.
     """
-    _same("file of initial samples", unixfs.cid_of(initial), snapshot.initial_samples)
-    _same("number of contributions", str(len(contributions)), str(len(snapshot.taken)))
-    found = [Batch(0, read_initial(document, initial))]
-    for one, data in zip(snapshot.taken, contributions, strict=True):
-        _same(f"contribution {one.contribution}", cid.digest_of(unixfs.cid_of(data)).hex(), one.digest)
-        try:
-            samples = read_samples(document, data, count=one.count)
-        except InputError:
-            samples = Samples(())
-        found.append(Batch(one.contribution, samples, frozenset(one.left_out)))
-    return tuple(found)
+    if _digest(data) != one.digest:
+        return None
+    try:
+        file = Challenge.from_bytes(data).corrected.encode() if one.corrects else data
+        samples = read_samples(document, file, count=one.count)
+    except (DocumentMalformedError, SamplesError):
+        return None
+    return Batch(one.contribution, samples, frozenset(one.left_out))
+
+
+def learnt_of(document: PoolDocument, one: Taken, data: bytes) -> Samples:
+    """Give what is learnt from one contribution: nothing, if it cannot be read or all of it is left out."""
+    batch = None if len(one.left_out) == one.count else batch_of(document, one, data)
+    return Samples(()) if batch is None else batch.samples.without(batch.out)
 
 
 def rebuild(
@@ -209,6 +153,9 @@ def rebuild(
 ) -> bytes:
     """Make a version's model again from the files that its snapshot names, in its order, and compare.
 
+    It is trained by the record's rule, which may be another than the pool's. Of a contribution that is left out as a
+    whole no bytes are needed: nobody may have them any more.
+
     Raises
     ------
     NotOfRecordError
@@ -219,16 +166,26 @@ def rebuild(
         As `learn` raises it.
     """
     _same("pool's document", cid.of_raw(document.to_bytes()), made.document)
-    _same("snapshot", cid.of_raw(snapshot.to_bytes()), made.snapshot)
-    _same("rule of the document", repr(document.rule), repr(made.rule))
-    first, *batches = (
-        batch.samples.without(batch.out) for batch in taken_of(document, snapshot, initial, contributions)
-    )
+    _same("snapshot", unixfs.cid_of(snapshot.to_bytes()), made.snapshot)
+    _same("file of initial samples", unixfs.cid_of(initial), snapshot.initial_samples)
+    _same("number of contributions", str(len(contributions)), str(len(snapshot.taken)))
+    for one, data in zip(snapshot.taken, contributions, strict=True):
+        if len(one.left_out) != one.count:
+            _same(f"contribution {one.contribution}", _digest(data), one.digest)
+    by_rule = ruled(document, made.rule)
+    first = read_initial(document, initial)
+    batches = [
+        learnt_of(document, one, data) for one, data in zip(snapshot.taken, contributions, strict=True)
+    ]
     _same("number of samples", repr([len(part) for part in (first, *batches)]), repr(list(made.batches)))
-    model = learn(document, first, batches)
+    model = learn(by_rule, first, batches)
     if (found := unixfs.cid_of(model)) != made.model:
         raise NotRebuiltError(found, made.model, made.versions, versions())
     return model
+
+
+def _digest(data: bytes) -> str:
+    return cid.digest_of(unixfs.cid_of(data)).hex()
 
 
 def _same(what: str, given: str, wanted: str) -> None:
@@ -251,21 +208,17 @@ def _require(document: PoolDocument, initial: Samples) -> None:
 
 @contextmanager
 def _exact(estimator: str) -> Iterator[None]:
-    """Train in one thread, whose sums come out the same on any number of processors; tell refusals as such."""
-    threads = importlib.import_module("threadpoolctl")
-    with warnings.catch_warnings(), threads.threadpool_limits(limits=1):
-        warnings.simplefilter("ignore")  # a fit that has not converged is a model too
+    """Train the same everywhere, and tell refusals as such."""
+    with one_thread():
         try:
             yield
         except (ValueError, TypeError, AttributeError, IndexError, KeyError, ArithmeticError) as error:
             raise TrainingRefusedError(estimator, str(error) or type(error).__name__) from error
 
 
-def _fit_in_turn(document: PoolDocument, model: Any, parts: list[Samples]) -> None:
-    matrix, known = _matter(document, model, parts[0])
-    model.fit(matrix, known)
+def _go_on(document: PoolDocument, model: Any, parts: Sequence[Samples]) -> None:
     scalers = [step for _, step in getattr(model, "steps", [])[:-1]]
-    for part in parts[1:]:
+    for part in parts:
         matrix, known = _matter(document, model, part)
         for scaler in scalers:
             matrix = scaler.transform(matrix)
@@ -283,8 +236,8 @@ def _last(model: Any) -> Any:
     return getattr(model, "steps", [("", model)])[-1][1]
 
 
-def _wants_dense(estimator: str) -> bool:
-    return not _takes_sparse(build(estimator, {}, 0, None))
+def _bare(estimator: str) -> Any:
+    return build(estimator, {}, 0, None)
 
 
 def _takes_sparse(model: Any) -> bool:

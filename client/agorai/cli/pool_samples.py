@@ -1,0 +1,382 @@
+"""Verbs of `agorai pool` about samples: add them, check them, challenge them, and what follows."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Group
+from rich.text import Text
+
+from agorai import pool_spec
+from agorai.cli.output import HOME, JSON, emit, err, local, printable, progress, styled, table, with_client
+from agorai.cli.pool import POOL, app
+from agorai.cli.pool_shown import (
+    YES,
+    confirm,
+    contribution_json,
+    contribution_table,
+    moment,
+    place,
+    samples_told,
+    tokens,
+    wrong_json,
+)
+from agorai.client import Client
+from agorai.devchain import TOKEN
+from agorai.pool_refusals import PoolDocumentError
+from agorai.pool_state import ContributionSeen
+from agorai.pools import Addition, Pools, Prepared, Proposed
+from agorai_shared.bindings.data_pool import Challenged, Contested
+from agorai_shared.pool import MAX_SAMPLES, Challenge
+from agorai_shared.pool_trainer import Found
+from agorai_shared.verifier import WatchedPool
+
+CONTRIBUTION = typer.Argument(help="The contribution's id.", min=1)
+_MOST_SHOWN = 20
+
+
+class Answer(StrEnum):
+    """What an owner says of a challenge."""
+
+    uphold = "uphold"
+    reject = "reject"
+
+
+@app.command("add")
+def add(
+    pool: int = POOL,
+    file: Path = typer.Argument(help="A CSV of the pool's columns.", exists=True, dir_okay=False),
+    inline: bool | None = typer.Option(
+        None,
+        "--inline/--file",
+        help="On the chain itself, or served by your node; by default if it is short.",
+    ),
+    yes: bool = YES,
+    home: Path = HOME,
+    as_json: bool = JSON,
+) -> None:
+    """Add samples to a pool and lay down a deposit for each; with the reward it comes back once they stay."""
+    data = local(lambda: pool_spec.read(file), as_json)
+
+    async def look(client: Client) -> Prepared:
+        with progress(as_json) as tell:
+            return await Pools(client).look_over(pool, data, on_stage=tell)
+
+    prepared = with_client(home, as_json, look)
+    if prepared.unread and not as_json:
+        err.print(f"{prepared.unread} contributions are served by nobody now; they were not compared with.")
+    if prepared.repeats:
+        if not as_json:
+            err.print(_repeats(prepared))
+        known = f"Of {samples_told(prepared.count)} the pool has {len(prepared.repeats)}"
+        confirm(
+            f"{known}, and whoever says so wins their deposits. Lay down {tokens(prepared.deposit)} tokens all "
+            "the same?",
+            known, yes=yes, as_json=as_json,
+        )  # fmt: skip
+
+    async def work(client: Client) -> tuple[Addition, int]:
+        pools = Pools(client)
+        with progress(as_json) as tell:
+            added = await pools.add(pool, data, inline=inline, on_stage=tell)
+        return added, await pools.now()
+
+    added, now = with_client(home, as_json, work)
+    found = {
+        "contribution": added.contribution,
+        "pool": pool,
+        "count": added.count,
+        "deposit": added.deposit / TOKEN,
+        "reward": prepared.reward / TOKEN,
+        "deadline": added.deadline,
+        "inline": added.inline,
+        "repeats": [row for row, _ in prepared.repeats],
+        "not_compared": prepared.unread,
+        "transaction": added.transaction,
+    }
+    emit(
+        found,
+        as_json,
+        lambda: styled(
+            "[bold green]✓[/] Contribution [bold]{contribution}[/]: {samples}, {deposit} tokens laid down. "
+            "They can be challenged until {until}; of those that stay, deposit and reward are credited then.",
+            contribution=added.contribution, samples=samples_told(added.count), deposit=tokens(added.deposit),
+            until=moment(added.deadline, now),
+        ),
+    )  # fmt: skip
+
+
+def _repeats(prepared: Prepared) -> object:
+    shown = table(">Row", "Repeats", title="Samples that are known")
+    for row, origin in prepared.repeats[:_MOST_SHOWN]:
+        where = place(origin.contribution, origin.row) if origin else "an earlier row of the same file"
+        shown.add_row(str(row), where)
+    if len(prepared.repeats) > _MOST_SHOWN:
+        shown.add_row("", f"and {len(prepared.repeats) - _MOST_SHOWN} more")
+    return shown
+
+
+@app.command("contribution")
+def contribution_of(contribution: int = CONTRIBUTION, home: Path = HOME, as_json: bool = JSON) -> None:
+    """Show a contribution: what is left of it, its latest challenge, who must act until when."""
+
+    async def work(client: Client) -> tuple[dict[str, Any], str]:
+        pools = Pools(client)
+        seen = await pools.contribution(contribution)
+        latest = await pools.challenge_document(seen.challenges[-1]) if seen.challenges else None
+        return {**contribution_json(seen), "wrong": wrong_json(latest)}, client.address
+
+    found, account = with_client(home, as_json, work)
+    emit(found, as_json, lambda: contribution_table(found, account))
+
+
+# -------------------------------------------------------------------------------------------- challenges
+
+
+@app.command("check")
+def check(contribution: int = CONTRIBUTION, home: Path = HOME, as_json: bool = JSON) -> None:
+    """Look for wrong samples of a contribution, in a sandbox of your node; costs nothing."""
+
+    async def work(client: Client) -> dict[str, Any]:
+        with progress(as_json) as tell:
+            found = await Pools(client).check(contribution, on_stage=tell)
+        return {"contribution": contribution, **found.model_dump(mode="json", exclude={"proposal"})}
+
+    found = with_client(home, as_json, work)
+
+    def human() -> object:
+        if not found["suspicions"]:
+            return f"Of {samples_told(found['samples'])} none is suspected."
+        title = f"Suspected: {found['suspected']} of {samples_told(found['samples'])}, the surest first"
+        return _suspicions([Found(**one) for one in found["suspicions"]], title)
+
+    emit(found, as_json, human)
+
+
+def _suspicions(found: list[Found], title: str) -> object:
+    shown = table(">Row", ">Confidence", "Reason", "Why", "Give instead", title=title, whole=("Reason",))
+    for one in found[:_MOST_SHOWN]:
+        shown.add_row(
+            str(one.row),
+            f"{one.confidence:.0%}",
+            one.reason,
+            one.explanation,
+            one.correction or "(leave out)",
+        )
+    if len(found) > _MOST_SHOWN:
+        shown.add_row("", "", "", f"and {len(found) - _MOST_SHOWN} more; --json has them")
+    return shown
+
+
+@app.command("challenge")
+def challenge(
+    contribution: int = CONTRIBUTION,
+    rows: str | None = typer.Option(None, metavar="ROW,...", help="Name these suspected samples, as 3,7."),
+    all_found: bool = typer.Option(False, "--all-found", help="Name all that are suspected."),
+    file: Path | None = typer.Option(
+        None, exists=True, dir_okay=False, help="A challenge of your own, JSON: whatever the check says."
+    ),
+    yes: bool = YES,
+    home: Path = HOME,
+    as_json: bool = JSON,
+) -> None:
+    """Call samples wrong and lay down a stake for each; by default those for which it pays on average."""
+    if sum((rows is not None, all_found, file is not None)) > 1:
+        raise typer.BadParameter("Give one of --rows, --all-found and --file.")
+    chosen = _rows(rows)
+
+    async def prepare(client: Client) -> Proposed:
+        own = None if file is None else _own(file)
+        with progress(as_json) as tell:
+            return await Pools(client).propose(
+                contribution, rows=chosen, everything=all_found, own=own, on_stage=tell
+            )
+
+    proposed = with_client(home, as_json, prepare)
+    if not as_json and not yes:
+        err.print(_proposal(proposed))
+    question = f"Lay down {tokens(proposed.cost)} tokens?"
+    undone = f"To challenge {samples_told(proposed.count)} costs {tokens(proposed.cost)} tokens"
+    confirm(question, undone, yes=yes, as_json=as_json)
+
+    async def work(client: Client) -> tuple[Challenged, ContributionSeen]:
+        pools = Pools(client)
+        with progress(as_json) as tell:
+            event = await pools.challenge(proposed, on_stage=tell)
+        return event, await pools.contribution(contribution)
+
+    event, seen = with_client(home, as_json, work)
+    found = {
+        "contribution": contribution,
+        "count": proposed.count,
+        "corrected": proposed.corrected,
+        "cost": proposed.cost / TOKEN,
+        "prize": proposed.prize / TOKEN,
+        "reward": proposed.reward / TOKEN,
+        "deadline": event.deadline,
+        "awaited": seen.awaited,
+        "note": proposed.note or None,
+    }
+    emit(
+        found,
+        as_json,
+        lambda: styled(
+            "[bold green]✓[/] Challenged {samples} of contribution [bold]{contribution}[/]. Until {until} {awaited}.",
+            samples=samples_told(proposed.count), contribution=contribution, until=moment(event.deadline, seen.now),
+            awaited=seen.awaited or "nobody acts",
+        ),
+    )  # fmt: skip
+
+
+def _rows(given: str | None) -> tuple[int, ...]:
+    if given is None:
+        return ()
+    parts = [part.strip() for part in given.split(",")]
+    if not all(part.isdecimal() and len(part) < 8 and int(part) < MAX_SAMPLES for part in parts):
+        raise typer.BadParameter(f"--rows {given}: write rows with commas, as 3,7; the first is 0.")
+    return tuple(int(part) for part in parts)
+
+
+def _own(file: Path) -> Challenge:
+    try:
+        return Challenge.model_validate_json(pool_spec.read(file), strict=True)
+    except ValidationError as error:
+        raise PoolDocumentError(str(file), error) from error
+
+
+def _proposal(proposed: Proposed) -> object:
+    corrected = f", and {proposed.corrected} given in their place" if proposed.corrected else ""
+    lines = [
+        f"Called wrong: {samples_told(proposed.count)} of contribution {proposed.contribution}{corrected}.",
+        f"It costs {tokens(proposed.cost)} tokens. If all are wrong they come back with {tokens(proposed.prize)} "
+        "more; if one is not, they are lost.",
+    ]
+    if proposed.corrected:
+        lines.append(
+            f"If the corrected samples stay you get {tokens(proposed.reward)} for them; until then their deposits "
+            "are kept back of what you win."
+        )
+    if proposed.note:
+        lines.append(f"Mind: {proposed.note}.")
+    parts: list[Any] = [Text(printable(line)) for line in lines]
+    if proposed.suspicions:
+        parts.insert(0, _suspicions(list(proposed.suspicions), "What was found"))
+    return Group(*parts)
+
+
+@app.command("answer")
+def answer(
+    contribution: int = CONTRIBUTION,
+    verdict: Answer = typer.Argument(help="Whether the challenge is right."),
+    home: Path = HOME,
+    as_json: bool = JSON,
+) -> None:
+    """Say, as the pool's owner, whether a challenge is right; your node does by itself if you do not."""
+
+    async def work(client: Client) -> dict[str, Any]:
+        pools = Pools(client)
+        with progress(as_json) as tell:
+            tell("answering")
+            await pools.answer(contribution, upheld=verdict is Answer.uphold)
+        return contribution_json(await pools.contribution(contribution))
+
+    found = with_client(home, as_json, work)
+    emit(
+        found,
+        as_json,
+        lambda: styled(
+            "[bold green]✓[/] The challenge of contribution [bold]{contribution}[/] is {what}, unless that is "
+            "contested.",
+            contribution=contribution, what="upheld" if verdict is Answer.uphold else "rejected",
+        ),
+    )  # fmt: skip
+
+
+@app.command("contest")
+def contest(
+    contribution: int = CONTRIBUTION, yes: bool = YES, home: Path = HOME, as_json: bool = JSON
+) -> None:
+    """Have voters decide about a challenge: if you lose by the owner's answer, or it did not answer in time."""
+    cost = with_client(home, as_json, lambda client: Pools(client).contest_cost(contribution))
+    if cost:
+        question = f"Lay down {tokens(cost)} tokens for the voters? They come back if the answer is wrong."
+        undone = f"Contesting lays down {tokens(cost)} tokens"
+        confirm(question, undone, yes=yes, as_json=as_json)
+
+    async def work(client: Client) -> Contested:
+        with progress(as_json) as tell:
+            return await Pools(client).contest(contribution, on_stage=tell)
+
+    event = with_client(home, as_json, work)
+    emit(
+        {"contribution": contribution, "case": event.panel_case, "cost": cost / TOKEN},
+        as_json,
+        lambda: styled(
+            "[bold green]✓[/] Case {case} is about contribution [bold]{contribution}[/]; voters decide.",
+            case=event.panel_case, contribution=contribution,
+        ),
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------- watching
+
+
+@app.command("watch")
+def watch(
+    pool: int | None = typer.Argument(None, help="The pool's id; without it, show what is watched.", min=1),
+    stake: bool = typer.Option(
+        False, "--stake/--no-stake", help="Challenge by itself where that pays on average, or only tell you."
+    ),
+    off: bool = typer.Option(False, "--off", help="Watch it no more."),
+    home: Path = HOME,
+    as_json: bool = JSON,
+) -> None:
+    """Have your node check what is added to a pool, or show which it watches."""
+    if pool is None and (stake or off):
+        raise typer.BadParameter("--stake and --off go with a POOL.")
+
+    async def work(client: Client) -> tuple[WatchedPool, ...]:
+        pools = Pools(client)
+        return await (pools.watched() if pool is None else pools.watch(pool, stake=stake, off=off))
+
+    found = [one.model_dump(mode="json") for one in with_client(home, as_json, work)]
+
+    def human() -> object:
+        shown = table(">Pool", "What is suspected")
+        for one in found:
+            shown.add_row(str(one["pool"]), "is challenged" if one["stake"] else "is told you")
+        return shown
+
+    emit(found, as_json, human)
+
+
+@app.command("findings")
+def findings(
+    pool: int | None = typer.Argument(None, help="Of one pool only.", min=1),
+    home: Path = HOME,
+    as_json: bool = JSON,
+) -> None:
+    """Show what your node found in the pools it watches and did not stake on."""
+
+    async def work(client: Client) -> tuple[list[dict[str, Any]], int]:
+        pools = Pools(client)
+        return [one.model_dump(mode="json") for one in await pools.findings(pool)], await pools.now()
+
+    found, now = with_client(home, as_json, work)
+
+    def human() -> object:
+        shown = table(">Contribution", ">Pool", ">Samples", ">Suspected", "Surest", "Challenge by")
+        for one in found:
+            surest = one["suspicions"][0] if one["suspicions"] else None
+            told = f"row {surest['row']}, {surest['reason']}, {surest['confidence']:.0%}" if surest else ""
+            shown.add_row(
+                str(one["contribution"]), str(one["pool"]), str(one["samples"]), str(one["suspected"]), told,
+                moment(one["deadline"], now),
+            )  # fmt: skip
+        return shown
+
+    emit(found, as_json, human)

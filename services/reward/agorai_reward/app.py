@@ -1,0 +1,111 @@
+"""The reward service's wiring: contributions and pools, each by their reconciler."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import aiohttp
+from faststream.nats import NatsBroker, NatsRouter
+
+from agorai_reward import decide
+from agorai_reward.handlers import ContributionProtocol, PoolProtocol, Sender
+from agorai_reward.settings import RewardSettings
+from agorai_shared.bindings.data_pool import Settled
+from agorai_shared.bindings.voting_panel import VotingPanel
+from agorai_shared.bus import inbox_of
+from agorai_shared.chain import Chain, Finality
+from agorai_shared.command import Commander, bus_of
+from agorai_shared.content import ContentStore
+from agorai_shared.deployment import Deployment
+from agorai_shared.events import BlockTick, ChainEvent
+from agorai_shared.market import Market
+from agorai_shared.pool_files import PoolFiles
+from agorai_shared.reconciler import Reconciler, bury
+from agorai_shared.rpc import Rpc
+from agorai_shared.service import Service, run
+from agorai_shared.settings import NodeSettings
+from agorai_shared.types import CaseId
+from agorai_shared.vault import Vault
+from agorai_shared.waking import on_final_blocks, on_final_events, stream_made
+
+_OF_CONTRIBUTIONS = frozenset({"Added", "Challenged", "Answered", "Contested", "Resolved"})
+"""Events that name a contribution which has not ended."""
+
+_OF_POOLS = frozenset({"Stopped", "Forfeited", "Returned"})
+"""Events that name a pool, and after which its bond may be shared, or sooner."""
+
+Contributions = Reconciler[decide.Item, decide.Step]
+Pools = Reconciler[decide.Share, decide.PoolStep]
+
+
+@asynccontextmanager
+async def create(node: NodeSettings, settings: RewardSettings, broker: NatsBroker) -> AsyncIterator[Service]:
+    """Make the reward service of one participant."""
+    deployment = Deployment.load(node.deployment)
+    token, chain_id = node.node_token.get_secret_value(), deployment.chain_id
+    async with AsyncExitStack() as stack:
+        rpc = await stack.enter_async_context(Rpc(node.rpc_url))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        store = ContentStore(settings.store_url, token, session)
+        files = PoolFiles(Market(Chain(rpc, Finality(node.confirmations)), deployment, store, session))
+        commander = Commander(bus_of(broker), settings.address, token)
+        vault = Vault(commander, settings.vault_url, token, session)
+        sender = Sender(vault, VotingPanel(deployment.voting_panel))
+        contributions = ContributionProtocol(files, settings.address, sender)
+        pools = PoolProtocol(files, settings.address, sender)
+        scope, on_dead = (chain_id, deployment.data_pool, "reward"), bury(broker, "reward")
+        settling: Contributions = Reconciler(contributions, scope, on_dead, clock=contributions.now)
+        sharing: Pools = Reconciler(pools, scope, on_dead, clock=contributions.now)
+        router = NatsRouter()
+        _wake(router, contributions, settling, pools, sharing, inbox_of(node.bus_user))
+
+        @asynccontextmanager
+        async def background() -> AsyncIterator[None]:
+            async with settling.running(), sharing.running():
+                yield
+
+        yield Service("reward", router, (), lambda: stream_made(broker, chain_id), background, {})
+
+
+def _wake(
+    router: NatsRouter,
+    contributions: ContributionProtocol,
+    settling: Contributions,
+    pools: PoolProtocol,
+    sharing: Pools,
+    inbox: str,
+) -> None:
+    chain_id, me = contributions.market.deployment.chain_id, contributions.me
+
+    async def on_event(event: ChainEvent) -> None:
+        if event.event in _OF_CONTRIBUTIONS and await contributions.concerns(int(event.key)):
+            await settling.wake(int(event.key))
+        elif event.event == "Settled" and (ended := Settled.from_args(event.args)).contributor == me:
+            await sharing.wake(ended.pool)
+        elif event.event in _OF_POOLS and await pools.concerns(int(event.key)):
+            await sharing.wake(int(event.key))
+
+    async def on_case(event: ChainEvent) -> None:
+        case = CaseId(int(event.key)) if event.key.isdigit() else None
+        contribution = None if case is None else await contributions.contribution_of(case)
+        if contribution is not None and await contributions.concerns(contribution):
+            await settling.wake(contribution)
+
+    def on_block(tick: BlockTick) -> None:
+        settling.tick(tick.timestamp)
+        sharing.tick(tick.timestamp)
+
+    on_final_events(router, chain_id, "DataPool", f"reward-pool-{me}", on_event, inbox)
+    on_final_events(router, chain_id, "VotingPanel", f"reward-panel-{me}", on_case, inbox)
+    on_final_blocks(router, chain_id, on_block)
+
+
+def main() -> None:
+    """Run the reward service alone."""
+    node, settings = NodeSettings(), RewardSettings()
+    run(node, lambda broker: create(node, settings, broker))
+
+
+if __name__ == "__main__":
+    main()

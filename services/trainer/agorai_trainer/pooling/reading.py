@@ -1,0 +1,144 @@
+"""A pool's samples as the sandbox takes them: read from whoever serves them, and named as the chain names them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from agorai_shared import cid, logging, pool_history, unixfs
+from agorai_shared.bindings.data_pool import Added, Challenged
+from agorai_shared.pool import Challenge, PoolDocument
+from agorai_shared.pool_files import MOST_FILE, FileAbsentError, PoolFiles
+from agorai_shared.pool_history import Part
+from agorai_shared.types import Address
+from agorai_shared.vault import Vault
+from agorai_trainer.pooling.sandboxed import Compared, Given
+from agorai_trainer.pooling.store import KeptTest, PoolStore
+
+log = logging.get(__name__)
+
+_THREAD_FROM: Final = 1 << 17
+"""Bytes from which hashing is worth a thread."""
+
+
+class PoolReader:
+    """Reads what everybody compares and learns.
+
+    `final` says that what nobody serves is not waited for any longer: a contribution has no bytes then, and a
+    challenge that nobody serves counts as one that does not say which samples it means.
+    """
+
+    def __init__(self, me: Address, files: PoolFiles, vault: Vault, store: PoolStore) -> None:
+        self.me, self.files, self.vault = me, files, vault
+        self._store = store
+
+    async def initial(self, pool: int, document: PoolDocument) -> bytes:
+        """Give the initial samples; raises `FileAbsentError`."""
+        digest = cid.digest_of(document.initial_samples)
+        owner = (await self.files.opened(pool)).owner
+        return await self.files.file(digest, f"file of initial samples of pool {pool}", [owner])
+
+    async def test(self, pool: int, *, final: bool) -> bytes | None:
+        """Give the hidden test set, which its owner's node keeps, or the revealed one; raises as `revealed`."""
+        kept = await self.kept(pool)
+        if kept is None:
+            return await self.revealed(pool, final=final)
+        return await self.vault.own(kept.sealed, MOST_FILE)
+
+    async def kept(self, pool: int) -> KeptTest | None:
+        """Give the test set of a pool of this account's own: a stranger may name the same commitment."""
+        opened = await self.files.opened(pool)
+        return self._store.test(opened.terms.test_commitment) if opened.owner == self.me else None
+
+    async def revealed(self, pool: int, *, final: bool) -> bytes | None:
+        """Give the test set of a pool that is closed; None before, and where it cannot be had in the end.
+
+        Raises
+        ------
+        FileAbsentError
+        """
+        closed = await self.files.closed(pool)
+        if closed is None:
+            return None
+        owner = (await self.files.opened(pool)).owner
+        try:
+            return await self.files.file(closed.test_set, f"test set of pool {pool}", [owner])
+        except FileAbsentError as error:
+            if not final:
+                raise
+            log.warning("pool.test_set_absent", pool=pool, error=str(error))
+            return None
+
+    async def compared(
+        self, contribution: int, test: bytes | None, *, final: bool, without: Challenged | None = None
+    ) -> Compared:
+        """Give a contribution with what it is compared with, as if it had not been challenged by `without`.
+
+        Raises
+        ------
+        FileAbsentError, ContributionAbsentError, DocumentMalformedError
+        """
+        pool = (await self.files.contribution(contribution)).pool
+        document = await self.files.document(pool)
+        ground = (await self.files.history(pool)).ground(contribution)
+        faults = tuple(fault for fault in ground.batch.faults if fault is not without)
+        return Compared(
+            document=document,
+            initial=await self.initial(pool, document),
+            batch=await self.given(Part(ground.batch.added, faults), final=final),
+            known=await self.all_given(ground.known, final=final),
+            pending=await self.all_given(ground.pending, final=final),
+            test=test,
+        )
+
+    async def all_given(self, parts: Sequence[Part], *, final: bool) -> list[Given]:
+        """Give several contributions; raises `FileAbsentError`."""
+        return [await self.given(part, final=final) for part in parts]
+
+    async def given(self, part: Part, *, final: bool) -> Given:
+        """Give a contribution; raises `FileAbsentError`."""
+        faults = [await self.challenge(fault, final=final) for fault in part.faults]
+        out = pool_history.left_out(part.added.count, faults)
+        return Given(pool_history.taken(part, out), await self._bytes(part.added, final=final))
+
+    async def challenge(self, event: Challenged, *, final: bool) -> Challenge | None:
+        """Give a challenge; None if it is not what the chain says of it; raises `FileAbsentError`."""
+        try:
+            return await self.files.challenge(event)
+        except FileAbsentError:
+            if not final:
+                raise
+            return None
+
+    async def _bytes(self, added: Added, *, final: bool) -> bytes:
+        try:
+            data = await self.named(added)
+        except FileAbsentError as error:
+            if not final:
+                raise
+            log.warning("pool.file_absent", contribution=added.id, error=str(error))
+            return b""
+        hashed = (
+            unixfs.cid_of(data) if len(data) < _THREAD_FROM else await asyncio.to_thread(unixfs.cid_of, data)
+        )
+        return data if cid.digest_of(hashed) == added.digest else b""
+
+    async def named(self, added: Added) -> bytes:
+        """Give the bytes that a contribution's digest names; of corrections, of the challenge that holds them.
+
+        Raises
+        ------
+        FileAbsentError
+        """
+        if not added.corrects:
+            return await self.files.data(added)
+        history = await self.files.history(added.pool)
+        event = next(one for one in history.challenges[added.corrects] if one.corrections == added.digest)
+        return b"" if await self.files.challenge(event) is None else await self.document(event)
+
+    async def document(self, event: Challenged) -> bytes:
+        """Give a challenge's document as it was written; raises `FileAbsentError`."""
+        owner = (await self.files.opened(event.pool)).owner
+        what = f"challenge of contribution {event.contribution}"
+        return event.document or await self.files.file(event.corrections, what, [event.challenger, owner])
