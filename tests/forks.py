@@ -16,7 +16,7 @@ from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, AnyStr
+from typing import Any, AnyStr, Final
 
 from agorai_shared.processes import die_with_parent
 
@@ -92,6 +92,10 @@ class Forked(subprocess.Popen[AnyStr]):
         if self._internal_poll(timeout=timeout) is None:
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
         return self.returncode
+
+
+SCRIPT: Final[type[subprocess.Popen[Any]]] = Forked if sys.platform == "linux" else subprocess.Popen
+"""What begins a script: elsewhere sockets do not keep messages with files apart."""
 
 
 def _serve() -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from agorai_shared.processes import die_with_parent, find_anvil
-from tests.forks import Forked
+from tests.forks import SCRIPT
 from tests.nodes import AGORAI
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
@@ -171,7 +171,7 @@ class HubProcess:
 
 
 def start_hub(home: Path, file: Path, *arguments: str) -> HubProcess:
-    spoken = Spoken([AGORAI, "hub", str(file), "--home", str(home), "--json", *arguments], begin=Forked)
+    spoken = Spoken([AGORAI, "hub", str(file), "--home", str(home), "--json", *arguments], begin=SCRIPT)
     said = json.loads(spoken.until(lambda _: True))
     assert "error" not in said, said
     return HubProcess(home, spoken, said["url"], said["bus_url"])
@@ -203,7 +203,7 @@ def running(
 def watching(hub: HubProcess, *arguments: str) -> contextlib.AbstractContextManager[Spoken]:
     """Run `agorai events watch --json`."""
     command = [AGORAI, "events", "watch", "--json", "--home", str(hub.home), *arguments]
-    return running(command, begin=Forked)
+    return running(command, begin=SCRIPT)
 
 
 def until(true: Callable[[], Any]) -> Any:

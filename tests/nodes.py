@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, AnyStr
 
-from tests.forks import Forked
+from tests.forks import SCRIPT
 
 AGORAI = str(Path(sys.executable).parent / "agorai")
 PASSPHRASE = "a long enough passphrase"
@@ -33,7 +33,7 @@ class Node:
 
 
 def agorai(home: Path, *arguments: object, passphrase: str = PASSPHRASE) -> subprocess.CompletedProcess[str]:
-    process = Forked[str](
+    process = SCRIPT(
         [AGORAI, *map(str, arguments)],
         env={**os.environ, "AGORAI_HOME": str(home), "AGORAI_VAULT_PASSPHRASE": passphrase},
         stdout=subprocess.PIPE,
@@ -57,7 +57,7 @@ def finished(
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def up(home: Path, *arguments: object, begin: type[subprocess.Popen[str]] = Forked) -> Node:
+def up(home: Path, *arguments: object, begin: type[subprocess.Popen[str]] = SCRIPT) -> Node:
     process = begin(
         [AGORAI, "up", "--json", *map(str, arguments)],
         env={**os.environ, "AGORAI_HOME": str(home), "AGORAI_VAULT_PASSPHRASE": PASSPHRASE},

@@ -33,6 +33,9 @@ except KeyboardInterrupt:
 """
 
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="scripts are forked on Linux only")
+
+
 class Bare(Forked[AnyStr]):
     forks = Forks()
 

@@ -29,7 +29,7 @@ from agorai_shared.dag_pb import PbLink, PbNode, encode
 from agorai_shared.types import Cid
 from agorai_shared.unixfs import UNIXFS_V0, Block, Kind, Message
 from agorai_storage.backend import Pin
-from tests.forks import Forked
+from tests.forks import SCRIPT
 from tests.nodes import AGORAI, Node, finished, stop, up
 
 ABSENT = "bafkreifjjcie6lypi6ny7amxnfftagclbuxndqonfipmb64f2km2devei4"
@@ -91,7 +91,7 @@ def put(node: Node, content: bytes, path: Path, *arguments: object) -> Cid:
 
 
 def piped(node: Node, *arguments: object, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    process = Forked[bytes](
+    process = SCRIPT(
         [AGORAI, "store", *map(str, arguments)],
         env={**os.environ, "AGORAI_HOME": str(node.home)},
         stdin=subprocess.PIPE,

@@ -60,7 +60,8 @@ class Ground:
     known: tuple[Part, ...]
     """Accepted before it was added, in the order of acceptance; the initial samples are not among them."""
     pending: tuple[Part, ...]
-    """Added before it and not accepted yet when it was."""
+    """Committed to before it and not accepted yet when it was added. Who delays another's samples to add a copy first
+    gains nothing: of two alike the one committed to first counts."""
 
 
 class PoolHistory:
@@ -121,8 +122,13 @@ class PoolHistory:
         """Give what there was when a contribution was added, and what is left of it now."""
         at, accepted = self._added_at[contribution]
         known = self.settled[:accepted]
-        earlier = set(known)
-        pending = [id_ for id_ in self.additions if id_ < contribution and id_ not in earlier]
+        taken_ = set(known)
+        own = self.additions[contribution].committed_at, contribution
+        pending = [
+            id_
+            for id_, added in self.additions.items()
+            if (added.committed_at, id_) < own and id_ not in taken_
+        ]
         return Ground(
             batch=self.part(contribution),
             known=tuple(self._part(id_, at) for id_ in known),

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
 from enum import StrEnum
 from io import BytesIO
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import aiohttp
 from pydantic import Field, JsonValue, model_validator
@@ -22,6 +22,10 @@ from agorai_shared.types import Address, CaseId, Cid, Hash, TradeId
 
 _WITHOUT_END: Final = aiohttp.ClientTimeout(total=None, sock_connect=10)
 """For streams: however long all of one takes, what matters is that it goes on."""
+
+
+STEP_TRIES: Final = 5
+"""Transactions for one step of an item; each but the last reverted though the step was still to be taken."""
 
 
 class TransactionState(StrEnum):
@@ -296,6 +300,34 @@ class CaseFinding(Message):
     why: str
     chosen: tuple[int, ...] = ()
     """Which of the accused's parameter sets of low quality are to be evaluated; none: its package itself."""
+
+
+class Sends(Protocol):
+    """What sends calls, as `Vault` does."""
+
+    async def send(self, once: str, call: Call[Any]) -> Outcome:
+        """Have a call sent once."""
+
+
+async def send_step(vault: Sends, once: str, call: Call[Any]) -> str:
+    """Send the call of an item's step, unless it is on its way; gives the key under which it was sent.
+
+    A try that reverted, or lost its nonce to another wallet, is final; the item was read after that and still wants
+    the step.
+
+    Raises
+    ------
+    TransactionRevertedError
+        All tries reverted.
+    RemoteError
+        As `Vault.send` raises it.
+    """
+    for number in range(STEP_TRIES):
+        key = f"{once}/{number}"
+        sent = await vault.send(key, call)
+        if sent.state != TransactionState.REVERTED:
+            return key
+    raise TransactionRevertedError(f"{call.contract}.{call.function}", sent.transaction, sent.reason or "")
 
 
 class Vault:

@@ -12,10 +12,10 @@ ANNA, BORIS = Address("0x" + "a" * 40), Address("0x" + "b" * 40)
 CHALLENGE = Challenge(wrong=(Wrong(row=1, reason="out_of_range"), Wrong(row=3, reason="harmful")))
 
 
-def added(contribution: int, corrects: int = 0, count: int = 5) -> Added:
+def added(contribution: int, corrects: int = 0, count: int = 5, committed_at: int = 1) -> Added:
     return Added(
         id=contribution, pool=1, contributor=ANNA, count=count, digest=bytes([contribution]) * 32, samples=b"",
-        committed_at=1, corrects=corrects,
+        committed_at=committed_at, corrects=corrects,
     )  # fmt: skip
 
 
@@ -52,6 +52,14 @@ def test_the_ground_of_a_contribution_is_what_there_was_when_it_was_added() -> N
     assert [part.added.id for part in after.pending] == [3]
     assert [part.added.id for part in history.accepted()] == [2, 1, 3]
     assert [part.added.id for part in history.accepted(1)] == [2]
+
+
+def test_of_two_alike_the_one_committed_to_first_counts_though_it_was_added_later() -> None:
+    history = PoolHistory()
+    history.take([added(1, committed_at=7), added(2, committed_at=5), added(3, committed_at=7)])
+    assert [part.added.id for part in history.ground(1).pending] == [2]
+    assert history.ground(2).pending == ()
+    assert [part.added.id for part in history.ground(3).pending] == [1, 2]
 
 
 def test_only_challenges_that_did_not_fail_leave_samples_out() -> None:

@@ -27,12 +27,9 @@ from agorai_shared.market import Market, topic_of
 from agorai_shared.panel import PanelCall, PanelCase
 from agorai_shared.pool_files import PoolFiles
 from agorai_shared.types import Address, CaseId
-from agorai_shared.vault import TransactionRevertedError, TransactionState, Vault
+from agorai_shared.vault import Vault, send_step
 
 log = logging.get(__name__)
-
-TRIES: Final = 5
-"""Transactions for one step; each but the last reverted though the step was still to be taken."""
 
 _NOT_OURS: Final = (
     "DataPool_WrongState", "DataPool_DeadlineNotPassed", "DataPool_WrongPoolState", "DataPool_RevealNotOver",
@@ -51,23 +48,13 @@ class Sender:
     async def send(self, once: str, call: Call[Any], **item: int) -> None:
         """Send a call once; one that is refused because it is too early or too late is let be."""
         try:
-            await self._sent(once, call)
+            await send_step(self.vault, once, call)
         except RemoteError as error:
             if error.code != "contract_revert" or not any(why in error.message for why in _NOT_OURS):
                 raise
             log.info("reward.not_now", function=call.function, why=error.message, **item)
             if "VotingPanel_DrawDue" in error.message:  # another case's, which holds all verdicts up
                 await self.send(f"{once}/draw", self.panel.draw(), **item)
-
-    async def _sent(self, once: str, call: Call[Any]) -> None:
-        """Send a call, unless it is on its way; a try that reverted is final, and the item was read after that."""
-        for number in range(TRIES):
-            sent = await self.vault.send(f"{once}/{number}", call)
-            if sent.state != TransactionState.REVERTED:
-                return
-        raise TransactionRevertedError(
-            f"{call.contract}.{call.function}", sent.transaction, sent.reason or ""
-        )
 
 
 @dataclass(frozen=True)

@@ -26,16 +26,13 @@ from agorai_shared.market import Market, topic_of
 from agorai_shared.pool_files import PoolFiles
 from agorai_shared.pool_trainer import CheckSamples, JudgeChallenge, PoolTrainer
 from agorai_shared.types import Address, Wei
-from agorai_shared.vault import TransactionRevertedError, TransactionState, Vault
+from agorai_shared.vault import Vault, send_step
 from agorai_shared.verifier import PoolFinding, WatchedPool
 from agorai_verifier import pool_decide as decide
 from agorai_verifier.pool_decide import Commitment, Found, PoolItem, Round, Rules, Watch
 from agorai_verifier.pool_records import Finding, PoolRecords
 
 log = logging.get(__name__)
-
-TRIES: Final = 5
-"""Transactions for one step; each but the last reverted though the step was still to be taken."""
 
 TURN_S: Final = 30.0
 """How long one look waits for the trainer, so that files which do not come take nobody else's turn; the next one asks
@@ -139,7 +136,7 @@ class PoolProtocol:
             case (
                 decide.Approve() | decide.Commit()
             ):  # of which no event that names the contribution will tell
-                sent = await self._send(once, self._call(key, step))
+                sent = await send_step(self.vault, once, self._call(key, step))
                 return (await self.vault.settled(sent)).settled
             case _:
                 await self._transact(key, step, once)
@@ -292,7 +289,7 @@ class PoolProtocol:
 
     async def _transact(self, key: int, step: _Transaction, once: str) -> None:
         try:
-            await self._send(once, self._call(key, step))
+            await send_step(self.vault, once, self._call(key, step))
         except RemoteError as error:
             if error.code != "contract_revert" or not any(why in error.message for why in _TOO_LATE):
                 raise
@@ -318,24 +315,4 @@ class PoolProtocol:
             bytes.fromhex(proposal.digest),
             proposal.document.encode(),
             finding.salt,
-        )
-
-    async def _send(self, once: str, call: Call[Any]) -> str:
-        """Send a step's call, unless it is on its way; gives the key under which it was sent.
-
-        A try that reverted, or lost its nonce to another wallet, is final; the item was read after that and still
-        wants the step.
-
-        Raises
-        ------
-        TransactionRevertedError
-            All tries reverted.
-        """
-        for number in range(TRIES):
-            key = f"{once}/{number}"
-            sent = await self.vault.send(key, call)
-            if sent.state != TransactionState.REVERTED:
-                return key
-        raise TransactionRevertedError(
-            f"{call.contract}.{call.function}", sent.transaction, sent.reason or ""
         )

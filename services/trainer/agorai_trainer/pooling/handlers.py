@@ -6,19 +6,18 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from agorai_shared import cid, logging, unixfs
 from agorai_shared.bindings.data_pool import Opened, Pool, Published
 from agorai_shared.content import NODE_PIN
-from agorai_shared.contract import Call
 from agorai_shared.errors import AgoraiError, RemoteError
 from agorai_shared.market import topic_of
 from agorai_shared.pool import PoolBinding, Rule, Snapshot, Taken, VersionRecord
 from agorai_shared.pool_files import MOST_FILE, FileAbsentError
 from agorai_shared.pool_history import Part
 from agorai_shared.reconciler import idempotency_key
-from agorai_shared.vault import TransactionRevertedError, TransactionState
+from agorai_shared.vault import TransactionState, send_step
 from agorai_trainer.pooling import decide
 from agorai_trainer.pooling.reading import PoolReader
 from agorai_trainer.pooling.rules import goes_on, ruled, versions
@@ -29,9 +28,6 @@ log = logging.get(__name__)
 
 PATIENCE_S: Final = 600.0
 """How long a version waits for a file that nobody serves; then it is made without. Nobody challenged it in time."""
-
-TRIES: Final = 5
-"""Transactions to reveal a test set; each but the last reverted though it was still hidden."""
 
 _AT_ONCE: Final = 500
 """Contributions read from the chain in one request."""
@@ -308,18 +304,12 @@ class PoolProtocol:
                 raise
             log.warning("pool.test_set_not_served", pool=pool, error=str(error))
         try:
-            await self._closed(pool, self._files.contract.close(pool, kept.digest, kept.salt))
+            call = self._files.contract.close(pool, kept.digest, kept.salt)
+            await send_step(self._vault, idempotency_key(*self._scope(pool), "close"), call)
         except RemoteError as error:
             if error.code != "contract_revert":
                 raise
             log.info("pool.close_early", pool=pool, error=str(error))
-
-    async def _closed(self, pool: int, call: Call[Any]) -> None:
-        for number in range(TRIES):
-            outcome = await self._vault.send(idempotency_key(*self._scope(pool), "close", number), call)
-            if outcome.state != TransactionState.REVERTED:
-                return
-        raise TransactionRevertedError("DataPool.close", outcome.transaction, outcome.reason or "")
 
     def _scope(self, pool: int) -> tuple[object, ...]:
         deployment = self._market.deployment
