@@ -36,6 +36,7 @@ from agorai.pool_refusals import PoolDocumentError
 from agorai.pool_spec import PoolSpec
 from agorai.pool_state import PoolSeen
 from agorai.pools import Pools
+from agorai_shared.bindings.data_pool import PoolState
 from agorai_shared.pool import PoolDocument
 from agorai_shared.types import Wei
 
@@ -53,6 +54,21 @@ class Mode(StrEnum):
 
     incremental = "incremental"
     anew = "anew"
+
+
+class Scaler(StrEnum):
+    """What scales numbers before they are learnt."""
+
+    standard = "standard"
+    minmax = "minmax"
+    robust = "robust"
+    maxabs = "maxabs"
+    none = "none"
+
+
+def has_text(document: PoolDocument) -> bool:
+    """Say whether a pool has columns of text, whose features are too many to be scaled."""
+    return any(column.kind == "text" for column in document.columns)
 
 
 @app.command("open")
@@ -74,6 +90,9 @@ def open_pool(
     ),
     estimator: str = typer.Option("sklearn.SGDClassifier", help="What is trained."),
     param: list[str] = typer.Option([], metavar="NAME=VALUE", help="One of its hyperparameters."),
+    scaler: Scaler | None = typer.Option(
+        None, help="Scales numbers before it; standard, unless there are columns of text."
+    ),
     mode: Mode = typer.Option(Mode.incremental, help="Batch by batch, or on all samples together."),
     every: int = typer.Option(1, min=1, help="Accepted samples after which there is a new version."),
     seed: int = typer.Option(0, min=0, help="Of the training."),
@@ -114,7 +133,13 @@ def open_pool(
         except ValidationError as error:
             raise PoolDocumentError("The options", error) from error
         initial = pool_spec.read(made.samples)
-        return made, made.document(initial), initial, pool_spec.read(made.test)
+        document = made.document(initial)
+        if spec is None:
+            chosen = scaler or (Scaler.none if has_text(document) else Scaler.standard)
+            step = None if chosen is Scaler.none else chosen.value
+            rule_ = document.rule.model_copy(update={"scaler": step})
+            document = document.model_copy(update={"rule": rule_})
+        return made, document, initial, pool_spec.read(made.test)
 
     made, document, initial, hidden = local(prepare, as_json)
     if not as_json:
@@ -280,8 +305,9 @@ def close(pool: int = POOL, home: Path = HOME, as_json: bool = JSON) -> None:
                 tell("stopping the pool")
                 await pools.stop(pool)
             async for seen in pools.follow(pool):
-                by = moment(seen.reveal_until, seen.now)
-                tell(f"{seen.awaited}, by {by}; contributions still open: {seen.pool.open}")
+                if seen.pool.state == PoolState.OPEN:
+                    by = moment(seen.reveal_until, seen.now)
+                    tell(f"{seen.awaited}, by {by}; contributions still open: {seen.pool.open}")
         return pool_json(seen)
 
     found = with_client(home, as_json, work)

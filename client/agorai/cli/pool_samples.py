@@ -74,8 +74,8 @@ def add(
             err.print(_repeats(prepared))
         known = f"Of {samples_told(prepared.count)} the pool has {len(prepared.repeats)}"
         confirm(
-            f"{known}, and whoever says so wins their deposits. Lay down {tokens(prepared.deposit)} tokens all "
-            "the same?",
+            f"{known}, and whoever says so wins half of their deposits, the pool the rest. Lay down "
+            f"{tokens(prepared.deposit)} tokens all the same?",
             known, yes=yes, as_json=as_json,
         )  # fmt: skip
 

@@ -89,14 +89,14 @@ def _versions_table(found: list[dict[str, Any]]) -> object:
     known = [one["accuracy"] for one in found if one["accuracy"] is not None]
     worst, best = min(known, default=0.0), max(known, default=0.0)
     start = max(0.0, worst - max(best - worst, _LEAST_SPREAD))
-    shown = table(">Version", ">From", ">Accuracy", "", ">Samples", "Publisher", "Model", whole=("Model",))
+    shown = table(">Version", ">From", ">Accuracy", "", ">Samples", "Publisher", "Model")
     for one in found:
         accuracy = one["accuracy"]
         bar = "" if accuracy is None else "█" * round(_WIDTH * (accuracy - start) / (best - start))
         shown.add_row(
             str(one["version"]), str(one["predecessor"] or ""), "" if accuracy is None else f"{accuracy:.2%}",
-            bar, "" if one["samples"] is None else f"{one['samples']:,}", one["publisher"],
-            one["model"] or one["why"],
+            bar, "" if one["samples"] is None else f"{one['samples']:,}", f"{one['publisher'][:8]}…",
+            f"{one['model'][:16]}…" if one["model"] else one["why"],
         )  # fmt: skip
     if known:
         shown.caption = (
