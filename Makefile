@@ -42,7 +42,7 @@ format: setup ## Bring everything into style
 	@cd contracts && tools/foundry forge fmt
 
 chaos: contracts-check ## Kill services, try decoders and contracts with what is foreign to them, many more times than `make test`
-	@cd contracts && FOUNDRY_PROFILE=long tools/foundry forge test --match-path 'test/invariant/*'
+	@cd contracts && FOUNDRY_PROFILE=long tools/foundry forge test --match-path 'test/{fuzz,invariant}/*'
 	@AGORAI_TEST_FUZZ=80 $(BIN)/pytest -o timeout=0 shared/tests/test_dag_pb.py shared/tests/test_unixfs.py \
 	  shared/tests/test_file_reader.py shared/tests/test_directory.py shared/tests/test_dag.py shared/tests/test_car.py
 	@AGORAI_TEST_KILLS=100 $(BIN)/pytest services/hub/tests/test_kill.py services/vault/tests/test_kill.py \

@@ -38,7 +38,12 @@ class Forks:
                 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 with theirs:
                     command = [sys.executable, __file__, *self._loaded]
-                    process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL)
+                    process = subprocess.Popen(
+                        command,
+                        stdin=theirs.fileno(),
+                        stdout=subprocess.DEVNULL,
+                        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+                    )
                 self._running = process, ours
             return self._running[1]
 

@@ -24,7 +24,10 @@ from agorai.demo.pool import Line
 from agorai_shared.types import TradeId
 
 AGORAI = str(Path(sys.executable).parent / "agorai")
-LIMIT_S = 110
+LIMIT_S = 280
+"""All of them together, beside other tests."""
+
+pytestmark = pytest.mark.timeout(LIMIT_S + 20)
 
 
 @dataclass
