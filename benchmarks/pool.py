@@ -4,14 +4,15 @@ One real pool on an anvil for each run: two models (a text's sentiment, handwrit
 ten contributors malicious, several seeds; six days of three rounds, by time travel. Malicious contributors add with
 all that they have left; what is wrong with a contribution, and how often, says `pooling.contributors.FAULTS`.
 
-    malicious_balance_left   of malicious contributors at the end, as a share of what they began with: means over
-                             models and seeds, with 30 and with 50 % of them
+    malicious_balance_left   of malicious contributors at the end, as a share of what they began with: by model and
+                             share of them, means over the seeds
     accuracy                 on the hidden test set with 30 % malicious, means over the seeds: at the beginning; with
                              the mechanism; without it, where deposits come back and malicious contributors add as
                              much each day; with honest data alone. `unchecked`: all that was added in the pool with
                              the mechanism, where they soon cannot pay for much
     honest_loss              of the samples that honest contributors added, those that were found wrong, each of which
-                             costs its deposit; 2 % of the sentences do have the wrong label, as people's have
+                             costs its deposit: the largest mean over the seeds, of all models and shares of malicious
+                             ones; 2 % of the sentences do have the wrong label, as people's have
     growth                   gas and milliseconds of each action at 100 to 10,000 contributions in one pool
     table1_s                 the paper's Table 1 between real nodes, medians in seconds; see `pooling.table1`
     table1_times_faster      the lower end of the paper's range over our median, and over the slowest of ours
@@ -176,9 +177,9 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def mean(told: Sequence[Told], share: float, what: str, case: str | None = None) -> float:
-    """Give a mean over the seeds, of one model or of both."""
-    chosen = [one for one in told if one.share == share and case in {None, one.case}]
+def mean(told: Sequence[Told], share: float, what: str, case: str) -> float:
+    """Give one model's mean over the seeds."""
+    chosen = [one for one in told if (one.share, one.case) == (share, case)]
     return round(float(statistics.mean(told_of(one)[what] for one in chosen)), 4)
 
 
@@ -188,7 +189,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--seed", type=int, default=0, help="the first of the seeds (default: 0)")
-    options.add_argument("--seeds", type=int, default=3, help="how many (default: 3)")
+    options.add_argument("--seeds", type=int, default=5, help="how many (default: 5)")
     options.add_argument("--repeats", type=int, default=5, help="of Table 1's operations (default: 5)")
     options.add_argument(
         "--quick", action="store_true", help="two pools of one day, and no table: does it run?"
@@ -210,7 +211,12 @@ def main() -> None:
         write_figures(told, OF_NOTE, given.figures)
     result = {
         "malicious_balance_left": {
-            f"{share:g}": mean(told, share, "malicious_balance_left") for share in shares if share >= OF_NOTE
+            case: {
+                f"{share:g}": mean(told, share, "malicious_balance_left", case)
+                for share in shares
+                if share >= OF_NOTE
+            }
+            for case in CASES
         },
         "accuracy": {
             case: {
@@ -219,7 +225,7 @@ def main() -> None:
             }
             for case in CASES
         },
-        "honest_loss": mean(told, OF_NOTE, "honest_loss"),
+        "honest_loss": max(mean(told, share, "honest_loss", case) for case in CASES for share in shares),
         "by_share": summary(told),
         "growth": grew,
         **table,

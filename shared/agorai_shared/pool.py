@@ -26,7 +26,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Final, Literal, Self, TypeAlias, cast
+from typing import Annotated, ClassVar, Final, Literal, Self, TypeAlias, cast
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
@@ -42,6 +42,8 @@ _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]
 _NOT_FINITE: Final = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
 _TO_QUOTE: Final = re.compile(r'[",\r\n]')
 _EXACT: Final = 2**53
+_MOST_NUMBER: Final = 1e30
+"""Sums of squares of more leave float64's range, and some estimators compute in float32, which ends at 3.4e38."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -53,11 +55,20 @@ Setting = StrictBool | StrictInt | Annotated[StrictFloat, Field(allow_inf_nan=Fa
 Cell: TypeAlias = float | str
 """A number, a text or a category."""
 Reason = Literal[
-    "out_of_range", "duplicate", "near_duplicate", "label", "test_like", "harmful", "unreadable", "other"
+    "out_of_range",
+    "duplicate",
+    "near_duplicate",
+    "unlike",
+    "label",
+    "test_like",
+    "harmful",
+    "unreadable",
+    "other",
 ]
 """Why a sample is wrong.
 
-`harmful`: with its group the model does worse. `unreadable`: the whole contribution is not what `read_samples` reads.
+`unlike`: it is far from all known samples. `harmful`: with its group the model does worse. `unreadable`: the whole
+contribution is not what `read_samples` reads.
 What is `other` no rule can tell.
 """
 
@@ -79,7 +90,13 @@ class NumberColumn(Document):
     def _spans_something(self) -> Self:
         if self.low >= self.high:
             raise ValueError(f"the column {self.name!r} has a lower bound that is not below its upper one")
-        if self.whole and max(abs(self.low), abs(self.high)) > _EXACT:
+        most = max(abs(self.low), abs(self.high))
+        if most > _MOST_NUMBER:
+            raise ValueError(
+                f"the column {self.name!r} has a bound of {most:g}, and estimators, which may compute in float32, "
+                f"take magnitudes up to {_MOST_NUMBER:g}"
+            )
+        if self.whole and most > _EXACT:
             raise ValueError(
                 f"the column {self.name!r} has bounds beyond 2**53, where integers are not exact"
             )
@@ -100,7 +117,7 @@ class CategoryColumn(Document):
 
     kind: Literal["category"] = "category"
     name: Word
-    values: tuple[Word, ...] = Field(min_length=2, max_length=1_000)
+    values: tuple[Word, ...] = Field(min_length=2, max_length=1_000, fail_fast=True)
 
     @model_validator(mode="after")
     def _has_each_value_once(self) -> Self:
@@ -131,12 +148,13 @@ class Checks(Document):
     """From where on a sample is suspected: the same for whoever checks, answers and votes.
 
     An honest sample is like those that are known already. So each rule measures a sample and the known ones alike,
-    and suspects only what is rarer than `rare` among these (for labels twice that): of honest samples the rules for
-    single samples suspect at most about that share each, and together at most 2 % by default.
+    and suspects only what is rarer than `rare` among these (for labels twice that), or belongs to a contribution that
+    is as unusual as a whole. Together the rules are to cost honest contributors at most 2 % of their samples.
     """
 
     rare: float = Field(0.005, gt=0, lt=0.5)
-    """Share of the known samples that may be as unusual as a suspected one; of fewer than 1 / `rare` none is."""
+    """Share of the known samples that may be as unusual as a suspected one, and of honest contributions likewise; of
+    fewer than 1 / `rare` known samples none is."""
     sure: float = Field(0.8, ge=0.5, lt=1)
     """Confidence from which on a voter confirms a suspicion. Staking pays from 2/3 on; the rest is a margin."""
     near: float = Field(0.5, gt=0, lt=1)
@@ -160,7 +178,7 @@ class PoolDocument(Document):
     type: Literal["agorai/pool/1"] = "agorai/pool/1"
     name: str = Field(min_length=1, max_length=200)
     description: str = Field("", max_length=10_000)
-    columns: tuple[Column, ...] = Field(min_length=2, max_length=1_000)
+    columns: tuple[Column, ...] = Field(min_length=2, max_length=1_000, fail_fast=True)
     target: Word
     """The category column to be foretold."""
     initial_samples: CidText
@@ -225,9 +243,11 @@ class Wrong(Document):
 class Challenge(Document):
     """Samples of one contribution that are wrong, and what to take in their place."""
 
+    MOST_BYTES: ClassVar[int] = 16 << 20
+
     type: Literal["agorai/challenge/1"] = "agorai/challenge/1"
-    wrong: tuple[Wrong, ...] = Field(min_length=1, max_length=MAX_SAMPLES)
-    corrected: str = Field("", max_length=64 << 20)
+    wrong: tuple[Wrong, ...] = Field(min_length=1, max_length=MAX_SAMPLES, fail_fast=True)
+    corrected: str = Field("", max_length=16 << 20)
     """A file of samples; empty: none."""
 
     @model_validator(mode="after")
@@ -244,7 +264,7 @@ class Taken(Document):
     digest: Sha256
     count: int = Field(ge=1, le=MAX_SAMPLES)
     """Samples that it was added with."""
-    left_out: tuple[Row, ...] = Field((), max_length=MAX_SAMPLES)
+    left_out: tuple[Row, ...] = Field((), max_length=MAX_SAMPLES, fail_fast=True)
     corrects: Count = 0
     """Contribution that it corrects: its digest is then that of the challenge that holds its samples. 0: none."""
 
@@ -258,9 +278,11 @@ class Taken(Document):
 class Snapshot(Document):
     """Exactly the samples that a version was trained on: the initial ones, and these in the order of acceptance."""
 
+    MOST_BYTES: ClassVar[int] = 32 << 20
+
     type: Literal["agorai/snapshot/1"] = "agorai/snapshot/1"
     initial_samples: CidText
-    taken: tuple[Taken, ...] = Field((), max_length=100_000)
+    taken: tuple[Taken, ...] = Field((), max_length=100_000, fail_fast=True)
 
     @model_validator(mode="after")
     def _takes_each_contribution_once(self) -> Self:
@@ -290,6 +312,8 @@ class Versions(Document):
 class VersionRecord(Document):
     """One version of a pool's model, and all it takes to make it again bit for bit."""
 
+    MOST_BYTES: ClassVar[int] = 2 << 20
+
     type: Literal["agorai/version/1"] = "agorai/version/1"
     pool: PoolBinding
     predecessor: Count
@@ -300,7 +324,7 @@ class VersionRecord(Document):
     format: str = Field(max_length=50)
     """Of the model."""
     rule: Rule
-    batches: tuple[Count, ...] = Field(max_length=100_001)
+    batches: tuple[Count, ...] = Field(max_length=100_001, fail_fast=True)
     """Samples of each batch: the initial ones, then each contribution's."""
     versions: Versions
     accuracy: Share | None

@@ -44,7 +44,7 @@ def up(
     as_json: bool = JSON,
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Show the services' logs."),
 ) -> None:
-    """Run a node on this machine: bus, chain, hub, storage, vault, trainer and verifier, until Ctrl-C."""
+    """Run a node on this machine: bus, chain, hub, storage, vault, trainer, verifier and reward, until Ctrl-C."""
     started = time.monotonic()
     # The services, which other verbs do without.
     from agorai import node, platform  # noqa: PLC0415

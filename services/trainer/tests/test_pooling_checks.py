@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ import numpy as np
 import pytest
 
 from agorai_shared.pool import Batch, CategoryColumn, NumberColumn, PoolDocument
-from agorai_trainer.pooling.checking import Suspicion, check, find
-from agorai_trainer.pooling.rarity import confidences, p_values
+from agorai_trainer.pooling.checking import REASONS, Suspicion, check, find
+from agorai_trainer.pooling.rarity import confidences, joint_confidences, p_values
 from agorai_trainer.pooling.staking import Policy, challenge_of, stake
 
 from .pools import (
@@ -126,6 +127,62 @@ def test_a_text_repeated_in_other_spelling_or_with_a_word_changed_is_found() -> 
     assert named >= set(range(81, 100, 2))  # those that are alike but for case and signs
     assert len(named & set(range(80, 100))) >= 17  # measured: 20 of 20
     assert len(named - set(range(80, 100))) <= 2  # measured: 0
+
+
+def test_the_more_is_pending_the_likelier_an_honest_sample_is_near_some_and_is_left_in_peace() -> None:
+    document, rows = digits()
+    known, pending = [Batch(0, samples(rows[:200]))], [Batch(1, samples(rows[200:600]))]
+    reasons: Any = frozenset({"near_duplicate"})
+    batches = [Batch(2, samples(rows[at : at + 60])) for at in range(600, 1_500, 60)]
+    found = sum(len(find(document, known, batch, reasons, pending=pending)) for batch in batches)
+    assert found <= 17  # measured: 12, and 6 with nothing pending
+
+
+def noise(document: PoolDocument, rows: Rows, seed: int) -> Rows:
+    """Give samples of the same labels whose features mean nothing: any words, any numbers of their columns."""
+    random = np.random.default_rng(seed)
+    if document.columns[0].kind == "text":
+        words = sorted({word for text, _ in rows for word in str(text).split()})
+        return [
+            (" ".join(random.choice(words, len(str(text).split())).tolist()), label) for text, label in rows
+        ]
+    top = np.asarray([cells[:-1] for cells in rows]).max(axis=0)
+    return [(*(random.random(len(top)) * top).tolist(), cells[-1]) for cells in rows]
+
+
+@pytest.mark.parametrize("count", [20, 50])
+@SETS
+def test_samples_that_mean_nothing_are_unlike_all_known_ones(make: Any, count: int) -> None:
+    document, known, rows = dealt(make)
+    reasons: Any = frozenset({"unlike"})
+    mixed = [*noise(document, rows, 0)[:count], *rows[count:]]
+    found = find(document, known, Batch(1, samples(mixed)), reasons)
+    named = staked(found)
+    assert len(named & set(range(count))) >= 0.9 * count  # measured: all
+    assert len(named - set(range(count))) <= 0.15 * (len(rows) - count)  # measured: 3 to 6
+    assert "unlike all known samples: the nearest, row " in found[0].explanation
+
+
+def test_few_samples_that_are_wrong_throughout_bear_each_other_out() -> None:
+    document, known, rows = dealt(sentences, 80)
+    reasons: Any = frozenset({"label"})
+    named = alone = 0
+    for at in range(0, 80, 10):
+        wrong = flipped(document, rows[at : at + 10], list(range(10)))
+        named += len(staked(find(document, known, Batch(1, samples(wrong)), reasons)))
+        single = [*wrong[:1], *rows[at + 1 : at + 10]]
+        alone += len(staked(find(document, known, Batch(1, samples(single)), reasons)))
+    assert named >= 0.7 * 80  # measured: 70
+    assert alone <= 0.5 * 8  # measured: 2
+
+
+@pytest.mark.parametrize("make", [digits, tumours], ids=lambda make: str(make.__name__))
+def test_small_honest_contributions_are_left_in_peace_too(make: Any) -> None:
+    document, known, rows = dealt(make, 200)
+    reasons: Any = REASONS - {"label", "harmful"}
+    batches = [Batch(1, samples(rows[at : at + 5])) for at in range(0, 200, 5)]
+    wrongly = sum(len(staked(find(document, known, batch, reasons))) for batch in batches)
+    assert wrongly <= 0.02 * len(rows)  # measured: 0 and 1
 
 
 def test_a_unit_mistaken_is_out_of_range() -> None:
@@ -262,6 +319,8 @@ def test_a_challenge_names_each_row_once_for_its_surest_reason() -> None:
         (2, "label", "yes"),
     ]
     assert challenge.corrected == "area,side,note,heated\n12,north,flat 2,yes\n"
+    odd = [*found, Suspicion(2, "unlike", "far from all", 0.1)]
+    assert challenge_of(document, batch, odd, (2, 0)) == challenge.model_copy(update={"corrected": ""})
     for strange, left in (((1,), batch), ((0, 5), batch), ((2,), replace(batch, out=frozenset({2})))):
         with pytest.raises(ValueError, match="is not suspected"):
             challenge_of(document, left, found, strange)
@@ -271,7 +330,36 @@ def test_p_values_are_shares_and_confidences_fall_with_them() -> None:
     usual = np.arange(99.0)
     values = p_values(usual, np.array([98.5, 98.0, 50.0, -1.0]))
     assert values.tolist() == [0.01, 0.02, 0.5, 1.0]
-    assert confidences(values).tolist() == pytest.approx([0.96, 0.96, 1 / 3, 0])
+    assert confidences(values).tolist() == pytest.approx([0.5, 0.5, 0, 0])  # as two of fifty
+    hundred = np.concatenate([values, np.ones(96)])
+    assert confidences(hundred)[:4].tolist() == pytest.approx([0, 0, 0, 0])
+    assert confidences(np.repeat(values[:1], 100)).tolist() == pytest.approx([0.99] * 100)
     honest = np.random.default_rng(0).random((200, 50))
     share = np.mean([(confidences(line) >= 0.8) & (line <= 0.005) for line in honest])
     assert share <= 0.005
+
+
+def test_a_batch_bears_its_samples_out_if_it_is_unlike_what_is_known() -> None:
+    usual, seen = np.arange(1_000.0), np.array([999.5, *[900.5] * 7, *[0.0] * 2])
+    assert joint_confidences(usual, np.arange(0.0, 1_000, 100), 900, 0.005) is None
+    sure = joint_confidences(usual, seen, 900, 0.005)
+    assert sure is not None
+    honest = (1 + 2) / (10 * 900 / 1_001)  # of which a tenth would reach the cut
+    chance = sum(comb(108, count) * comb(902, 10 - count) for count in (8, 9, 10)) / comb(1_010, 10)
+    rare, common = 0.1 * 1_001, 0.7 / (100 / 1_001)  # densities
+    assert 50 * chance < honest / rare
+    assert sure.tolist() == pytest.approx([1 - honest / rare, *[1 - honest / common] * 7, 0, 0])
+    assert joint_confidences(usual[:198], seen, 180, 0.005) is None  # too few are known
+    # so few do not say more of each other than a batch of fifty with as rare ones would
+    pair = (
+        joint_confidences(usual, np.array([950.0]), 999, 0.005),
+        joint_confidences(usual, np.array([999.0]), 999, 0.005),
+    )
+    assert pair[0] is None
+    assert pair[1] is not None
+    assert pair[1].tolist() == pytest.approx([1 - 50 * 2 / 1_001])
+    random = np.random.default_rng(0)
+    flagged = [
+        joint_confidences(usual, random.random(10) * 1_000, 900, 0.005) is not None for _ in range(2_000)
+    ]
+    assert np.mean(flagged) <= 0.005

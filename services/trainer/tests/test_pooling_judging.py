@@ -40,6 +40,21 @@ def test_who_stakes_by_the_rules_is_confirmed_although_others_were_accepted_sinc
     assert f"All {len(rows)} samples" in verdict.explanation
 
 
+def test_what_only_a_contribution_as_a_whole_shows_is_confirmed_too() -> None:
+    document, known, rows = dealt(sentences, 20)
+    batch = Batch(1, samples(flipped(document, rows, list(range(20)))))
+    found = find(document, known, batch, frozenset({"label"}))
+    named = stake(found, Policy())
+    assert len(named) >= 10
+    challenge = challenge_of(document, batch, found, named)
+    assert judge(document, known, batch, challenge).right
+    single = Batch(
+        1, samples([batch.samples.rows[row] if row == named[-1] else rows[row] for row in range(20)])
+    )
+    verdict = judge(document, known, single, Challenge(wrong=challenge.wrong[-1:]))
+    assert not verdict.right
+
+
 def test_one_good_sample_among_those_named_makes_a_challenge_wrong() -> None:
     document, known, batch = spoilt(tumours)
     challenge = challenge_of(

@@ -1,8 +1,10 @@
 """Which samples of a contribution are likely wrong, and why: the same for everybody.
 
 Each rule measures the contribution's samples and the known ones alike (see `rarity`), so that an honest contribution,
-whose samples are like the known ones, is seldom suspected. The fewer known samples there are the less is said: with
-fewer than 99 of no label, with fewer than 199 of no near-duplicate and of no number, by the default limits.
+whose samples are like the known ones, is seldom suspected. A sample is suspected if it is rarer than is usual, or if
+its contribution as a whole is: what one contributor adds at a time tends to be good or bad together. The fewer known
+samples there are the less is said: with fewer than 99 of no label, with fewer than 199 of no near-duplicate, of no
+number and of nothing for being unlike the known ones, by the default limits.
 
 The cost: at most 10,000 known samples, drawn by the document's seed, are learnt from, 3,000 of them for harm, and
 1,000 tell what distances are usual. Exact duplicates are sought among all, near ones by comparing the batch with all.
@@ -26,7 +28,7 @@ from agorai_trainer.pooling import likeness
 from agorai_trainer.pooling.doubts import doubts_of
 from agorai_trainer.pooling.features import Dense, features, labels
 from agorai_trainer.pooling.harm import harmful_groups
-from agorai_trainer.pooling.rarity import Scores, confidences, p_values
+from agorai_trainer.pooling.rarity import Scores, confidences, joint_confidences, p_values
 from agorai_trainer.row_codes import Codes
 
 _MOST_LEARNT: Final = 10_000
@@ -34,6 +36,10 @@ _MOST_TRIED: Final = 3_000
 _MOST_MEASURED: Final = 1_000
 _LABELS: Final = 2.0
 """Wrong labels are so many times as common as other faults, and suspected as much more readily."""
+_DOUBTED: Final = 0.5
+"""Another label is likelier from here on."""
+_FAR: Final = 0.9
+"""Share of the known samples that are nearer to another one than a batch that is unlike them may be throughout."""
 REASONS: Final[frozenset[Reason]] = frozenset(get_args(Reason)) - {"unreadable", "other"}
 """What rules can tell of single samples."""
 
@@ -99,6 +105,7 @@ def find(
     rules: dict[Reason, Callable[[_Ground], Iterator[Suspicion]]] = {
         "duplicate": _duplicates,
         "near_duplicate": _near_duplicates,
+        "unlike": _unlike,
         "out_of_range": _out_of_range,
         "label": _wrong_labels,
         "test_like": _test_like,
@@ -155,13 +162,19 @@ class _Ground:
         return np.sort(drawn)
 
     def rare_ones(
-        self, usual: Scores, seen: Scores, least: float, often: float = 1.0
+        self, usual: Scores, seen: Scores, cut: float, least: float, often: float = 1.0
     ) -> Iterator[tuple[int, float]]:
-        """Give the new samples whose score is at least so high and as rare as is suspect, each with a confidence."""
+        """Give the new samples to be suspected, each with a confidence.
+
+        Their score is at least so high, and either is as rare as is suspect, or the batch has more scores from the
+        cut on than is usual. A cut does not widen with the slack: a voter cuts where a challenger does.
+        """
         values = p_values(usual, seen)
-        for place, sure in enumerate(confidences(values).tolist()):
-            if values[place] <= self.rare * often and seen[place] >= least:
-                yield place, sure
+        alone = np.where(values <= self.rare * often, confidences(values), 0.0)
+        jointly = joint_confidences(usual, seen, cut, self.rare)
+        sure = alone if jointly is None else np.maximum(alone, jointly)
+        for place in np.flatnonzero((sure > 0) & (seen >= least)).tolist():
+            yield place, float(sure[place])
 
     def name(self, origin: Origin) -> str:
         if origin.contribution == self.batch.contribution:
@@ -197,8 +210,9 @@ def _duplicates(ground: _Ground) -> Iterator[Suspicion]:
 
 
 def _near_duplicates(ground: _Ground) -> Iterator[Suspicion]:
+    """Compare with known and pending samples; so are known ones, for among more samples one is likelier near."""
     drawn = ground.drawn(_MOST_MEASURED)
-    usual = likeness.nearest(ground.points[drawn], ground.points[: len(ground.samples)], drawn).distances
+    usual = likeness.nearest(ground.points[drawn], ground.points, drawn).distances
     typical = float(np.median(usual))
     if not np.isfinite(typical):
         return
@@ -206,8 +220,8 @@ def _near_duplicates(ground: _Ground) -> Iterator[Suspicion]:
     own = likeness.earlier(ground.new_points)
     closer = own.distances < before.distances
     distances = np.where(closer, own.distances, before.distances)
-    limit = ground.document.checks.near * ground.slack * typical
-    for place, sure in ground.rare_ones(-usual, -distances, -limit):
+    limit = ground.document.checks.near * typical
+    for place, sure in ground.rare_ones(-usual, -distances, -limit, -limit * ground.slack):
         at = int((own if closer[place] else before).places[place])
         cells = (ground.new if closer[place] else ground.earlier).rows[at]
         if cells == ground.new.rows[place]:
@@ -222,6 +236,26 @@ def _near_duplicates(ground: _Ground) -> Iterator[Suspicion]:
             "usual between a known sample and the nearest other one.",
             sure,
             origin=origin,
+        )
+
+
+def _unlike(ground: _Ground) -> Iterator[Suspicion]:
+    """Find samples that are far from all known ones, such as noise."""
+    known = ground.points[: len(ground.samples)]
+    drawn = ground.drawn(_MOST_MEASURED)
+    usual = likeness.nearest(known[drawn], known, drawn).distances
+    seen = likeness.nearest(ground.new_points, known)
+    typical, far = (float(each) for each in np.quantile(usual, (0.5, _FAR)))
+    if not (np.isfinite(far) and typical):
+        return  # a single known sample, or most are there several times
+    for place, sure in ground.rare_ones(usual, seen.distances, far, far):
+        yield Suspicion(
+            ground.rows[place],
+            "unlike",
+            f"It is unlike all known samples: the nearest, {ground.name(ground.origins[seen.places[place]])}, is as "
+            f"far from it as {seen.distances[place] / typical:.0%} of the distance that is usual between a known "
+            "sample and the nearest other one.",
+            sure,
         )
 
 
@@ -241,8 +275,8 @@ def _out_of_range(ground: _Ground) -> Iterator[Suspicion]:
     high = np.where(known == ordered[-1], ordered[-2], ordered[-1])
     usual = _excess(known, low, high, least).max(axis=1)
     seen = _excess(new, ordered[0], ordered[-1], least)
-    beyond = ground.document.checks.beyond / ground.slack
-    for place, sure in ground.rare_ones(usual, seen.max(axis=1), beyond):
+    beyond = ground.document.checks.beyond
+    for place, sure in ground.rare_ones(usual, seen.max(axis=1), beyond, beyond / ground.slack):
         at = int(seen[place].argmax())
         yield Suspicion(
             ground.rows[place],
@@ -264,13 +298,14 @@ def _wrong_labels(ground: _Ground) -> Iterator[Suspicion]:
     drawn = ground.drawn(_MOST_LEARNT)
     known = Samples(tuple(ground.samples.rows[place] for place in drawn))
     given = labels(ground.document, ground.new)
+    target, seed = ground.document.place, ground.document.rule.seed
     judged = doubts_of(
         features(ground.document, known),
         labels(ground.document, known),
         features(ground.document, ground.new),
         given,
-        np.asarray([_fold_of(ground.document, cells) for cells in (*known.rows, *ground.new.rows)]),
-        ground.document.rule.seed,
+        np.asarray([_fold_of(cells, target, seed) for cells in (*known.rows, *ground.new.rows)]),
+        seed,
     )
     if judged is None:
         return
@@ -278,11 +313,11 @@ def _wrong_labels(ground: _Ground) -> Iterator[Suspicion]:
     places = judged.rows[of_batch] - len(known)
     likely, probabilities = judged.likely[of_batch], judged.probabilities[of_batch]
     for at, sure in ground.rare_ones(
-        judged.doubts[~of_batch], judged.doubts[of_batch], 0.5 / ground.slack, _LABELS
+        judged.doubts[~of_batch], judged.doubts[of_batch], _DOUBTED, _DOUBTED / ground.slack, _LABELS
     ):
         place, label, probability = int(places[at]), str(likely[at]), float(probabilities[at])
         cells = list(ground.new.rows[place])
-        cells[ground.document.place] = label
+        cells[target] = label
         yield Suspicion(
             ground.rows[place],
             "label",
@@ -294,10 +329,10 @@ def _wrong_labels(ground: _Ground) -> Iterator[Suspicion]:
         )
 
 
-def _fold_of(document: PoolDocument, cells: tuple[Cell, ...]) -> int:
+def _fold_of(cells: tuple[Cell, ...], place: int, seed: int) -> int:
     """Deal by content: a sample's fold does not depend on the others, and is that of its copies with other labels."""
-    features = [cell for place, cell in enumerate(cells) if place != document.place]
-    digest = hashlib.blake2b(f"{document.rule.seed} {features!r}".encode(), digest_size=4).digest()
+    features = [*cells[:place], *cells[place + 1 :]]
+    digest = hashlib.blake2b(f"{seed} {features!r}".encode(), digest_size=4).digest()
     return int.from_bytes(digest) % FOLDS
 
 
@@ -308,8 +343,8 @@ def _test_like(ground: _Ground) -> Iterator[Suspicion]:
     test = likeness.vectors(ground.document, ground.test, ground.scale)
     usual = likeness.nearest(ground.points[ground.drawn(_MOST_MEASURED)], test)
     found = likeness.nearest(ground.new_points, test)
-    limit = ground.document.checks.near * ground.slack * float(np.median(usual.distances))
-    for place, sure in ground.rare_ones(-usual.distances, -found.distances, -limit):
+    limit = ground.document.checks.near * float(np.median(usual.distances))
+    for place, sure in ground.rare_ones(-usual.distances, -found.distances, -limit, -limit * ground.slack):
         yield Suspicion(
             ground.rows[place],
             "test_like",

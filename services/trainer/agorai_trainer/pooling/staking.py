@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Final
 
-from agorai_shared.pool import Batch, Challenge, PoolDocument, Samples, Wrong, write_samples
+from agorai_shared.pool import Batch, Challenge, PoolDocument, Reason, Samples, Wrong, write_samples
 from agorai_trainer.pooling.checking import Suspicion
+
+_MENDED: Final[frozenset[Reason]] = frozenset({"label", "harmful"})
+"""Faults that a sample no longer has with another label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +44,24 @@ def challenge_of(
 ) -> Challenge:
     """Call these rows wrong, each for the surest of its suspicions, and give the corrections that there are.
 
+    A sample that is suspected of more than its label, however little, is not corrected but left out: voters would
+    hold it against the whole challenge.
+
     Raises
     ------
     ValueError
         If there are no such rows, or one is not suspected.
     """
+    suspicions = tuple(suspicions)
     surest: dict[int, Suspicion] = {}
     for one in sorted(suspicions, key=lambda one: -one.confidence):
         surest.setdefault(one.row, one)
     if strange := [row for row in rows if row not in surest or row in batch.out]:
         raise ValueError(f"row {strange[0]} is not suspected")
+    beyond_mending = {one.row for one in suspicions if one.reason not in _MENDED}
     chosen = [surest[row] for row in sorted(set(rows))]
-    corrected = Samples(tuple(one.correction for one in chosen if one.correction is not None))
+    corrections = (one.correction for one in chosen if one.row not in beyond_mending)
+    corrected = Samples(tuple(cells for cells in corrections if cells is not None))
     return Challenge(
         wrong=tuple(
             Wrong(
