@@ -275,12 +275,14 @@ async def test_what_people_see_is_told_in_words(pupil: Pupil) -> None:
     learner = int(begun.split("Learner ")[1].split()[0])
     taught = (await pupil.run("train", learner, "--sample", "0:4,1:-2")).output
     assert "training" in taught
-    assert f"Learner {learner} learned 1 samples" in " ".join(taught.split())
+    assert f"Learner {learner} learned 1 sample, 0 of which" in " ".join(taught.split())
     shown = (await pupil.run("show", learner)).output
     assert "anyone" in shown
     assert "-2" in shown
     assert "no samples" in (await pupil.run("predict", learner, "--sample", "0:1")).output
-    assert "follows from its 1 samples" in " ".join((await pupil.run("verify", learner)).output.split())
+    assert "follows from its 1 sample, at block" in " ".join(
+        (await pupil.run("verify", learner)).output.split()
+    )
 
 
 # What it is called with, behind an address of 32 bytes, it calls that address with.

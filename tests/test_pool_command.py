@@ -17,14 +17,17 @@ import pytest
 import pytest_asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from agorai.cli import output
 from agorai.cli.main import app
+from agorai.cli.pool_samples import _suspicions
+from agorai.cli.pool_shown import contribution_table
 from agorai.client import Client
 from agorai.demo.town import Resident, Town, running
 from agorai.devchain import TOKEN
-from agorai.exchange import explained
+from agorai.exchange import explained, refusal
 from agorai.home import Home
 from agorai.pool_refusals import (
     REFUSALS,
@@ -34,14 +37,14 @@ from agorai.pool_refusals import (
     PoolTermsError,
     VersionsApartError,
     VersionUntrueError,
-    WindowTooShortError,
 )
 from agorai.pool_schema import derive
 from agorai.pool_spec import PoolSpec
 from agorai.pools import Pools, PoolTerms
 from agorai_shared import cid as cids
-from agorai_shared.bindings.data_pool import DataPool, Opened, Published
-from agorai_shared.chain import ContractRevertError
+from agorai_shared.bindings.data_pool import DataPool, Opened, Published, State
+from agorai_shared.chain import Chain, ContractRevertError
+from agorai_shared.errors import RemoteError
 from agorai_shared.pool import (
     CategoryColumn,
     NumberColumn,
@@ -56,8 +59,10 @@ from agorai_shared.pool import (
     Versions,
     read_initial,
 )
+from agorai_shared.pool_history import WindowTooShortError
+from agorai_shared.pool_trainer import Found
 from agorai_shared.types import Wei
-from tests.pooling import INITIAL, table
+from tests.pooling import INITIAL, owned, table
 from tests.pooling import csv as cells
 from tests.pooling import document as described
 
@@ -222,9 +227,61 @@ async def test_amounts_and_times_of_a_refusal_are_read_as_people_write_them() ->
     spent = f"DataPool_BudgetSpent(pool=3, needed={5 * 10**18}, left={10**17})"
     with pytest.raises(PoolRefusedError, match=r"Pool 3 has 0\.1 tokens left .* need 5"), explained():
         raise ContractRevertError("DataPool", "add", spent)
+    one = f"DataPool_BudgetSpent(pool=3, needed={5 * 10**18}, left={10**18})"
+    with pytest.raises(PoolRefusedError, match="Pool 3 has 1 token left"), explained():
+        raise ContractRevertError("DataPool", "add", one)
     over = "DataPool_WrongTime(pool=3, closesAt=1767225600)"
     with pytest.raises(PoolRefusedError, match="closes at 2026-01-01 00:00:00 UTC"), explained():
         raise ContractRevertError("DataPool", "add", over)
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        (State.OPEN, "is open: nobody has challenged it"),
+        (State.CHALLENGED, "is challenged already"),
+        (State.SETTLED, "is settled"),
+    ],
+)
+async def test_a_refusal_says_in_which_state_a_contribution_is(state: State, why: str) -> None:
+    wrong = f"DataPool_WrongState(contribution=7, state={state:d})"
+    with pytest.raises(PoolRefusedError, match=f"Contribution 7 {why}.") as told, explained():
+        raise ContractRevertError("DataPool", "answer", wrong)
+    assert "agorai pool contribution 7" in told.value.remedy
+    assert refusal("DataPool_WrongState", {"contribution": 7, "state": state}).message == told.value.message
+
+
+async def test_a_row_that_is_suspected_for_several_reasons_is_shown_once() -> None:
+    line = ",".join(["1.25"] * 40)
+    found = [
+        Found(row=4, reason="label", explanation="Its neighbours differ.", confidence=0.5, correction=line),
+        Found(row=1, reason="duplicate", explanation="It repeats.", confidence=0.6),
+        Found(row=4, reason="out_of_range", explanation="It is too high.", confidence=0.9, correction=line),
+    ]
+    shown = printed(_suspicions(found, "Suspected"))
+    assert re.findall(r"\b\d+%", shown) == ["90%", "60%"]
+    assert "1 weaker" in shown
+    assert "…" not in shown
+
+
+def printed(shown: object) -> str:
+    """Give what a terminal of 100 columns shows, without what parts words and columns."""
+    written = io.StringIO()
+    Console(width=100, file=written).print(shown)
+    return re.sub(r"[\s│┃]+", " ", written.getvalue())
+
+
+async def test_a_contribution_that_is_settled_says_what_was_credited() -> None:
+    told = {
+        "contribution": 3, "pool": 1, "contributor": "0xabc", "state": "settled", "count": 12, "left": 10,
+        "corrects": None, "digest": "ab" * 32, "inline": False, "deadline": None, "left_s": None, "awaited": None,
+        "upheld": None, "case": None, "challenger": None, "challenged": None, "outcomes": [], "credited": 11.0,
+        "wrong": [],
+    }  # fmt: skip
+    shown = printed(contribution_table(told, "0xdef"))
+    assert "credited 11 tokens" in shown
+    assert "agorai account withdraw" in shown
+    assert "ab" * 32 in shown
 
 
 # ------------------------------------------------------------------------------------- with running nodes
@@ -307,6 +364,17 @@ async def pool(market: Market) -> int:
     return int(opened["pool"])
 
 
+async def test_a_test_set_that_becomes_public_with_the_initial_samples_is_refused(market: Market) -> None:
+    """Three rows of 25 are more than a tenth; two of 20 are not."""
+    initial = market.file("public.csv", cells(0, INITIAL))
+    hidden = market.file("hidden.csv", cells(INITIAL - 3, INITIAL + 22))
+    files = ("--samples", initial, "--test", hidden, "--target", "kind", "--name", "Known")
+    said = await market.refusal("alice", "open", *files, *TERMS, "--yes")
+    assert "Of the 25 samples of the test set 3 are among the initial samples" in said
+    hidden.write_bytes(cells(INITIAL - 2, INITIAL + 18))
+    assert "--yes" in await market.refusal("alice", "open", *files, *TERMS)
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def repeating(market: Market, pool: int) -> int:
     """Have bob add three samples on the chain, the last of which the pool began with."""
@@ -355,6 +423,25 @@ async def test_windows_that_end_before_a_final_block_tells_of_them_are_refused(
     )  # fmt: skip
     with pytest.raises(WindowTooShortError, match=r"The answer window has 179 s.*at least 180 s"):
         await pools.open(described(), cells(0, 100), cells(100, 120), terms)
+
+
+async def test_nothing_is_laid_down_in_a_pool_whose_windows_end_before_a_final_block_tells_of_them(
+    market: Market, pool: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lag(_: Chain) -> int:
+        return 901
+
+    bob = market.pools("bob")
+    before = await owned(bob)
+    monkeypatch.setattr(Chain, "finality_lag", lag)
+    said = await market.refusal("bob", "add", pool, market.file("one.csv", cells(300, 301)))
+    assert "The answer window has 1800 s" in said
+    assert "at least 1802 s; nothing was sent" in said
+    with pytest.raises(WindowTooShortError):
+        await bob.add(pool, cells(300, 301))
+    with pytest.raises(RemoteError, match="The answer window has 1800 s"):
+        await bob.watch(pool, stake=True)
+    assert await owned(bob) == before
 
 
 async def test_a_pool_is_found_and_shown(market: Market, pool: int) -> None:
@@ -407,9 +494,9 @@ async def test_what_is_suspected_is_told_and_challenged_only_after_a_yes(
     found = await market.agorai("alice", "check", repeating)
     assert next((one["row"], one["reason"]) for one in found["suspicions"]) == (2, "duplicate")
     said = await market.refusal("alice", "challenge", repeating, "--rows", 2)
-    assert "To challenge 1 sample costs 1 tokens" in said
+    assert "To challenge 1 sample costs 1 token:" in said
     asked = await market.said("alice", "challenge", repeating, status=1)
-    assert "It costs 1 tokens. If all are wrong they come back with 0.5 more" in asked
+    assert "It costs 1 token. If all are wrong they come back with 0.5 more" in asked
     assert "is your own" in await market.refusal("bob", "challenge", repeating, "--rows", 2)
     assert (await market.agorai("bob", "contribution", repeating))["state"] == "open"
 
@@ -444,18 +531,23 @@ async def test_a_challenge_of_ones_own_is_shown_answered_and_contested(
     shown = await market.said("bob", "contribution", repeating)
     assert "duplicate: It repeats." in shown
     assert "whoever loses by the answer may contest it" in shown
-    assert "is not where this can be done" in await market.refusal("alice", "answer", repeating, "reject")
-    assert "does not lose" in await market.refusal("alice", "contest", repeating, "--yes")
+    assert "Contribution 1 was answered." in await market.refusal("alice", "answer", repeating, "reject")
+    assert "Contribution 1 was answered." in await market.refusal("alice", "challenge", repeating)
+    assert "it has no row 3." in await market.refusal("alice", "challenge", repeating, "--rows", "0,3")
+    assert "does not lose" in await market.refusal("alice", "contest", repeating)
     assert "Contesting lays down 0.003 tokens" in await market.refusal("bob", "contest", repeating)
     assert (await market.agorai("bob", "contest", repeating, "--yes"))["case"] > 0
     assert (await market.agorai("bob", "contribution", repeating))["awaited"] == "the voters judge"
+    assert "Contribution 1 is before voters." in await market.refusal("bob", "contest", repeating)
 
 
 async def test_pools_are_watched_until_they_are_not(market: Market, pool: int) -> None:
     assert {"pool": pool, "stake": True} in await market.agorai("bob", "watch", pool, "--stake")
     assert "is challenged" in await market.said("bob", "watch")
     assert {one["pool"] for one in await market.agorai("bob", "watch", pool, "--off")} == set()
+    assert "begin with `agorai pool watch POOL`" in await market.said("bob", "watch")
     assert await market.agorai("bob", "findings", pool) == []
+    assert "agorai pool watch POOL" in await market.said("bob", "findings", pool)
 
 
 # --------------------------------------------------------------------------------------------- versions
@@ -526,11 +618,16 @@ async def test_versions_are_shown_with_the_one_each_was_made_from(
     assert "█" in shown
 
 
-async def test_versions_are_compared(market: Market, told: Told) -> None:
+async def test_versions_are_compared(market: Market, pool: int, told: Told) -> None:
     found = await market.agorai("alice", "compare", told.first, told.second)
     assert found["added"] == [{"contribution": told.added, "samples": 3}]
     assert (found["removed"], found["changed"]) == ([], [])
     assert {"what": "seed", "before": 0, "after": 7} in found["training"]
+    bob, pools = market.town.clients["bob"], market.pools("bob")
+    digest = (await pools.files.history(pool)).additions[told.added].digest.hex()
+    none_left = Taken(contribution=told.added, digest=digest, count=4, left_out=(0, 1, 2, 3))
+    emptied = await publish(bob, pools, pool, (none_left,), (INITIAL,))
+    assert (await market.agorai("alice", "compare", told.first, emptied))["added"] == []
     back = await market.said("alice", "compare", told.second, told.first)
     assert f"Contribution {told.added}: 3 samples removed." in back
 
@@ -576,7 +673,10 @@ async def test_a_pool_that_is_stopped_takes_nothing_more_and_shares_no_versions(
     sent = await pools.send(pools.contract.open(terms))
     other = (await pools.client.market.emitted(sent, Opened)).id
     assert "Only who opened it" in await market.refusal("bob", "stop", other)
-    await market.agorai("alice", "stop", other)
+    assert (await market.agorai("alice", "stop", other))["state"] == "closing"
+    shown = await market.said("alice", "show", other)
+    assert "closing" in shown
+    assert "pays for" not in shown
     said = await market.refusal("bob", "add", other, market.file("late.csv", cells(300, 302)))
     assert f"Pool {other} closes at" in said
     version = await publish(market.town.clients["bob"], market.pools("bob"), other, (), (100,))

@@ -17,6 +17,7 @@ from agorai import pool_refusals
 from agorai.client import Client
 from agorai.devchain import TOKEN
 from agorai.pool_refusals import PoolRefusedError
+from agorai_shared.bindings.data_pool import State
 from agorai_shared.bindings.fair_exchange import FairExchange
 from agorai_shared.bindings.voting_panel import VotingPanel
 from agorai_shared.chain import ContractRevertError
@@ -108,8 +109,9 @@ class DepositTooHighError(RefusedError):
 
     def __init__(self, account: Address, balance: int, needed: int, *, at_least: bool) -> None:
         least = "at least " if at_least else ""
+        what = "token {}is" if needed == TOKEN else "tokens {}are"
         super().__init__(
-            f"{needed / TOKEN:g} tokens {least}are to be laid down; {account} has {balance / TOKEN:g}.",
+            f"{needed / TOKEN:g} {what.format(least)} to be laid down; {account} has {balance / TOKEN:g}.",
             remedy=f"Get {least}{(needed - balance) / TOKEN:g} more and repeat; nothing was spent.",
         )
 
@@ -136,13 +138,16 @@ def refusal(name: str, values: Mapping[str, object]) -> RefusedError:
     """Tell in words what a contract's error says with these values."""
     why, remedy = _WORDS[name]
     shown = {value: _shown(value, str(given)) for value, given in values.items()}
+    if name == "DataPool_WrongState":
+        shown["state"] = pool_refusals.STATES[State(int(shown["state"]))]
     kind = PoolRefusedError if name in pool_refusals.REFUSALS else TradeRefusedError
     return kind(why.format_map(shown), remedy.format_map(shown))
 
 
 def _shown(name: str, value: str) -> str:
     if name in _AMOUNTS:
-        return f"{int(value) / TOKEN:g}"
+        amount = f"{int(value) / TOKEN:g}"
+        return amount if name != "left" else f"{amount} token{'' if amount == '1' else 's'}"
     return f"{datetime.fromtimestamp(int(value), UTC):%Y-%m-%d %H:%M:%S} UTC" if name in _TIMES else value
 
 

@@ -21,8 +21,8 @@ What the hub itself refuses comes as a `RemoteError`, with the hub's code, messa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from urllib.parse import quote
@@ -238,10 +238,16 @@ class HubClient:
                 if follow and from_block is None and after is None:
                     from_block = await self._next_block(wanted, chain)  # so that a break loses nothing
                 place = [] if from_block is None or after is not None else [("from_block", str(from_block))]
-                async with aclosing(self._stream([*query, *place], after)) as stream:
-                    async for told in stream:
-                        attempt, after = 0, told.id
-                        yield told
+                with self._in_words():
+                    async with self._stream([*query, *place], after) as answer:
+                        await self._require(answer)
+                        if answer.content_type != "text/event-stream":
+                            raise HubAnswerError(self.url, f"events come as {answer.content_type}")
+                        parser = Parser()
+                        async for chunk in answer.content.iter_any():
+                            for message in parser.feed(chunk):
+                                attempt, after = 0, message.id
+                                yield Told(message.id, ChainEvent.from_json(message.data))
                 if not follow:
                     return
                 reason = f"The hub at {self.url} has ended the connection."
@@ -261,16 +267,17 @@ class HubClient:
                 return None if newest is None else newest + 1
         return None
 
-    async def _stream(self, query: Sequence[tuple[str, str]], after: str | None) -> AsyncGenerator[Told]:
+    def _stream(
+        self, query: Sequence[tuple[str, str]], after: str | None
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """Ask for events.
+
+        No asynchronous generator within `events`: a loop that ends closes all that are left at the same time, and
+        one that is closed from within another fails then.
+        """
         headers = {"accept": "text/event-stream"} | ({"last-event-id": after} if after else {})
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=_SILENCE_S)
-        async with self._answer("GET", "/events", params=query, headers=headers, timeout=timeout) as answer:
-            if answer.content_type != "text/event-stream":
-                raise HubAnswerError(self.url, f"events come as {answer.content_type}")
-            parser = Parser()
-            async for chunk in answer.content.iter_any():
-                for message in parser.feed(chunk):
-                    yield Told(message.id, ChainEvent.from_json(message.data))
+        return self._request("GET", "/events", params=query, headers=headers, timeout=timeout)
 
     async def audit(
         self,
@@ -401,26 +408,38 @@ class HubClient:
         path: str,
         *,
         operator: bool = False,
-        headers: Mapping[str, str] | None = None,
         **more: Any,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send one request, and turn whatever hinders it into one of this module's errors."""
         if operator and self.token is None:
             raise HubTokenMissingError(self.url)
+        with self._in_words():
+            async with self._request(method, path, **more) as answer:
+                await self._require(answer)
+                yield answer
+
+    def _request(
+        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **more: Any
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         sent = dict(headers or {}) | ({"authorization": f"Bearer {self.token}"} if self.token else {})
         if self._session is None:
             self._session = aiohttp.ClientSession()
+        return self._session.request(method, self.url + path, headers=sent, **more)
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
         try:
-            async with self._session.request(method, self.url + path, headers=sent, **more) as answer:
-                if answer.status >= 400:
-                    raise await self._refusal(answer)
-                yield answer
+            yield
         except aiohttp.InvalidURL:
             raise HubUrlError(self.url) from None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise HubUnreachableError(self.url, str(error) or type(error).__name__) from error
         except (MessageTooLongError, MalformedEventError) as error:
             raise HubAnswerError(self.url, error.message) from error
+
+    async def _require(self, answer: aiohttp.ClientResponse) -> None:
+        if answer.status >= 400:
+            raise await self._refusal(answer)
 
     async def _refusal(self, answer: aiohttp.ClientResponse) -> Exception:
         if answer.content_type == "application/problem+json":

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
-from typing import Final, cast
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from typing import Final, TypeVar, cast
 
 from agorai import pool_versions
 from agorai.client import Client, OnStage
@@ -15,11 +16,19 @@ from agorai.pool_versions import Comparison, Version
 from agorai_shared.bindings.data_pool import Challenged, Opened, Pool, PoolState
 from agorai_shared.errors import AgoraiError
 from agorai_shared.pool import Challenge
-from agorai_shared.pool_files import PoolFiles
+from agorai_shared.pool_files import AT_ONCE, PoolFiles, hurry
+from agorai_shared.types import Address
 
 _LOOK_S: Final = 0.5
 _DOCUMENT_S: Final = 10.0
 """How long a pool's description may take to come, where it is only to be shown."""
+
+
+_ALL_S: Final = 30.0
+"""How long strangers are asked for what is shown in one list."""
+
+_ItemT = TypeVar("_ItemT")
+_FoundT = TypeVar("_FoundT")
 
 
 class PoolReader(Contracts):
@@ -37,7 +46,7 @@ class PoolReader(Contracts):
     async def pools(self) -> list[PoolSeen]:
         """Give all pools, the newest first."""
         opened = await self.events(self.contract.address, Opened)
-        found = await asyncio.gather(*(self.look(one.id) for one in opened))
+        found = await _each(lambda one: self.look(one.id), opened, lambda one: one.owner)
         return list(reversed(found))
 
     async def look(self, pool: int) -> PoolSeen:
@@ -89,7 +98,9 @@ class PoolReader(Contracts):
         """Give all versions of a pool's model, oldest first; raises `PoolAbsentError`."""
         await self.files.opened(pool)
         published = (await self.files.history(pool)).versions
-        return list(await asyncio.gather(*(pool_versions.version(self.files, one) for one in published)))
+        return await _each(
+            lambda one: pool_versions.version(self.files, one), published, lambda one: one.publisher
+        )
 
     async def version(self, version: int) -> Version:
         """Give one version; raises `VersionAbsentError`."""
@@ -106,3 +117,17 @@ class PoolReader(Contracts):
     async def data(self, version: int, *, on_stage: OnStage | None = None) -> bytes:
         """Give all samples that a version was trained on, as one CSV; raises as `pool_versions.data`."""
         return await pool_versions.data(self.files, version, on_stage)
+
+
+async def _each(
+    get: Callable[[_ItemT], Awaitable[_FoundT]], items: Iterable[_ItemT], author: Callable[[_ItemT], Address]
+) -> list[_FoundT]:
+    """Get what strangers serve, of each `AT_ONCE` at a time: one whose files do not come holds up its own alone."""
+    turns: defaultdict[Address, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
+
+    async def one(item: _ItemT) -> _FoundT:
+        async with turns[author(item)]:
+            return await get(item)
+
+    with hurry(_ALL_S):
+        return list(await asyncio.gather(*map(one, items)))

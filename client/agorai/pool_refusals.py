@@ -7,12 +7,12 @@ InputError
 ├── ColumnNotDerivedError   a column of which the samples do not tell what it takes
 ├── ChallengeUnfitError     a challenge that cannot be right
 ├── NothingFoundError       nothing to challenge
+├── KnownTestSetError       a hidden test set that is among the public samples
 ├── VersionsApartError      versions of two pools
 └── NotConfirmedError       nobody was asked
 RefusedError
 ├── PoolRefusedError        the contract refused; says why, and what to do
-├── ChallengeOvertakenError  a challenge before which another has ended
-└── WindowTooShortError     nodes could not act in time
+└── ChallengeOvertakenError  a challenge before which another has ended
 IntegrityError
 └── VersionUntrueError      what a version's record names is not what there is
 """
@@ -24,6 +24,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from agorai_shared.bindings.data_pool import State
 from agorai_shared.errors import InputError, IntegrityError, RefusedError
 from agorai_shared.pool import SamplesError
 
@@ -63,11 +64,11 @@ REFUSALS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "DataPool_WrongPoolState": ("Pool {pool} has ended", "See `agorai pool show {pool}`."),
     "DataPool_WrongState": (
-        "Contribution {contribution} is not where this can be done",
+        "Contribution {contribution} {state}",
         "See `agorai pool contribution {contribution}`.",
     ),
     "DataPool_BudgetSpent": (
-        "Pool {pool} has {left} tokens left for rewards and voters, and these samples need {needed}",
+        "Pool {pool} has {left} left for rewards and voters, and these samples need {needed}",
         "Add fewer samples, or have its budget raised: `agorai pool fund {pool} AMOUNT`.",
     ),
     "DataPool_NotCommitted": (
@@ -92,7 +93,7 @@ REFUSALS: Final[Mapping[str, tuple[str, str]]] = {
         "Wait; nodes take the next step by themselves.",
     ),
     "DataPool_NotQuiet": (
-        "{open} contributions of pool {pool} are open",
+        "Contributions of pool {pool} are open: {open}",
         "Wait until all have ended: `agorai pool show {pool}`.",
     ),
     "DataPool_RevealNotOver": (
@@ -106,6 +107,14 @@ REFUSALS: Final[Mapping[str, tuple[str, str]]] = {
     "DataPool_NoCredit": ("Nothing is credited to {account}", "See `agorai account show`."),
 }
 """By error: why, and what to do, with the error's values."""
+STATES: Final[Mapping[State, str]] = {
+    State.OPEN: "is open: nobody has challenged it",
+    State.CHALLENGED: "is challenged already",
+    State.ANSWERED: "was answered",
+    State.CONTESTED: "is before voters",
+    State.SETTLED: "is settled",
+}
+"""What a contribution is in each state."""
 
 
 class PoolRefusedError(RefusedError):
@@ -164,8 +173,9 @@ class NothingFoundError(InputError):
     """No sample is suspected, or none so surely that a stake pays."""
 
     def __init__(self, contribution: int, suspected: int) -> None:
+        told = "1 sample is" if suspected == 1 else f"{suspected} samples are"
         why = (
-            f"{suspected} samples are suspected, and none surely enough for a stake to pay on average"
+            f"{told} suspected, and none surely enough for a stake to pay on average"
             if suspected
             else "no sample is suspected"
         )
@@ -174,6 +184,17 @@ class NothingFoundError(InputError):
             remedy="Choose samples yourself with --rows, or give a challenge of your own with --file."
             if suspected
             else "Give a challenge of your own with --file if you know better.",
+        )
+
+
+class KnownTestSetError(InputError):
+    """A hidden test set of which too much is among the samples that become public."""
+
+    def __init__(self, known: int, count: int) -> None:
+        super().__init__(
+            f"Of the {count} samples of the test set {known} are among the initial samples, which become public: "
+            "accuracy on them would say little.",
+            remedy="Hold back samples that nobody has, and leave them out of the initial ones; nothing was sent.",
         )
 
 
@@ -203,17 +224,6 @@ class ChallengeOvertakenError(RefusedError):
         super().__init__(
             f"Another challenge of contribution {contribution} has ended since this one was prepared.",
             remedy="Repeat the command to see what is left and what it costs; nothing but a fee was spent.",
-        )
-
-
-class WindowTooShortError(RefusedError):
-    """A window of a pool ends before nodes, which act on final blocks, could act in it."""
-
-    def __init__(self, name: str, given_s: int, lag_s: int, least_s: int) -> None:
-        super().__init__(
-            f"The {name} window has {given_s} s, and this chain's newest final block is {lag_s} s old: nobody "
-            "could act in time.",
-            remedy=f"Open the pool with windows of at least {least_s} s; nothing was sent.",
         )
 
 

@@ -78,10 +78,16 @@ class PoolSeen:
     now: int
 
     @property
+    def state(self) -> str:
+        """Where it is, in a word: `closing` from its closing until its test set is revealed."""
+        over = self.pool.state == PoolState.OPEN and self.now >= self.pool.closes_at
+        return "closing" if over else self.pool.state.name.lower()
+
+    @property
     def pays_for(self) -> int:
         """How many samples its budget still pays for, if they are added together."""
         free = self.pool.budget - self.pool.bonus
-        if self.pool.state != PoolState.OPEN or self.now >= self.pool.closes_at or free < 0:
+        if self.state != "open" or free < 0:
             return 0
         return free // self.pool.reward if self.pool.reward else MAX_SAMPLES
 

@@ -32,7 +32,7 @@ from agorai_shared.pool_files import PoolFiles
 from agorai_shared.pool_history import PoolHistory
 from agorai_shared.types import Cid
 
-_RECORD_S: Final = 30.0
+_RECORD_S: Final = 10.0
 """How long a record may take to come, where it is only to be shown: its publisher may be anyone."""
 _WHOLE: Final = 10_000
 """An accuracy of 1 on the chain."""
@@ -185,9 +185,8 @@ async def _samples(
 async def _record(files: PoolFiles, published: Published) -> VersionRecord:
     opened = await files.opened(published.pool)
     what = f"record of version {published.version}"
-    record = VersionRecord.from_bytes(
-        await files.file(published.record, what, [published.publisher, opened.owner])
-    )
+    sources = [published.publisher, opened.owner]
+    record = await files.read(VersionRecord, published.record, what, sources)
     deployment = files.market.deployment
     said = (
         record.pool.chain_id, record.pool.contract.lower(), record.pool.pool, record.predecessor,
@@ -208,7 +207,7 @@ async def _record(files: PoolFiles, published: Published) -> VersionRecord:
 async def _snapshot(files: PoolFiles, published: Published) -> Snapshot:
     sources = [published.publisher, (await files.opened(published.pool)).owner]
     what = f"snapshot of version {published.version}"
-    return Snapshot.from_bytes(await files.file(published.snapshot, what, sources))
+    return await files.read(Snapshot, published.snapshot, what, sources)
 
 
 def _differences(before: VersionRecord, after: VersionRecord) -> Iterator[tuple[str, Any, Any]]:

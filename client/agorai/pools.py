@@ -28,7 +28,6 @@ from agorai.pool_refusals import (
     NothingFoundError,
     PoolTermsError,
     SamplesUnfitError,
-    WindowTooShortError,
 )
 from agorai_shared import cid as cids
 from agorai_shared import pool_history, unixfs
@@ -45,7 +44,6 @@ from agorai_shared.bindings.data_pool import (
 )
 from agorai_shared.content import NODE_PIN
 from agorai_shared.errors import AgoraiError
-from agorai_shared.negotiation import LAGS
 from agorai_shared.pool import (
     Cell,
     Challenge,
@@ -239,13 +237,11 @@ class Pools(PoolReader):
             raise PoolTermsError(why, f"Take an odd number from 3 to {_MOST_SEATS}.")
         if terms.closes_at <= await self.now():
             raise PoolTermsError("it would be closed already", "Take a later moment.")
-        lag_s = await self.client.chain.finality_lag()
         windows = {"check": terms.check_window, "answer": terms.answer_window, "reveal": terms.reveal_window}
         for name, given in windows.items():
             if not _WINDOW_S[0] <= given <= _WINDOW_S[1]:
                 raise PoolTermsError(f"the {name} window has {given} s", "Take from 60 s to 30 days.")
-            if given < LAGS * lag_s:
-                raise WindowTooShortError(name, given, lag_s, LAGS * lag_s)
+        pool_history.require_time(windows, await self.client.chain.finality_lag())
 
     async def fund(self, pool: int, amount: Wei) -> None:
         """Add to a pool's budget; anyone may; raises `DepositTooHighError`, `PoolRefusedError`."""
@@ -275,6 +271,8 @@ class Pools(PoolReader):
             A leaf that names row, column and value.
         PoolRefusedError
             If the pool takes no samples any more, or not so many.
+        WindowTooShortError
+            If nobody could act in time there: who is challenged could not contest the owner's answer.
         PoolAbsentError, FileAbsentError, DocumentMalformedError
             If there is no pool, or no description of it.
         """
@@ -329,6 +327,8 @@ class Pools(PoolReader):
         document = await self.files.document(pool)
         samples = read_samples(document, data)
         state = await self._open_pool(pool)
+        windows = {"check": state.check_window, "answer": state.answer_window}
+        pool_history.require_time(windows, await self.client.chain.finality_lag())
         if await self.now() >= state.closes_at:
             raise refusal("DataPool_WrongTime", {"pool": pool, "closesAt": state.closes_at})
         needed = len(samples) * state.reward + state.bonus
@@ -520,7 +520,7 @@ class Pools(PoolReader):
 
     async def _challengeable(self, contribution: int, current: Contribution) -> None:
         if current.state != State.OPEN:
-            raise refusal("DataPool_WrongState", {"contribution": contribution})
+            raise refusal("DataPool_WrongState", {"contribution": contribution, "state": current.state})
         if await self.now() > current.deadline:
             values = {"contribution": contribution, "deadline": current.deadline}
             raise refusal("DataPool_DeadlinePassed", values)
@@ -550,6 +550,9 @@ class Pools(PoolReader):
             why = f"there are {corrected} corrected samples for {len(own.wrong)} wrong ones"
             raise ChallengeUnfitError(contribution, why)
         data = own.to_bytes()
+        if len(data) > Challenge.MOST_BYTES:
+            why = f"it has {len(data):,} bytes, and at most {Challenge.MOST_BYTES:,} are read"
+            raise ChallengeUnfitError(contribution, why)
         inline = len(data) <= INLINE
         if not inline:
             await self.client.store.put(data, name=_pin("challenge of contribution", str(contribution)))

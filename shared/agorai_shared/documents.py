@@ -11,7 +11,8 @@ a value of text, except the names of classes that many rows share.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self, TypeVar
+import re
+from typing import Annotated, ClassVar, Final, Literal, Self, TypeVar
 
 import orjson
 from pydantic import (
@@ -33,6 +34,10 @@ from agorai_shared import cid
 from agorai_shared.errors import IntegrityError
 
 DocumentT = TypeVar("DocumentT", bound="Document")
+
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_MOST_FAULTS: Final = 100
+"""Of which the first is told; to list more than these would cost a hundred times the document."""
 
 
 def _check_cid(text: str) -> str:
@@ -67,6 +72,11 @@ class Document(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    MOST_BYTES: ClassVar[int] = 1 << 20
+    """What is longer is not read; a document is one raw block, unless its kind says otherwise."""
+    MOST_VALUES: ClassVar[int] = 1 << 17
+    """Members and elements of all its objects and arrays: one of two bytes may take several hundred in memory."""
+
     def to_bytes(self) -> bytes:
         """Write it canonically: the same document is always the same bytes, hence the same CID."""
         return orjson.dumps(self.model_dump(mode="json", by_alias=True), option=orjson.OPT_SORT_KEYS)
@@ -78,14 +88,40 @@ class Document(BaseModel):
         Raises
         ------
         DocumentMalformedError
-            If it is not of this form.
+            If it is not of this form, or has more than `MOST_BYTES`.
         """
+        kind = cls.__name__.lower()
+        if len(raw) > cls.MOST_BYTES:
+            why = f"it has {len(raw):,} bytes, and at most {cls.MOST_BYTES:,} are read"
+            raise DocumentMalformedError(kind, why)
+        if not _has_at_most(cls.MOST_VALUES, raw):
+            raise DocumentMalformedError(kind, f"it has more than {cls.MOST_VALUES:,} values")
         try:
             return cls.model_validate_json(raw, strict=True)
         except ValidationError as error:
-            first = error.errors(include_input=False)[0]
-            where = ".".join(map(str, first["loc"]))[:100] or "document"
-            raise DocumentMalformedError(cls.__name__.lower(), f"{where}: {first['msg']}") from error
+            why = _told(error)
+        # Outside of the handler, so that the faults, of which there may be many, are not kept with the error.
+        raise DocumentMalformedError(kind, why)
+
+
+def _has_at_most(most: int, raw: bytes) -> bool:
+    """Say whether JSON has at most so many values; what is in its strings counts only if all is few enough."""
+    if _values(raw) <= most:
+        return True
+    bare, strings = _STRING.subn(b"", raw, count=2 * most + 1)  # names of members among them
+    return strings <= 2 * most and _values(bare) <= most
+
+
+def _values(raw: bytes) -> int:
+    return sum(raw.count(mark) for mark in (b",", b"{", b"["))
+
+
+def _told(error: ValidationError) -> str:
+    if error.error_count() > _MOST_FAULTS:
+        return f"it has {error.error_count():,} faults"
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"]))[:100] or "document"
+    return f"{where}: {first['msg']}"
 
 
 class Profile(Document):
@@ -133,16 +169,16 @@ class Metadata(Document):
     """Of the content once opened: `csv` or `parquet`; for models one of the model formats."""
     size: int = Field(ge=0)
     """Bytes of the content once opened."""
-    columns: tuple[Column, ...] = Field((), max_length=10_000)
+    columns: tuple[Column, ...] = Field((), max_length=10_000, fail_fast=True)
     """Of a table; of a model, the features it wants, in order."""
     rows: int | None = Field(None, ge=0)
     target: str | None = Field(None, max_length=500)
     task: Task | None = None
-    classes: tuple[StrictInt | StrictStr, ...] | None = Field(None, max_length=100_000)
+    classes: tuple[StrictInt | StrictStr, ...] | None = Field(None, max_length=100_000, fail_fast=True)
     training: dict[str, JsonValue] | None = None
     """The declaration that a model was trained by."""
     evaluation: Evaluation | None = None
-    derived_from: tuple[int, ...] = Field((), max_length=1_000)
+    derived_from: tuple[int, ...] = Field((), max_length=1_000, fail_fast=True)
     """Resources that it was made from."""
     schema_cid: CidText | None = None
     """Of the `Schema` document of a data set."""
@@ -202,7 +238,7 @@ class ClassShare(Document):
 class ClassBalance(Document):
     """How evenly the classes of a target are spread."""
 
-    classes: tuple[ClassShare, ...] = Field(min_length=1, max_length=1_000)
+    classes: tuple[ClassShare, ...] = Field(min_length=1, max_length=1_000, fail_fast=True)
     """The commonest first."""
     entropy: Share
     """Shannon's entropy of the shares over that of as many equal ones: 1 is even; of one class, 0."""
@@ -305,7 +341,7 @@ class Schema(Document):
     name: str = Field(max_length=200)
     format: Literal["csv", "parquet"]
     rows: Count
-    fields: tuple[SchemaField, ...] = Field(min_length=1, max_length=10_000)
+    fields: tuple[SchemaField, ...] = Field(min_length=1, max_length=10_000, fail_fast=True)
     target: str | None = Field(None, max_length=500)
     task: Task | None = None
     quality: Quality

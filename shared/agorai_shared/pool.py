@@ -36,6 +36,9 @@ from agorai_shared.errors import InputError
 MAX_SAMPLES: Final = 1 << 20
 """Of one contribution; the contract's `MAX_SAMPLES`."""
 
+MOST_WRONG: Final = 16_000
+"""Samples that one challenge names; what is wrong besides is named in the next round."""
+
 _MOST_TEXT: Final = 100_000
 _SHOWN: Final = 60
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -43,7 +46,7 @@ _NOT_FINITE: Final = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
 _TO_QUOTE: Final = re.compile(r'[",\r\n]')
 _EXACT: Final = 2**53
 _MOST_NUMBER: Final = 1e30
-"""Sums of squares of more leave float64's range, and some estimators compute in float32, which ends at 3.4e38."""
+"""Estimators may compute in float32, which ends at 3.4e38."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -246,7 +249,7 @@ class Challenge(Document):
     MOST_BYTES: ClassVar[int] = 16 << 20
 
     type: Literal["agorai/challenge/1"] = "agorai/challenge/1"
-    wrong: tuple[Wrong, ...] = Field(min_length=1, max_length=MAX_SAMPLES, fail_fast=True)
+    wrong: tuple[Wrong, ...] = Field(min_length=1, max_length=MOST_WRONG, fail_fast=True)
     corrected: str = Field("", max_length=16 << 20)
     """A file of samples; empty: none."""
 
@@ -279,6 +282,7 @@ class Snapshot(Document):
     """Exactly the samples that a version was trained on: the initial ones, and these in the order of acceptance."""
 
     MOST_BYTES: ClassVar[int] = 32 << 20
+    MOST_VALUES: ClassVar[int] = 1 << 21
 
     type: Literal["agorai/snapshot/1"] = "agorai/snapshot/1"
     initial_samples: CidText

@@ -9,15 +9,19 @@ NotFoundError
 └── VersionAbsentError          no such version, or none that is final
 UnavailableError
 └── FileAbsentError             a file that none of those who should serve it does
+    └── FileOversizeError       one that is longer than what it should be may be
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Final, cast
+from math import inf
+from typing import Final, TypeVar, cast
 
 from agorai_shared import pool_history
 from agorai_shared.bindings.data_pool import (
@@ -31,20 +35,39 @@ from agorai_shared.bindings.data_pool import (
 )
 from agorai_shared.chain import ContractRevertError
 from agorai_shared.content import ContentStore, StoreUnreachableError
+from agorai_shared.documents import DocumentMalformedError, DocumentT
 from agorai_shared.errors import AgoraiError, NotFoundError, UnavailableError
 from agorai_shared.market import STRANGERS, Market
 from agorai_shared.pool import Challenge, PoolDocument, Row
 from agorai_shared.pool_history import EVENTS, Part, PoolHistory
 from agorai_shared.types import Address, Cid
+from agorai_shared.unixfs import FileTooLargeError
 
 MOST_FILE: Final = 256 << 20
 """Bytes of one file of a pool."""
 
-FETCH_S: Final = 300.0
+FETCH_S: Final = 60.0
 """How long a file may take to come from a stranger."""
+
+ABSENT_S: Final = 60.0
+"""How long strangers are not asked again for a file that they did not serve."""
+
+AT_ONCE: Final = 8
+"""Files that are fetched at the same time for one purpose: one that hangs must not hold up all others."""
 
 _KEPT: Final = 64 << 20
 """Bytes of small files that are kept in memory, so that looking at one contribution does not read all others anew."""
+
+_KEPT_DOCUMENTS: Final = 100
+_KEPT_CHALLENGES: Final = 8
+"""Of each pool's description, which never changes, and of challenges, those read last: parsed."""
+
+_UNTIL: ContextVar[float] = ContextVar("until", default=inf)
+"""Of the event loop's clock: from then on strangers are not asked for files."""
+
+ItemT = TypeVar("ItemT")
+FoundT = TypeVar("FoundT")
+KeyT = TypeVar("KeyT")
 
 _KINDS: Final = {kind.ABI.topic0: kind for kind in EVENTS}
 
@@ -89,6 +112,10 @@ class FileAbsentError(UnavailableError):
         )
 
 
+class FileOversizeError(FileAbsentError):
+    """A file is longer than what it should be may be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Content:
     """A contribution's bytes and what is left of it."""
@@ -97,6 +124,39 @@ class Content:
     data: bytes
     """A file of samples, if it is one."""
     out: tuple[Row, ...]
+
+
+def gone(part: Part) -> bool:
+    """Tell whether, as the chain counts, nothing is left of a contribution, so that nobody needs its bytes."""
+    return sum(fault.count for fault in part.faults) >= part.added.count
+
+
+@contextmanager
+def hurry(budget_s: float) -> Iterator[None]:
+    """Count as absent what does not come from strangers within so many seconds, of all that is read inside."""
+    token = _UNTIL.set(asyncio.get_running_loop().time() + budget_s)
+    try:
+        yield
+    finally:
+        _UNTIL.reset(token)
+
+
+async def several(get: Callable[[ItemT], Awaitable[FoundT]], items: Iterable[ItemT]) -> list[FoundT]:
+    """Get several things, `AT_ONCE` at a time; the first error is raised once all were tried.
+
+    So whatever can be had is in this node's own store by the next try.
+    """
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def one(item: ItemT) -> FoundT:
+        async with turns:
+            return await get(item)
+
+    found = await asyncio.gather(*map(one, items), return_exceptions=True)
+    for each in found:
+        if isinstance(each, BaseException):
+            raise each
+    return cast("list[FoundT]", found)
 
 
 class PoolFiles:
@@ -110,6 +170,10 @@ class PoolFiles:
         self._small: OrderedDict[bytes, bytes] = OrderedDict()
         self._size = 0
         self._opened: dict[int, Opened] = {}
+        self._documents: OrderedDict[int, PoolDocument] = OrderedDict()
+        self._challenges: OrderedDict[Challenged, Challenge | None] = OrderedDict()
+        self._absent: dict[bytes, tuple[float, AgoraiError]] = {}
+        """By digest: until when strangers are not asked again, and why."""
 
     # ------------------------------------------------------------------------------------------- the chain
 
@@ -171,13 +235,25 @@ class PoolFiles:
         DocumentMalformedError
             If its owner wrote something else.
         """
-        opened = await self.opened(pool)
-        what = f"description of pool {pool}"
-        return PoolDocument.from_bytes(await self.file(opened.terms.document, what, [opened.owner]))
+        if pool not in self._documents:
+            opened = await self.opened(pool)
+            what = f"description of pool {pool}"
+            read = await self.read(PoolDocument, opened.terms.document, what, [opened.owner])
+            _keep(self._documents, pool, read, _KEPT_DOCUMENTS)
+        return self._documents[pool]
 
     async def challenge(self, event: Challenged) -> Challenge | None:
         """Give a challenge; None if it is not what the chain says of it; raises `FileAbsentError`."""
-        return pool_history.challenge_of(event, await self._challenge_document(event))
+        if event not in self._challenges:
+            if event.contribution not in self._history_of(event.pool).additions:
+                await self.history(event.pool)
+            count = self._history_of(event.pool).additions[event.contribution].count
+            try:
+                read = pool_history.challenge_of(event, await self._challenge_document(event), count)
+            except FileOversizeError:
+                read = None
+            _keep(self._challenges, event, read, _KEPT_CHALLENGES)
+        return self._challenges[event]
 
     async def content(self, part: Part) -> Content:
         """Give a contribution's bytes, and which of its rows are left out.
@@ -207,24 +283,41 @@ class PoolFiles:
             return added.samples or await self.file(
                 added.digest, what, await self._sources(added.pool, added.contributor)
             )
-        history = await self.history(added.pool)
-        challenges = history.challenges[added.corrects]
-        event = next(one for one in challenges if one.corrections == added.digest)
-        challenge = await self.challenge(event)
+        challenge = await self.challenge((await self.history(added.pool)).corrections[added.id])
         return challenge.corrected.encode() if challenge else b""
 
-    async def file(self, digest: bytes, what: str, owners: Sequence[Address]) -> bytes:
-        """Fetch a file from this node's own store, else from these members' gateways.
+    async def read(
+        self, kind: type[DocumentT], digest: bytes, what: str, owners: Sequence[Address]
+    ) -> DocumentT:
+        """Fetch a document as `file` does, and read it.
 
         Raises
         ------
         FileAbsentError
+        DocumentMalformedError
+            If it is not of its kind, or longer than that may be.
+        """
+        try:
+            data = await self.file(digest, what, owners, kind.MOST_BYTES)
+        except FileOversizeError as error:
+            why = f"at most {kind.MOST_BYTES:,} bytes are read"
+            raise DocumentMalformedError(kind.__name__.lower(), why) from error
+        return kind.from_bytes(data)
+
+    async def file(self, digest: bytes, what: str, owners: Sequence[Address], most: int = MOST_FILE) -> bytes:
+        """Fetch a file of at most so many bytes from this node's own store, else from these members' gateways.
+
+        Raises
+        ------
+        FileAbsentError, FileOversizeError
         """
         kept = self._small.get(digest)
         if kept is not None:
+            if len(kept) > most:
+                raise FileOversizeError(what, digest, FileTooLargeError(len(kept), most))
             self._small.move_to_end(digest)
             return kept
-        data = await self._fetched(digest, what, owners)
+        data = await self._fetched(digest, what, owners, most)
         if digest not in self._small:
             self._small[digest] = data
             self._size += len(data)
@@ -232,47 +325,73 @@ class PoolFiles:
             self._size -= len(self._small.popitem(last=False)[1])
         return data
 
-    async def _fetched(self, digest: bytes, what: str, owners: Sequence[Address]) -> bytes:
+    async def _fetched(self, digest: bytes, what: str, owners: Sequence[Address], most: int) -> bytes:
         try:
-            return await _read(self.market.store, digest)
+            return await _read(self.market.store, digest, most)
+        except FileTooLargeError as error:
+            raise FileOversizeError(what, digest, error) from error
         except AgoraiError as error:
             missing: AgoraiError = error
+        now = asyncio.get_running_loop().time()
+        self._absent = {of: absent for of, absent in self._absent.items() if absent[0] > now}
+        if digest in self._absent:
+            raise FileAbsentError(what, digest, self._absent[digest][1])
+        asked = False
         for owner in dict.fromkeys(owners):
+            seconds = min(FETCH_S, _UNTIL.get() - asyncio.get_running_loop().time())
+            if seconds <= 0:
+                break
+            asked = True
             try:
                 gateway = (await self.market.actor(owner)).gateway
-                async with asyncio.timeout(FETCH_S):
-                    data = await _read(self.market.served_by(gateway, STRANGERS), digest)
+                async with asyncio.timeout(seconds):
+                    data = await _read(self.market.served_by(gateway, STRANGERS), digest, most)
+            except FileTooLargeError as error:  # whoever else serves it
+                raise FileOversizeError(what, digest, error) from error
             except AgoraiError as error:
                 missing = error
                 continue
             except TimeoutError:
-                missing = StoreUnreachableError(gateway, f"not all of it came within {FETCH_S:g} s")
+                missing = StoreUnreachableError(gateway, f"not all of it came within {seconds:.3g} s")
                 continue
             await self.market.store.put(data, pin=False)
             return data
+        if asked:
+            self._absent[digest] = asyncio.get_running_loop().time() + ABSENT_S, missing
         raise FileAbsentError(what, digest, missing)
 
     async def _challenge_document(self, event: Challenged) -> bytes:
         if event.document:
             return event.document
         what = f"challenge of contribution {event.contribution}"
-        return await self.file(event.corrections, what, await self._sources(event.pool, event.challenger))
+        sources = await self._sources(event.pool, event.challenger)
+        return await self.file(event.corrections, what, sources, Challenge.MOST_BYTES)
+
+    def _history_of(self, pool: int) -> PoolHistory:
+        """Give as much of a pool's history as was read."""
+        return self._histories[pool][0] if pool in self._histories else PoolHistory()
 
     async def _sources(self, pool: int, author: Address) -> list[Address]:
         return [author, (await self.opened(pool)).owner]
 
 
-async def _read(store: ContentStore, digest: bytes) -> bytes:
+def _keep(cache: OrderedDict[KeyT, FoundT], key: KeyT, value: FoundT, most: int) -> None:
+    cache[key] = value
+    if len(cache) > most:
+        cache.popitem(last=False)
+
+
+async def _read(store: ContentStore, digest: bytes, most: int) -> bytes:
     """Read a file by digest, whichever of its two names it has."""
     block, tree = pool_history.cids_of(digest)
     try:
-        return await _whole(store, block)
+        return await _whole(store, block, most)
     except NotFoundError:
-        return await _whole(store, tree)
+        return await _whole(store, tree, most)
 
 
-async def _whole(store: ContentStore, cid: Cid) -> bytes:
-    return b"".join([piece async for piece in store.get(cid, max_size=MOST_FILE)])
+async def _whole(store: ContentStore, cid: Cid, most: int) -> bytes:
+    return b"".join([piece async for piece in store.get(cid, max_size=most)])
 
 
 def _topic(id_: int) -> str:

@@ -7,7 +7,7 @@ whoever checks, answers or votes compares it with the same, whenever they do so.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -26,6 +26,8 @@ from agorai_shared.bindings.data_pool import (
     Settled,
 )
 from agorai_shared.documents import DocumentMalformedError
+from agorai_shared.errors import RefusedError
+from agorai_shared.negotiation import LAGS
 from agorai_shared.pool import Challenge, Row, Taken
 from agorai_shared.types import Address, Cid
 
@@ -41,6 +43,17 @@ EVENTS: Final[tuple[type[PoolEvent], ...]] = (
     Added, Challenged, Answered, Contested, Resolved, Settled, Published,
 )  # fmt: skip
 """Of one pool, which is the second of their indexed members."""
+
+
+class WindowTooShortError(RefusedError):
+    """A window of a pool ends before nodes, which act on final blocks, could act in it."""
+
+    def __init__(self, name: str, given_s: int, lag_s: int, least_s: int) -> None:
+        super().__init__(
+            f"The {name} window has {given_s} s, and this chain's newest final block is {lag_s} s old: nobody "
+            "could act in time.",
+            remedy=f"Take a pool, or open one, with windows of at least {least_s} s; nothing was sent.",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +93,8 @@ class PoolHistory:
         """By contribution, of the latest challenge."""
         self.resolved: dict[int, list[Resolved]] = {}
         """By contribution, all challenges that ended."""
+        self.corrections: dict[int, Challenged] = {}
+        """By contribution that corrects another, the challenge whose corrected samples it is."""
         self.versions: list[Published] = []
         self._faults: dict[int, list[tuple[int, Challenged]]] = {}
         self._added_at: dict[int, tuple[int, int]] = {}
@@ -97,6 +112,8 @@ class PoolHistory:
             case Added(id=id_):
                 self.additions[id_] = event
                 self._added_at[id_] = self._count, len(self.settled)
+                if event.corrects:  # taken when the latest challenge of that was resolved
+                    self.corrections[id_] = self.challenges[event.corrects][-1]
             case Challenged(contribution=id_):
                 self.challenges.setdefault(id_, []).append(event)
                 self.answers.pop(id_, None)
@@ -145,13 +162,32 @@ class PoolHistory:
         return Part(self.additions[contribution], tuple(challenge for _, challenge in by_then))
 
 
-def challenge_of(event: Challenged, document: bytes) -> Challenge | None:
-    """Read the document of a challenge; None if it is not what the chain says of it."""
+def require_time(windows: Mapping[str, int], lag_s: int) -> None:
+    """See that nodes can act in windows, by name in seconds, where final blocks are so many seconds behind.
+
+    Raises
+    ------
+    WindowTooShortError
+    """
+    for name, given_s in windows.items():
+        if given_s < LAGS * lag_s:
+            raise WindowTooShortError(name, given_s, lag_s, LAGS * lag_s)
+
+
+def challenge_of(event: Challenged, document: bytes, count: int) -> Challenge | None:
+    """Read the document of a challenge; None if it is not what the chain says of it.
+
+    Parameters
+    ----------
+    count
+        Samples that the contribution was added with. The rows are in order, so that the last is below it if all are.
+    """
     try:
         read = Challenge.from_bytes(document)
     except DocumentMalformedError:
         return None
-    return read if len(read.wrong) == event.count and bool(read.corrected) == bool(event.corrected) else None
+    fits = len(read.wrong) == event.count and read.wrong[-1].row < count
+    return read if fits and bool(read.corrected) == bool(event.corrected) else None
 
 
 def left_out(count: int, faults: Sequence[Challenge | None]) -> tuple[Row, ...]:

@@ -147,9 +147,11 @@ class Rebuilt(Message):
     """What came out."""
 
     same: bool
-    """Bit for bit."""
+    """The model, bit for bit."""
     why: str = ""
-    """What differs."""
+    """What differs, be it only the accuracy: then nobody should believe what was published."""
+    notes: tuple[str, ...] = ()
+    """What is no fault and worth knowing."""
     model: CidText
     """That was published."""
     found: CidText | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,39 @@ def test_what_is_no_document_is_refused(raw: bytes) -> None:
         Metadata.from_bytes(raw)
     with pytest.raises(DocumentMalformedError):
         Profile.from_bytes(raw)
+
+
+def test_what_is_longer_than_its_kind_may_be_is_not_read() -> None:
+    raw = METADATA.to_bytes()
+    assert Metadata.from_bytes(raw.ljust(Metadata.MOST_BYTES)) == METADATA
+    with pytest.raises(DocumentMalformedError, match="1,048,577 bytes, and at most 1,048,576 are read"):
+        Metadata.from_bytes(raw.ljust(Metadata.MOST_BYTES + 1))
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        (b"{" + b",".join(b'"%d":0' % i for i in range(100_000)) + b"}", r"it has 100,00\d faults"),
+        (b'{"columns":[' + b",".join([b"{}"] * 50_000) + b"]}", "kind: Field required"),
+        (b'{"columns":[' + b",".join([b"{}"] * 100_000) + b"]}", "more than 131,072 values"),
+        (b"[" + b",".join([b'""'] * 300_000) + b"]", "more than 131,072 values"),
+    ],
+    ids=["members", "elements", "objects", "strings"],
+)
+def test_a_small_document_with_many_faults_takes_little_memory(raw: bytes, why: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(DocumentMalformedError, match=why) as caught:
+            Metadata.from_bytes(raw)
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+    assert caught.value.__context__ is None, "the faults are kept with the error"
+
+
+def test_what_is_in_texts_is_no_value() -> None:
+    whole = METADATA.model_copy(update={"training": {"text": 'a,"{[\\' * 100_000}})
+    assert Metadata.from_bytes(whole.to_bytes()) == whole
 
 
 @given(st.binary(max_size=200))

@@ -111,6 +111,7 @@ def test_a_document_is_read_as_it_was_written(document: Document) -> None:
         (POOL, "columns.0.name", "a\nb", "match pattern"),
         (POOL, "columns.0.high", 5, "not below its upper one"),
         (POOL, "columns.0.high", float("inf"), "finite"),
+        (POOL, "columns.0.high", 1e39, r"a bound of 1e\+39, and estimators, which may compute in float32"),
         (POOL, "columns.1.high", 1e17, "where integers are not exact"),
         (POOL, "columns.0.kind", "date", "kind"),
         (POOL, "columns.2.longest", 0, "greater than or equal"),

@@ -72,11 +72,12 @@ def test_only_challenges_that_did_not_fail_leave_samples_out() -> None:
 
 def test_of_a_challenge_only_what_the_chain_says_too_counts() -> None:
     event, document = challenged(1), CHALLENGE.to_bytes()
-    assert challenge_of(event, document) == CHALLENGE
+    assert challenge_of(event, document, 4) == CHALLENGE
+    assert challenge_of(event, document, 3) is None, "it names a row that the contribution has not"
     one = Challenge(wrong=CHALLENGE.wrong[:1])
-    assert challenge_of(event, one.to_bytes()) is None
-    assert challenge_of(event, CHALLENGE.model_copy(update={"corrected": "a,b\n"}).to_bytes()) is None
-    assert challenge_of(event, b"no document") is None
+    assert challenge_of(event, one.to_bytes(), 4) is None
+    assert challenge_of(event, CHALLENGE.model_copy(update={"corrected": "a,b\n"}).to_bytes(), 4) is None
+    assert challenge_of(event, b"no document", 4) is None
 
 
 def test_rows_that_were_found_wrong_are_left_out_and_all_if_nobody_can_tell_which() -> None:
@@ -88,7 +89,9 @@ def test_rows_that_were_found_wrong_are_left_out_and_all_if_nobody_can_tell_whic
 
 def test_a_snapshot_names_a_contribution_by_its_digest() -> None:
     history = PoolHistory()
-    history.take([added(7, corrects=3)])
+    challenge = challenged(3)
+    history.take([added(3), challenged(3, 9), challenge, resolved(3, Outcome.UPHELD), added(7, corrects=3)])
+    assert history.corrections == {7: challenge}
     found = taken(history.part(7), (1, 2))
     assert (found.contribution, found.digest, found.left_out, found.corrects) == (7, "07" * 32, (1, 2), 3)
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from rich.console import Group
 
 from agorai.cli.output import HOME, JSON, emit, progress, styled, table, with_client
+from agorai.cli.pool_shown import samples_told
 from agorai.client import Client
 from agorai.learner_samples import Labelled, read_samples, words
 from agorai.learners import ANYONE, Learned, Learners, Training, Verified
@@ -100,9 +102,10 @@ def train(
         {"learner": learner, **done._asdict()},
         as_json,
         lambda: styled(
-            "[bold green]✓[/] Learner [bold]{learner}[/] learned {samples} samples, {mistakes} of which it had "
+            "[bold green]✓[/] Learner [bold]{learner}[/] learned {samples}, {mistakes} of which it had "
             "predicted wrongly; {gas} gas. It has learned {trained} in all.",
-            learner=learner, samples=done.samples, mistakes=done.mistakes, gas=f"{done.gas:,}", trained=done.trained,
+            learner=learner, samples=samples_told(done.samples), mistakes=done.mistakes, gas=f"{done.gas:,}",
+            trained=done.trained,
         ),
     )  # fmt: skip
 
@@ -140,7 +143,7 @@ def predict(
 
     def human() -> object:
         predictions = found["predictions"]
-        title = f"{len(predictions)} predictions"
+        title = f"{len(predictions)} prediction{'' if len(predictions) == 1 else 's'}"
         if found["right"] is not None:
             title += f", {found['right']} as labelled ({found['right'] / len(predictions):.2%})"
         shown = table(">Sample", ">Class", "Scores", title=title)
@@ -201,23 +204,26 @@ def show(
     told = _told(learner, found, first)
 
     def human() -> object:
-        trainer = told["trainer"] or "anyone"
-        title = (
-            f"Learner {learner}, a {told['kind']} of {told['features']} features, trained by {trainer}: "
-            f"{told['trained']} samples, {told['mistakes']} mistakes"
+        rows = len(found.numbers) // (1 if told["weights"] is not None else told["classes"])
+        which = f"{first} to {first + rows - 1}" if first else f"the first {rows}"
+        about = table("Learner", str(learner), whole=("Learner",))
+        about.add_row("kind", told["kind"])
+        about.add_row("trained by", told["trainer"] or "anyone")
+        about.add_row(
+            "trained on", f"{samples_told(told['trained'])}; predicted wrongly: {told['mistakes']:,}"
         )
+        about.add_row("features", f"{told['features']:,}; shown here: {which if rows else 'none'}")
         if told["weights"] is not None:
-            shown = table(">Feature", ">Weight", title=title)
+            shown = table(">Feature", ">Weight")
             for feature, weight in enumerate(told["weights"], first):
                 shown.add_row(str(feature), str(weight))
-            return shown
+            return Group(about, shown)
         heads = (f">Class {n} ({one['samples']})" for n, one in enumerate(told["centroids"]))
-        shown = table(">Feature", *heads, title=title)
-        rows = len(found.numbers) // told["classes"]
+        shown = table(">Feature", *heads)
         means = [one["mean"] or [None] * rows for one in told["centroids"]]
         for feature, row in enumerate(zip(*means, strict=True), first):
             shown.add_row(str(feature), *("" if mean is None else f"{mean:g}" for mean in row))
-        return shown
+        return Group(about, shown)
 
     emit(told, as_json, human)
 
@@ -271,11 +277,11 @@ def verify(learner: int = LEARNER, home: Path = HOME, as_json: bool = JSON) -> N
         },
         as_json,
         lambda: styled(
-            "[bold green]✓[/] The same: all of learner {learner} follows from its {samples} samples, at block "
+            "[bold green]✓[/] The same: all of learner {learner} follows from its {samples}, at block "
             "{block}."
             if same
             else "[bold red]✗[/] Learner {learner} differs at block {block}: {difference}.",
-            learner=learner, samples=found.samples, block=found.block, difference=found.difference,
+            learner=learner, samples=samples_told(found.samples), block=found.block, difference=found.difference,
         ),
     )  # fmt: skip
     if not same:

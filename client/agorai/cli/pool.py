@@ -26,18 +26,18 @@ from agorai.cli.pool_shown import (
     pool_name,
     pool_table,
     samples_told,
-    tokens,
+    tokens_told,
 )
 from agorai.cli.trade import lasting
 from agorai.client import Client
 from agorai.devchain import TOKEN
 from agorai.home import Home
-from agorai.pool_refusals import PoolDocumentError
+from agorai.pool_refusals import KnownTestSetError, PoolDocumentError, SamplesUnfitError
 from agorai.pool_spec import PoolSpec
 from agorai.pool_state import PoolSeen
 from agorai.pools import Pools
 from agorai_shared.bindings.data_pool import PoolState
-from agorai_shared.pool import PoolDocument
+from agorai_shared.pool import PoolDocument, SamplesError, read_initial
 from agorai_shared.types import Wei
 
 app = typer.Typer(
@@ -47,6 +47,8 @@ app = typer.Typer(
 POOL = typer.Argument(help="The pool's id.", min=1)
 _COMMON = frozenset({"spec", "yes", "home", "as_json"})
 _MOST_SHOWN = 50
+_MOST_KNOWN = 0.1
+"""Share of a test set that may be among the initial samples: data have a few rows twice."""
 
 
 class Mode(StrEnum):
@@ -139,13 +141,16 @@ def open_pool(
             step = None if chosen is Scaler.none else chosen.value
             rule_ = document.rule.model_copy(update={"scaler": step})
             document = document.model_copy(update={"rule": rule_})
-        return made, document, initial, pool_spec.read(made.test)
+        hidden = pool_spec.read(made.test)
+        _require_hidden(document, initial, hidden)
+        return made, document, initial, hidden
 
     made, document, initial, hidden = local(prepare, as_json)
     if not as_json:
         err.print(columns_table(document.columns, document.target))
     confirm(
-        f"Open “{document.name}” with these columns, and lay down {made.bond + made.budget:g} tokens?",
+        f"Open “{document.name}” with these columns, and lay down "
+        f"{tokens_told((made.bond + made.budget) * TOKEN)}?",
         "The pool was not opened", yes=yes, as_json=as_json,
     )  # fmt: skip
 
@@ -165,6 +170,20 @@ def open_pool(
             **found, samples=samples_told(found["pays_for"]),
         ),
     )  # fmt: skip
+
+
+def _require_hidden(document: PoolDocument, initial: bytes, test: bytes) -> None:
+    """Refuse a test set of which too much becomes public with the initial samples."""
+    rows = []
+    for what, data in (("The initial samples", initial), ("The test set", test)):
+        try:
+            rows.append(read_initial(document, data).rows)
+        except SamplesError as error:
+            raise SamplesUnfitError(what, error) from error
+    public, hidden = set(rows[0]), rows[1]
+    known = sum(row in public for row in hidden)
+    if known > _MOST_KNOWN * len(hidden):
+        raise KnownTestSetError(known, len(hidden))
 
 
 def _typed(context: typer.Context, name: str) -> bool:
@@ -215,7 +234,7 @@ def list_pools(home: Path = HOME, as_json: bool = JSON) -> None:
                       ">Closes in", "Owner")  # fmt: skip
         for one in found:
             left = one["closes_at"] - one["now"]
-            closes = "" if one["state"] != "open" else lasting(left) if left > 0 else "over"
+            closes = lasting(left) if one["state"] == "open" else ""
             shown.add_row(
                 str(one["pool"]), pool_name(one), f"{one['deposit']:g}", f"{one['reward']:g}",
                 f"{one['budget']:g}", str(one["open"]), str(one["accepted"]), one["state"], closes,
@@ -259,8 +278,9 @@ def fund(
         found,
         as_json,
         lambda: styled(
-            "[bold green]✓[/] Pool [bold]{pool}[/] has {budget} tokens left, for {samples}.",
+            "[bold green]✓[/] Pool [bold]{pool}[/] has {left} left, for {samples}.",
             **found,
+            left=tokens_told(found["budget"] * TOKEN),
             samples=samples_told(found["pays_for"]),
         ),
     )
@@ -286,7 +306,7 @@ def _changed(pool: int, home: Path, as_json: bool, amount: Wei | None) -> dict[s
     async def work(client: Client) -> dict[str, Any]:
         pools = Pools(client)
         with progress(as_json) as tell:
-            tell(f"laying down {tokens(amount)} tokens" if amount is not None else "stopping the pool")
+            tell(f"laying down {tokens_told(amount)}" if amount is not None else "stopping the pool")
             await (pools.stop(pool) if amount is None else pools.fund(pool, amount))
         return pool_json(await pools.look(pool))
 
@@ -315,7 +335,11 @@ def close(pool: int = POOL, home: Path = HOME, as_json: bool = JSON) -> None:
         found,
         as_json,
         lambda: styled(
-            "Pool [bold]{pool}[/] is {state}. What is credited you take with [bold]agorai account withdraw[/].",
+            "Pool [bold]{pool}[/] is {state}.{rest} What is credited you take with "
+            "[bold]agorai account withdraw[/].",
             **found,
+            rest=f" The rest of the budget comes back once the contributions still open ({found['open']}) have ended."
+            if found["open"]
+            else "",
         ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,19 @@ from agorai.cli.pool_shown import (
     place,
     samples_told,
     tokens,
+    tokens_told,
     wrong_json,
 )
 from agorai.client import Client
 from agorai.devchain import TOKEN
-from agorai.pool_refusals import PoolDocumentError
+from agorai.exchange import refusal
+from agorai.pool_refusals import ChallengeUnfitError, PoolDocumentError
 from agorai.pool_state import ContributionSeen
 from agorai.pools import Addition, Pools, Prepared, Proposed
-from agorai_shared.bindings.data_pool import Challenged, Contested
+from agorai_shared.bindings.data_pool import Challenged, Contested, State
 from agorai_shared.pool import MAX_SAMPLES, Challenge
 from agorai_shared.pool_trainer import Found
+from agorai_shared.types import Wei
 from agorai_shared.verifier import WatchedPool
 
 CONTRIBUTION = typer.Argument(help="The contribution's id.", min=1)
@@ -68,14 +72,14 @@ def add(
 
     prepared = with_client(home, as_json, look)
     if prepared.unread and not as_json:
-        err.print(f"{prepared.unread} contributions are served by nobody now; they were not compared with.")
+        err.print(f"Served by nobody now, and not compared with: {prepared.unread} of the contributions.")
     if prepared.repeats:
         if not as_json:
             err.print(_repeats(prepared))
         known = f"Of {samples_told(prepared.count)} the pool has {len(prepared.repeats)}"
         confirm(
             f"{known}, and whoever says so wins half of their deposits, the pool the rest. Lay down "
-            f"{tokens(prepared.deposit)} tokens all the same?",
+            f"{tokens_told(prepared.deposit)} all the same?",
             known, yes=yes, as_json=as_json,
         )  # fmt: skip
 
@@ -102,9 +106,9 @@ def add(
         found,
         as_json,
         lambda: styled(
-            "[bold green]✓[/] Contribution [bold]{contribution}[/]: {samples}, {deposit} tokens laid down. "
+            "[bold green]✓[/] Contribution [bold]{contribution}[/]: {samples}, {deposit} laid down. "
             "They can be challenged until {until}; of those that stay, deposit and reward are credited then.",
-            contribution=added.contribution, samples=samples_told(added.count), deposit=tokens(added.deposit),
+            contribution=added.contribution, samples=samples_told(added.count), deposit=tokens_told(added.deposit),
             until=moment(added.deadline, now),
         ),
     )  # fmt: skip
@@ -128,7 +132,10 @@ def contribution_of(contribution: int = CONTRIBUTION, home: Path = HOME, as_json
         pools = Pools(client)
         seen = await pools.contribution(contribution)
         latest = await pools.challenge_document(seen.challenges[-1]) if seen.challenges else None
-        return {**contribution_json(seen), "wrong": wrong_json(latest)}, client.address
+        (pool,) = await pools.read(pools.contract.pool_of(seen.added.pool))
+        credited = seen.left * (pool.deposit + pool.reward) / TOKEN if seen.state == State.SETTLED else None
+        found = {**contribution_json(seen), "credited": credited, "wrong": wrong_json(latest)}
+        return found, client.address
 
     found, account = with_client(home, as_json, work)
     emit(found, as_json, lambda: contribution_table(found, account))
@@ -159,16 +166,21 @@ def check(contribution: int = CONTRIBUTION, home: Path = HOME, as_json: bool = J
 
 def _suspicions(found: list[Found], title: str) -> object:
     shown = table(">Row", ">Confidence", "Reason", "Why", "Give instead", title=title, whole=("Reason",))
-    for one in found[:_MOST_SHOWN]:
+    shown.columns[-1].overflow = "fold"
+    by_row: dict[int, list[Found]] = {}
+    for one in sorted(found, key=lambda one: -one.confidence):
+        by_row.setdefault(one.row, []).append(one)
+    for surest, *weaker in list(by_row.values())[:_MOST_SHOWN]:
+        more = f" (And {len(weaker)} weaker reason{'' if len(weaker) == 1 else 's'}.)" if weaker else ""
         shown.add_row(
-            str(one.row),
-            f"{one.confidence:.0%}",
-            one.reason,
-            one.explanation,
-            one.correction or "(leave out)",
+            str(surest.row),
+            f"{surest.confidence:.0%}",
+            surest.reason,
+            surest.explanation + more,
+            surest.correction or "(leave out)",
         )
-    if len(found) > _MOST_SHOWN:
-        shown.add_row("", "", "", f"and {len(found) - _MOST_SHOWN} more; --json has them")
+    if len(by_row) > _MOST_SHOWN:
+        shown.add_row("", "", "", f"and {len(by_row) - _MOST_SHOWN} more; --json has them")
     return shown
 
 
@@ -191,16 +203,18 @@ def challenge(
 
     async def prepare(client: Client) -> Proposed:
         own = None if file is None else _own(file)
+        pools = Pools(client)
+        await _challengeable(pools, contribution, [one.row for one in own.wrong] if own else chosen)
         with progress(as_json) as tell:
-            return await Pools(client).propose(
+            return await pools.propose(
                 contribution, rows=chosen, everything=all_found, own=own, on_stage=tell
             )
 
     proposed = with_client(home, as_json, prepare)
     if not as_json and not yes:
         err.print(_proposal(proposed))
-    question = f"Lay down {tokens(proposed.cost)} tokens?"
-    undone = f"To challenge {samples_told(proposed.count)} costs {tokens(proposed.cost)} tokens"
+    question = f"Lay down {tokens_told(proposed.cost)}?"
+    undone = f"To challenge {samples_told(proposed.count)} costs {tokens_told(proposed.cost)}"
     confirm(question, undone, yes=yes, as_json=as_json)
 
     async def work(client: Client) -> tuple[Challenged, ContributionSeen]:
@@ -232,6 +246,16 @@ def challenge(
     )  # fmt: skip
 
 
+async def _challengeable(pools: Pools, contribution: int, rows: Sequence[int]) -> None:
+    """Refuse what cannot be challenged before the sandbox is waited for; a wrong row is told first."""
+    seen = await pools.contribution(contribution)
+    beyond = [row for row in rows if row >= seen.added.count]
+    if beyond:
+        raise ChallengeUnfitError(contribution, f"it has no row {beyond[0]}")
+    if seen.state != State.OPEN:
+        raise refusal("DataPool_WrongState", {"contribution": contribution, "state": seen.state})
+
+
 def _rows(given: str | None) -> tuple[int, ...]:
     if given is None:
         return ()
@@ -252,7 +276,7 @@ def _proposal(proposed: Proposed) -> object:
     corrected = f", and {proposed.corrected} given in their place" if proposed.corrected else ""
     lines = [
         f"Called wrong: {samples_told(proposed.count)} of contribution {proposed.contribution}{corrected}.",
-        f"It costs {tokens(proposed.cost)} tokens. If all are wrong they come back with {tokens(proposed.prize)} "
+        f"It costs {tokens_told(proposed.cost)}. If all are wrong they come back with {tokens(proposed.prize)} "
         "more; if one is not, they are lost.",
     ]
     if proposed.corrected:
@@ -301,10 +325,16 @@ def contest(
     contribution: int = CONTRIBUTION, yes: bool = YES, home: Path = HOME, as_json: bool = JSON
 ) -> None:
     """Have voters decide about a challenge: if you lose by the owner's answer, or it did not answer in time."""
-    cost = with_client(home, as_json, lambda client: Pools(client).contest_cost(contribution))
+
+    async def look(client: Client) -> Wei:
+        pools = Pools(client)
+        await _contestable(pools, contribution)
+        return await pools.contest_cost(contribution)
+
+    cost = with_client(home, as_json, look)
     if cost:
-        question = f"Lay down {tokens(cost)} tokens for the voters? They come back if the answer is wrong."
-        undone = f"Contesting lays down {tokens(cost)} tokens"
+        question = f"Lay down {tokens_told(cost)} for the voters? They come back if the answer is wrong."
+        undone = f"Contesting lays down {tokens_told(cost)}"
         confirm(question, undone, yes=yes, as_json=as_json)
 
     async def work(client: Client) -> Contested:
@@ -320,6 +350,18 @@ def contest(
             case=event.panel_case, contribution=contribution,
         ),
     )  # fmt: skip
+
+
+async def _contestable(pools: Pools, contribution: int) -> None:
+    """Refuse what cannot be contested before anybody is asked for money."""
+    seen = await pools.contribution(contribution)
+    if seen.state not in (State.CHALLENGED, State.ANSWERED):
+        raise refusal("DataPool_WrongState", {"contribution": contribution, "state": seen.state})
+    if seen.state == State.ANSWERED:
+        loser = seen.added.contributor if seen.upheld else seen.challenges[-1].challenger
+        if pools.client.address != loser:
+            values = {"contribution": contribution, "caller": pools.client.address}
+            raise refusal("DataPool_NotLoser", values)
 
 
 # ---------------------------------------------------------------------------------------------- watching
@@ -346,6 +388,8 @@ def watch(
     found = [one.model_dump(mode="json") for one in with_client(home, as_json, work)]
 
     def human() -> object:
+        if not found:
+            return "No pool is watched; begin with `agorai pool watch POOL`."
         shown = table(">Pool", "What is suspected")
         for one in found:
             shown.add_row(str(one["pool"]), "is challenged" if one["stake"] else "is told you")
@@ -369,6 +413,8 @@ def findings(
     found, now = with_client(home, as_json, work)
 
     def human() -> object:
+        if not found:
+            return "Nothing was found; have a pool watched with `agorai pool watch POOL`."
         shown = table(">Contribution", ">Pool", ">Samples", ">Suspected", "Surest", "Challenge by")
         for one in found:
             surest = one["suspicions"][0] if one["suspicions"] else None

@@ -38,9 +38,15 @@ def moment(at: int, now: int) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC ({away})"
 
 
-def tokens(amount: int) -> str:
+def tokens(amount: float) -> str:
     """Write an amount given in the token's smallest unit."""
     return f"{amount / TOKEN:g}"
+
+
+def tokens_told(amount: float) -> str:
+    """Write it with the word."""
+    told = tokens(amount)
+    return f"{told} token{'' if told == '1' else 's'}"
 
 
 def samples_told(count: int) -> str:
@@ -82,7 +88,7 @@ def pool_json(seen: PoolSeen) -> dict[str, Any]:
         "rule": document and document.rule.model_dump(mode="json"),
         "document": cids.of_digest(seen.opened.terms.document),
         "owner": pool.owner,
-        "state": pool.state.name.lower(),
+        "state": seen.state,
         "deposit": pool.deposit / TOKEN,
         "reward": pool.reward / TOKEN,
         "bond": seen.opened.terms.bond / TOKEN,
@@ -122,14 +128,15 @@ def pool_table(found: dict[str, Any], account: str) -> object:
     shown.add_row("deposit", f"{found['deposit']:g} for each sample, of who adds and of who challenges")
     shown.add_row("reward", f"{found['reward']:g} for each sample that stays")
     shown.add_row("bond", f"{found['bond']:g}, lost if the test set is not revealed")
-    shown.add_row("budget", f"{found['budget']:g} left; it pays for {samples_told(found['pays_for'])} more")
+    pays = f"; it pays for {samples_told(found['pays_for'])} more" if found["state"] == "open" else ""
+    shown.add_row("budget", f"{found['budget']:g} left{pays}")
     windows = ((found[f"{name}_window"], name) for name in ("check", "answer", "reveal"))
     shown.add_row("windows", ", ".join(f"{lasting(seconds)} to {name}" for seconds, name in windows))
     shown.add_row("panel", f"{found['panel_size']} voters, {found['bonus']:g} for all of them")
     shown.add_section()
     shown.add_row("state", found["state"])
     shown.add_row("closes", moment(found["closes_at"], found["now"]))
-    if found["state"] == "open" and found["now"] >= found["closes_at"]:
+    if found["state"] == "closing":
         shown.add_row("revealed until", moment(found["reveal_until"], found["now"]))
     shown.add_row("samples", f"{found['accepted']:,} accepted; contributions still open: {found['open']:,}")
     if found["test_set"]:
@@ -185,6 +192,7 @@ def contributions_table(found: list[dict[str, Any]], most: int) -> object:
 def contribution_table(found: dict[str, Any], account: str) -> object:
     """Show a contribution."""
     shown = table("Contribution", str(found["contribution"]), whole=("Contribution",))
+    shown.columns[1].overflow = "fold"
     shown.add_row("pool", str(found["pool"]))
     you = " (you)" if found["contributor"] == account else ""
     shown.add_row("contributor", found["contributor"] + you)
@@ -195,6 +203,11 @@ def contribution_table(found: dict[str, Any], account: str) -> object:
     shown.add_row("data", f"{where}, SHA-256 {found['digest']}")
     shown.add_section()
     shown.add_row("state", found["state"])
+    if found["credited"] is not None:
+        credited = tokens_told(found["credited"] * TOKEN)
+        shown.add_row(
+            "credited", f"{credited} to its contributor; `agorai account withdraw` takes what is credited"
+        )
     if found["left_s"] is not None:
         shown.add_row("time left", lasting(found["left_s"]) if found["left_s"] >= 0 else "over")
     if found["awaited"]:

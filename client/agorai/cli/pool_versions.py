@@ -14,6 +14,7 @@ from agorai import pool_spec
 from agorai.cli.data import FileNotWrittenError
 from agorai.cli.output import HOME, JSON, emit, printable, progress, styled, table, with_client
 from agorai.cli.pool import POOL, app
+from agorai.cli.pool_shown import samples_told
 from agorai.client import Client
 from agorai.pool_refusals import PoolDocumentError
 from agorai.pool_versions import Comparison, Version
@@ -130,8 +131,8 @@ def _comparison(found: Comparison) -> dict[str, Any]:
     return {
         "before": _version(found.before),
         "after": _version(found.after),
-        "added": [taken(one) for one in found.added],
-        "removed": [taken(one) for one in found.removed],
+        "added": [one for one in map(taken, found.added) if one["samples"]],
+        "removed": [one for one in map(taken, found.removed) if one["samples"]],
         "changed": [
             {
                 "contribution": new.contribution,
@@ -154,7 +155,7 @@ def _differences(found: dict[str, Any]) -> object:
             one["what"], *("" if one[when] is None else str(one[when]) for when in ("before", "after"))
         )
     lines = [
-        f"Contribution {one['contribution']}: {one['samples']} samples {what}."
+        f"Contribution {one['contribution']}: {samples_told(one['samples'])} {what}."
         for what in ("added", "removed")
         for one in found[what]
     ]
@@ -215,7 +216,7 @@ def _write(path: Path, content: bytes) -> None:
 
 @app.command("rebuild")
 def rebuild(version: int = VERSION, home: Path = HOME, as_json: bool = JSON) -> None:
-    """Train a version again from its record alone, and prove that the same model comes out; status 1 if not."""
+    """Train a version again from its record alone, and prove that what was published is true; status 1 if not."""
 
     async def work(client: Client) -> dict[str, Any]:
         with progress(as_json) as tell:
@@ -224,7 +225,7 @@ def rebuild(version: int = VERSION, home: Path = HOME, as_json: bool = JSON) -> 
 
     found = with_client(home, as_json, work)
     emit(found, as_json, lambda: _rebuilt(found))
-    if not found["same"]:
+    if not found["same"] or found["why"]:
         raise typer.Exit(1)
 
 
@@ -232,16 +233,19 @@ def _rebuilt(found: dict[str, Any]) -> object:
     shares = {name: found[name] for name in ("accuracy", "measured") if found[name] is not None}
     told = ", ".join(f"{share:.2%} {_SHARES[name]}" for name, share in shares.items())
     tail = f" Accuracy: {told}." if told else ""
-    if found["same"]:
-        return styled(
+    if found["same"] and not found["why"]:
+        head = styled(
             "[bold green]✓[/] Version [bold]{version}[/] came out bit for bit the same from {samples} samples, in "
             "{seconds} s.{tail}",
             version=found["version"], samples=found["samples"], seconds=f"{found['seconds']:.1f}", tail=tail,
         )  # fmt: skip
-    return styled(
-        "[bold red]✗[/] Version [bold]{version}[/] differs: {why}{tail}",
-        version=found["version"], why=found["why"], tail=tail,
-    )  # fmt: skip
+    else:
+        what = "has the model that was published, and differs" if found["same"] else "differs"
+        head = styled(
+            "[bold red]✗[/] Version [bold]{version}[/] {what}: {why}{tail}",
+            version=found["version"], what=what, why=found["why"], tail=tail,
+        )  # fmt: skip
+    return Group(head, *(Text(printable(note)) for note in found["notes"]))
 
 
 _SHARES: Final = {"accuracy": "published", "measured": "measured on the test set"}

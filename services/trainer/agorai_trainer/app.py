@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from functools import partial
@@ -35,7 +35,7 @@ from agorai_trainer.packages import Packages, answering
 from agorai_trainer.pooling import answering as pool_answering
 from agorai_trainer.pooling import decide as pool_decide
 from agorai_trainer.pooling.answering import PoolCommands
-from agorai_trainer.pooling.handlers import PoolProtocol
+from agorai_trainer.pooling.handlers import PoolProtocol, RevealProtocol
 from agorai_trainer.pooling.reading import PoolReader
 from agorai_trainer.pooling.sandboxed import PoolSandbox
 from agorai_trainer.pooling.store import PoolStore
@@ -74,7 +74,13 @@ async def create(
         reader = PoolReader(settings.address, PoolFiles(market), vault, kept)
         pools = PoolProtocol(reader, kept, PoolSandbox(sandbox))
         versions: Reconciler[pool_decide.State, pool_decide.Step] = Reconciler(
-            pools, (deployment.chain_id, deployment.data_pool), bury(broker, "trainer"), clock=pools.now
+            pools, (deployment.chain_id, deployment.data_pool), bury(broker, "trainer"), clock=reader.now
+        )
+        reveals: Reconciler[pool_decide.Hidden, pool_decide.Close] = Reconciler(
+            RevealProtocol(reader),
+            (deployment.chain_id, deployment.data_pool),
+            bury(broker, "trainer"),
+            clock=reader.now,
         )
         router = NatsRouter()
 
@@ -85,6 +91,7 @@ async def create(
         def on_block(tick: BlockTick) -> None:
             reconciler.tick(tick.timestamp)
             versions.tick(tick.timestamp)
+            reveals.tick(tick.timestamp)
 
         on_final_events(
             router,
@@ -99,7 +106,7 @@ async def create(
             deployment.chain_id,
             "DataPool",
             f"trainer-pool-{settings.address}",
-            partial(_wake_pool, pools, versions),
+            partial(_wake_pool, pools, (versions.wake, reveals.wake)),
             inbox_of(node.bus_user),
         )
         on_final_blocks(router, deployment.chain_id, on_block)
@@ -113,7 +120,7 @@ async def create(
 
         @asynccontextmanager
         async def running() -> AsyncIterator[None]:
-            async with reconciler.running(), versions.running():
+            async with reconciler.running(), versions.running(), reveals.running():
                 yield
 
         async def shut_in() -> None:
@@ -130,7 +137,7 @@ async def create(
 
 
 async def _wake_pool(
-    pools: PoolProtocol, versions: Reconciler[pool_decide.State, pool_decide.Step], event: ChainEvent
+    pools: PoolProtocol, wakes: Iterable[Callable[[int], object]], event: ChainEvent
 ) -> None:
     if event.event in _OF_POOLS:
         pool = int(event.key)
@@ -139,7 +146,8 @@ async def _wake_pool(
     else:
         return
     if await pools.concerns(pool):
-        versions.wake(pool)
+        for wake in wakes:
+            wake(pool)
 
 
 def _commands(

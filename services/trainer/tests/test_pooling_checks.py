@@ -297,7 +297,7 @@ def test_what_is_checked_and_trained_is_the_same_in_another_process() -> None:
 
 
 def test_a_stake_gains_on_average_from_two_thirds_on() -> None:
-    found = [Suspicion(row, "other", "", sure) for row, sure in ((3, 0.95), (1, 0.81), (2, 0.8), (1, 0.5))]
+    found = [Suspicion(row, "other", "", sure) for row, sure in ((3, 0.95), (1, 0.86), (2, 0.85), (1, 0.5))]
     assert stake(found, Policy()) == (1, 3)
     assert Policy(margin=0).threshold == pytest.approx(2 / 3)
     assert stake(found, Policy(stake=4)) == ()  # after two challenges that failed

@@ -9,14 +9,26 @@ import pytest
 
 from agorai_shared.bindings.data_pool import Pool, PoolState
 from agorai_shared.pool import Rule
-from agorai_trainer.pooling.decide import AGAIN_S, Close, Keep, Prepare, Progress, Send, State, due, next_step
+from agorai_trainer.pooling.decide import (
+    Close,
+    Hidden,
+    Keep,
+    Prepare,
+    Progress,
+    Send,
+    State,
+    due,
+    next_step,
+    reveal_due,
+    reveals,
+)
 
 RULE = Rule(estimator="sklearn.SGDClassifier", mode="incremental", every=10)
 OTHER = Rule(estimator="sklearn.GaussianNB", mode="anew")
 CLOSES, REVEAL = 1000, 400
 
 
-def state(*, keeps: bool = True, unknown: bool = False, **changes: Any) -> State:
+def state(*, keeps: bool = True, **changes: Any) -> State:
     """A pool that is open, with one version published and nothing accepted since."""
     pool: dict[str, Any] = {field.name: 0 for field in fields(Pool)} | {
         "closes_at": CLOSES,
@@ -29,7 +41,13 @@ def state(*, keeps: bool = True, unknown: bool = False, **changes: Any) -> State
     }  # fmt: skip
     for name, value in changes.items():
         (pool if name in pool else progress)[name] = value
-    return State(Pool(**pool), keeps, None if unknown else Progress(**progress))
+    return State(Pool(**pool), keeps, Progress(**progress))
+
+
+def hidden(**changes: Any) -> Hidden:
+    """The same pool, as revealing sees it."""
+    seen = state(**changes)
+    return Hidden(seen.pool, seen.keeps)
 
 
 MINE, WANTED = Prepare(RULE, on_newest=False), Prepare(OTHER, on_newest=True)
@@ -53,7 +71,6 @@ MINE, WANTED = Prepare(RULE, on_newest=False), Prepare(OTHER, on_newest=True)
         (state(fresh=9, loose=True), Keep(RULE)),
         (state(fresh=10, loose=True), MINE),
         (state(fresh=9, loose=True, keeps=False), None),
-        (state(unknown=True), None),
     ],
 )
 def test_versions_while_the_pool_is_open(seen: State, step: object) -> None:
@@ -88,39 +105,33 @@ def test_what_is_left_over_is_a_version_when_the_pool_has_ended(seen: State, now
         (0, CLOSES + 10 * REVEAL, True),
     ],
 )
-def test_the_test_set_is_revealed_in_time_whatever_else_there_is_to_do(
-    opened: int, now: int, final: bool | None
-) -> None:
-    for seen in (
-        state(open=opened, tried=True),
-        state(open=opened, unknown=True),
-        state(open=opened, published=False, prepared=True, wanted=(OTHER,)),
-    ):
-        step = next_step(seen, now)
-        if final is None:
-            assert not isinstance(step, Close)
-        else:
-            assert step == Close(final)
+def test_the_test_set_is_revealed_in_time(opened: int, now: int, final: bool | None) -> None:
+    assert reveals(hidden(open=opened), now) == (None if final is None else Close(final))
 
 
 @pytest.mark.parametrize("ended", [PoolState.CLOSED, PoolState.FORFEITED])
 def test_a_test_set_is_revealed_once_and_by_who_keeps_it(ended: PoolState) -> None:
-    assert next_step(state(state=ended), CLOSES + REVEAL) is None
-    assert next_step(state(keeps=False), CLOSES + REVEAL) is None
+    assert reveals(hidden(state=ended), CLOSES + REVEAL) is None
+    assert reveals(hidden(keeps=False), CLOSES + REVEAL) is None
 
 
 @pytest.mark.parametrize(
     ("seen", "now", "at"),
     [
-        (state(), 10, CLOSES),
-        (state(open=2), 10, CLOSES + REVEAL // 2),
-        (state(), CLOSES, None),
-        (state(keeps=False), 10, None),
-        (state(state=PoolState.CLOSED), 10, None),
-        (state(unknown=True), 10, 10 + AGAIN_S),
-        (state(unknown=True), CLOSES - 1, CLOSES),
-        (state(unknown=True, keeps=False), CLOSES - 1, CLOSES - 1 + AGAIN_S),
+        (hidden(), 10, CLOSES),
+        (hidden(open=2), 10, CLOSES + REVEAL // 2),
+        (hidden(), CLOSES, None),
+        (hidden(keeps=False), 10, None),
+        (hidden(state=PoolState.CLOSED), 10, None),
     ],
 )
-def test_time_alone_brings_the_day_of_revealing(seen: State, now: int, at: int | None) -> None:
+def test_time_alone_brings_the_day_of_revealing(seen: Hidden, now: int, at: int | None) -> None:
+    assert reveal_due(seen, now) == at
+
+
+@pytest.mark.parametrize(
+    ("seen", "now", "at"),
+    [(state(), 10, CLOSES), (state(), CLOSES, None), (state(keeps=False), 10, None)],
+)
+def test_time_alone_brings_the_version_of_what_is_left_over(seen: State, now: int, at: int | None) -> None:
     assert due(seen, now) == at

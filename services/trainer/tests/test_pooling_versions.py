@@ -34,7 +34,7 @@ from agorai_shared.vault import Outcome, TransactionState
 from agorai_trainer import app
 from agorai_trainer.pooling import decide, handlers, rules
 from agorai_trainer.pooling.answering import PoolCommands
-from agorai_trainer.pooling.handlers import PoolProtocol
+from agorai_trainer.pooling.handlers import PoolProtocol, RevealProtocol
 from agorai_trainer.pooling.learning import accuracy, learn
 from agorai_trainer.sandbox import Sandbox
 
@@ -57,6 +57,7 @@ class Owner:
     def live(self) -> None:
         node = self.node
         self.protocol = PoolProtocol(node.reader, node.kept, node.jobs)
+        self.revealing = RevealProtocol(node.reader)
 
     def die(self) -> None:
         self.node.kept.close()
@@ -88,6 +89,10 @@ class Owner:
     async def next(self, pool: int) -> decide.Step | None:
         state = await self.protocol.read(pool)
         return self.protocol.next_step(state, await self.ground.now())
+
+    async def reveals(self, pool: int) -> decide.Close | None:
+        state = await self.revealing.read(pool)
+        return self.revealing.next_step(state, await self.ground.now())
 
     async def versions(self, pool: int) -> list[tuple[Published, VersionRecord, Snapshot]]:
         files = self.node.store
@@ -275,11 +280,12 @@ async def test_a_test_set_is_revealed_once_and_what_is_left_over_published(owner
     test = write_samples(owner.document, owner.test)
     assert unixfs.cid_of(test) not in owner.node.store.files
     await ground.pass_time(3600)
-    close = await owner.next(pool)
+    assert pool in await owner.revealing.open_items()
+    close = await owner.reveals(pool)
     assert close == decide.Close(final=False)
-    await owner.protocol.perform(pool, close, "once")
+    await owner.revealing.perform(pool, close, "once")
     owner.die()
-    await owner.protocol.perform(pool, close, "another")  # as before the block is final
+    await owner.revealing.perform(pool, close, "another")  # as before the block is final
     assert owner.node.vault.calls.count("close") == 1
     assert (await ground.pool(pool)).state == PoolState.CLOSED
     assert owner.node.store.names[unixfs.cid_of(test)] == f"node: test set of pool {pool}"
@@ -297,9 +303,11 @@ async def test_a_test_set_that_cannot_be_served_is_revealed_all_the_same(owner: 
     owner.node.vault.sealed.clear()
     await owner.ground.add(pool, 2, owner.file(160, 162), inline=True)  # and nobody settles it
     await owner.ground.pass_time(3700)
-    assert await owner.steps(pool) == []
+    assert await owner.reveals(pool) is None
     await owner.ground.pass_time(500)
-    assert await owner.steps(pool) == ["Close"]
+    close = await owner.reveals(pool)
+    assert close is not None
+    await owner.revealing.perform(pool, close, "once")
     assert (await owner.ground.pool(pool)).state == PoolState.CLOSED
 
 
@@ -325,9 +333,10 @@ async def test_a_stranger_who_names_the_same_commitment_learns_nothing_of_the_te
     copy = await owner.ground.open(owner.document, commitment, owner.ground.checker)
     assert await owner.steps(copy) == []
     assert copy not in await owner.protocol.open_items()
+    assert copy not in await owner.revealing.open_items()
     assert await owner.node.reader.test(copy, final=True) is None
     await owner.ground.pass_time(3700)
-    assert await owner.steps(copy) == []
+    assert await owner.reveals(copy) is None
 
 
 async def test_a_model_made_with_other_versions_is_not_gone_on_from(
@@ -371,11 +380,13 @@ async def test_a_transaction_on_its_way_is_waited_for_and_one_that_reverts_is_no
 
 async def test_revealing_too_early_by_the_chain_s_clock_is_no_fault(owner: Owner) -> None:
     pool = await owner.open()
-    assert await owner.protocol.perform(pool, decide.Close(final=False), "once") is False
+    assert await owner.revealing.perform(pool, decide.Close(final=False), "once") is False
     assert owner.node.vault.calls == []
-    await owner.steps(pool)
     await owner.ground.pass_time(3700)
-    assert await owner.steps(pool) == ["Close"]
+    close = await owner.reveals(pool)
+    assert close is not None
+    await owner.revealing.perform(pool, close, "once")
+    assert owner.node.vault.calls == ["close"]
 
 
 @pytest.mark.parametrize(
@@ -400,7 +411,5 @@ async def test_events_of_own_pools_wake(
         seen = SimpleNamespace(
             event=event, key=key.replace("pool", str(pool)), args=dict.fromkeys(args, pool)
         )
-        await app._wake_pool(
-            owner.protocol, cast("Any", SimpleNamespace(wake=woken.append)), cast("Any", seen)
-        )
+        await app._wake_pool(owner.protocol, (woken.append,), cast("Any", seen))
     assert woken == ([mine] if wakes else [])

@@ -24,6 +24,7 @@ from agorai_shared.contract import Call
 from agorai_shared.errors import RemoteError, UnavailableError
 from agorai_shared.market import Market, topic_of
 from agorai_shared.pool_files import PoolFiles
+from agorai_shared.pool_history import WindowTooShortError
 from agorai_shared.pool_trainer import CheckSamples, JudgeChallenge, PoolTrainer
 from agorai_shared.types import Address, Wei
 from agorai_shared.vault import Vault, send_step
@@ -100,7 +101,7 @@ class PoolProtocol:
         state = PoolItem(
             contribution=item,
             rules=rules,
-            watch=self.watch_of(item.pool, rules),
+            watch=await self.watch_of(item.pool, rules),
             found=found,
             commitment=commitment,
             judged=self.records.judged(key, Round.of(item)),
@@ -176,7 +177,7 @@ class PoolProtocol:
         item = await self.files.contribution(contribution)
         rules = await self.rules_of(item.pool)
         parties = (rules.owner, item.contributor, item.challenger)
-        return self.me in parties or self.watch_of(item.pool, rules) is not Watch.OFF
+        return self.me in parties or self._said_of(item.pool, rules) is not Watch.OFF
 
     async def rules_of(self, pool: int) -> Rules:
         """Give what a pool was opened with."""
@@ -185,23 +186,41 @@ class PoolProtocol:
             self.rules[pool] = Rules.of(found)
         return self.rules[pool]
 
-    def watch_of(self, pool: int, rules: Rules) -> Watch:
-        """Give what is to be done about a pool: what was said of it, else only an own one is watched."""
+    async def watch_of(self, pool: int, rules: Rules) -> Watch:
+        """Give what is to be done about a pool: nothing is staked where nobody could contest what its owner says."""
+        said = self._said_of(pool, rules)
+        if said is not Watch.STAKE:
+            return said
+        try:
+            await self._require_time(rules)
+        except WindowTooShortError as error:
+            log.warning("pool.not_staked", pool=pool, why=error.message)
+            return Watch.LOOK
+        return said
+
+    async def _require_time(self, rules: Rules) -> None:
+        windows = {"check": rules.check_window, "answer": rules.answer_window}
+        pool_history.require_time(windows, await self.market.chain.finality_lag())
+
+    def _said_of(self, pool: int, rules: Rules) -> Watch:
+        """Give what was said of a pool; where nothing was, only an own one is watched."""
         own = Watch.STAKE if self.stake_on_own else Watch.LOOK
         return self.records.watches().get(pool, own if rules.owner == self.me else Watch.OFF)
 
     # ------------------------------------------------------------------------------------------- commands
 
     async def watch(self, pool: int, watch: Watch) -> None:
-        """Keep what is to be done about a pool; raises `PoolAbsentError`."""
+        """Keep what is to be done about a pool; raises `PoolAbsentError`, to stake on it `WindowTooShortError`."""
         await self.files.opened(pool)
+        if watch is Watch.STAKE:
+            await self._require_time(await self.rules_of(pool))
         self.records.watch(pool, watch)
 
     async def watched(self) -> tuple[WatchedPool, ...]:
         """Tell which pools are watched, those of this account's own among them."""
         own = await self.market.events(self.contract.address, Opened, None, topic_of(self.me))
         pools = sorted({event.id for event, _ in own} | self.records.watches().keys())
-        watches = [(pool, self.watch_of(pool, await self.rules_of(pool))) for pool in pools]
+        watches = [(pool, await self.watch_of(pool, await self.rules_of(pool))) for pool in pools]
         return tuple(
             WatchedPool(pool=pool, stake=watch is Watch.STAKE)
             for pool, watch in watches

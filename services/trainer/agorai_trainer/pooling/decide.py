@@ -1,19 +1,16 @@
-"""What the trainer does next about one data pool: publish a version of its model, or reveal its test set.
+"""What the trainer does next about one data pool: publish a version of its model, and reveal its test set.
 
-Pure. The owner's node publishes by itself and reveals in time; any node publishes versions that its user wants. What
-cannot be published never keeps a test set from being revealed: that is what the bond is for.
+Pure. The owner's node publishes by itself and reveals in time; any node publishes versions that its user wants. The
+two are decided and done apart: files that do not come never keep a test set from being revealed, for that is what the
+bond is for.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from agorai_shared.bindings.data_pool import Pool, PoolState
 from agorai_shared.pool import Rule
-
-AGAIN_S: Final = 30
-"""After how long it is tried again to find out which versions there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +40,16 @@ class State:
     pool: Pool
     keeps: bool
     """Whether the pool is this account's and its test set here."""
-    progress: Progress | None
-    """None: what it takes to tell cannot be had now."""
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """A pool as the chain has it at a final block, and whether its test set is this node's to reveal."""
+
+    pool: Pool
+    keeps: bool
+    """Whether the pool is this account's and its test set here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +81,12 @@ class Keep:
     """The pool's."""
 
 
-Step = Close | Send | Prepare | Keep
+Step = Send | Prepare | Keep
 
 
 def next_step(state: State, now: int) -> Step | None:
-    """Give the one next step, or nothing; `now` in seconds since 1970."""
+    """Give the one next step to a version, or nothing; `now` in seconds since 1970."""
     pool, progress = state.pool, state.progress
-    if _hidden(state) and now >= _reveal_at(pool):
-        return Close(final=now >= pool.closes_at + pool.reveal_window * 3 // 4)
-    if progress is None:
-        return None
     if progress.prepared:
         return Send()
     if progress.wanted:
@@ -96,14 +97,25 @@ def next_step(state: State, now: int) -> Step | None:
 
 
 def due(state: State, now: int) -> int | None:
-    """Say when time alone brings a step."""
-    times = [] if state.progress is not None else [now + AGAIN_S]
-    if _hidden(state) and now < _reveal_at(state.pool):
-        times.append(_reveal_at(state.pool))
-    return min(times, default=None)
+    """Say when time alone brings a version: what is left over, when the pool has ended."""
+    return state.pool.closes_at if state.keeps and now < state.pool.closes_at else None
 
 
-def _hidden(state: State) -> bool:
+def reveals(state: Hidden, now: int) -> Close | None:
+    """Say whether the test set is to be revealed now; `now` in seconds since 1970."""
+    pool = state.pool
+    if not _hidden(state) or now < _reveal_at(pool):
+        return None
+    return Close(final=now >= pool.closes_at + pool.reveal_window * 3 // 4)
+
+
+def reveal_due(state: Hidden, now: int) -> int | None:
+    """Say when time alone brings the revealing."""
+    at = _reveal_at(state.pool)
+    return at if _hidden(state) and now < at else None
+
+
+def _hidden(state: Hidden) -> bool:
     return state.keeps and state.pool.state == PoolState.OPEN
 
 

@@ -1,20 +1,18 @@
-"""The shell that publishes versions of pools' models and reveals pools' test sets."""
+"""The shells that publish versions of pools' models and reveal pools' test sets."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
 from agorai_shared import cid, logging, unixfs
-from agorai_shared.bindings.data_pool import Opened, Pool, Published
-from agorai_shared.content import NODE_PIN
+from agorai_shared.bindings.data_pool import Pool, Published
+from agorai_shared.content import NODE_PIN, StoreUnreachableError
 from agorai_shared.errors import AgoraiError, RemoteError
-from agorai_shared.market import topic_of
 from agorai_shared.pool import PoolBinding, Rule, Snapshot, Taken, VersionRecord
-from agorai_shared.pool_files import MOST_FILE, FileAbsentError
+from agorai_shared.pool_files import MOST_FILE, FileAbsentError, gone, several
 from agorai_shared.pool_history import Part
 from agorai_shared.reconciler import idempotency_key
 from agorai_shared.vault import TransactionState, send_step
@@ -22,12 +20,15 @@ from agorai_trainer.pooling import decide
 from agorai_trainer.pooling.reading import PoolReader
 from agorai_trainer.pooling.rules import goes_on, ruled, versions
 from agorai_trainer.pooling.sandboxed import Given, PoolSandbox
-from agorai_trainer.pooling.store import PoolStore, Prepared, VersionKey
+from agorai_trainer.pooling.store import KeptTest, PoolStore, Prepared, VersionKey
 
 log = logging.get(__name__)
 
 PATIENCE_S: Final = 600.0
 """How long a version waits for a file that nobody serves; then it is made without. Nobody challenged it in time."""
+
+SERVE_S: Final = 60.0
+"""How long this node's own vault and store may take over a test set before it is revealed all the same."""
 
 _AT_ONCE: Final = 500
 """Contributions read from the chain in one request."""
@@ -46,7 +47,7 @@ class _Own:
 
 
 class PoolProtocol:
-    """Publishing and revealing, for the reconciler; the key is the pool's."""
+    """Publishing, for the reconciler; the key is the pool's."""
 
     name = "trainer-pool"
     """In logs and metrics."""
@@ -67,12 +68,7 @@ class PoolProtocol:
         """Read the pool at a final block, and which versions of it there are."""
         (pool,) = await self._market.chain.read(self._files.contract.pool_of(key))
         keeps = await self._reader.kept(key) is not None
-        try:
-            progress = await self._progress(key)
-        except AgoraiError as error:  # the test set is to be revealed all the same
-            log.warning("pool.progress_unknown", pool=key, error=str(error))
-            progress = None
-        return decide.State(cast("Pool", pool), keeps, progress)
+        return decide.State(cast("Pool", pool), keeps, await self._progress(key))
 
     def next_step(self, state: decide.State, now: int) -> decide.Step | None:
         """Decide."""
@@ -85,9 +81,6 @@ class PoolProtocol:
     async def perform(self, key: int, step: decide.Step, once: str) -> bool:
         """Take the step; a version that cannot be made is not tried again."""
         match step:
-            case decide.Close(final):
-                await self._close(key, final=final)
-                return False
             case decide.Send():
                 return await self._send(key)
             case decide.Prepare(rule, on_newest):
@@ -98,13 +91,7 @@ class PoolProtocol:
 
     async def open_items(self) -> Iterable[int]:
         """Find this account's pools whose test sets are kept here, and those of which versions are wanted."""
-        mine = await self._market.events(self._files.contract.address, Opened, None, topic_of(self.me))
-        kept = {event.id for event, _ in mine if self._store.test(event.terms.test_commitment) is not None}
-        return sorted(kept | self._store.pools())
-
-    async def now(self) -> int:
-        """Give the later of the chain's time and this machine's, in seconds since 1970."""
-        return max((await self._market.chain.final()).timestamp, int(time.time()))
+        return sorted(await self._reader.all_kept() | self._store.pools())
 
     async def concerns(self, pool: int) -> bool:
         """Say whether there may be something to do about a pool."""
@@ -240,12 +227,18 @@ class PoolProtocol:
     async def _keep(self, pool: int, rule: Rule) -> None:
         history = await self._files.history(pool)
         parts, newest = history.accepted(), await self._newest(tuple(history.versions), rule)
-        for part in parts[len(newest.snapshot.taken) if newest else 0 :]:
-            if part.added.id not in self._kept:
-                await self._pin_part(part, await self._reader.given(part, final=True))
+        fresh = parts[len(newest.snapshot.taken) if newest else 0 :]
+
+        async def keep(part: Part) -> None:
+            await self._pin_part(part, await self._reader.given(part, final=True))
+
+        await several(keep, [part for part in fresh if part.added.id not in self._kept])
 
     async def _pin_part(self, part: Part, given: Given) -> None:
         added = part.added
+        if gone(part):  # nobody needs it
+            self._kept.add(added.id)
+            return
         if given.data and not added.samples:
             await self._pin(given.data, f"samples of contribution {added.id}")
         for fault in part.faults:
@@ -289,31 +282,67 @@ class PoolProtocol:
             self._store.published(key)
         return outcome.settled
 
-    # --------------------------------------------------------------------------------------------- test set
-
-    async def _close(self, pool: int, *, final: bool) -> None:
-        """Reveal the test set; nothing is lost if the chain's clock is behind this one's."""
-        kept = await self._reader.kept(pool)
-        if kept is None:
-            raise AssertionError("it was kept when the pool was read")
-        try:
-            test = await self._vault.own(kept.sealed, MOST_FILE)
-            await self._pin(test, f"test set of pool {pool}")
-        except AgoraiError as error:
-            if error.retryable and not final:
-                raise
-            log.warning("pool.test_set_not_served", pool=pool, error=str(error))
-        try:
-            call = self._files.contract.close(pool, kept.digest, kept.salt)
-            await send_step(self._vault, idempotency_key(*self._scope(pool), "close"), call)
-        except RemoteError as error:
-            if error.code != "contract_revert":
-                raise
-            log.info("pool.close_early", pool=pool, error=str(error))
-
     def _scope(self, pool: int) -> tuple[object, ...]:
         deployment = self._market.deployment
         return deployment.chain_id, deployment.data_pool, pool
+
+
+class RevealProtocol:
+    """Revealing, for a reconciler of its own: it fetches nothing and waits for nobody; the key is the pool's."""
+
+    name = "trainer-reveal"
+    """In logs and metrics."""
+
+    def __init__(self, reader: PoolReader) -> None:
+        self._reader, self._contract = reader, reader.files.contract
+        self._market, self._vault = reader.files.market, reader.vault
+
+    async def read(self, key: int) -> decide.Hidden:
+        """Read the pool at a final block."""
+        (pool,) = await self._market.chain.read(self._contract.pool_of(key))
+        return decide.Hidden(cast("Pool", pool), await self._reader.kept(key) is not None)
+
+    def next_step(self, state: decide.Hidden, now: int) -> decide.Close | None:
+        """Decide."""
+        return decide.reveals(state, now)
+
+    def due(self, state: decide.Hidden, now: int) -> int | None:
+        """Say when time alone brings the step."""
+        return decide.reveal_due(state, now)
+
+    async def perform(self, key: int, step: decide.Close, once: str) -> bool:
+        """Reveal the test set; nothing is lost if the chain's clock is behind this one's."""
+        kept = await self._reader.kept(key)
+        if kept is None:
+            raise AssertionError("it was kept when the pool was read")
+        try:
+            await self._serve(key, kept)
+        except AgoraiError as error:
+            if error.retryable and not step.final:
+                raise
+            log.warning("pool.test_set_not_served", pool=key, error=str(error))
+        deployment = self._market.deployment
+        try:
+            call = self._contract.close(key, kept.digest, kept.salt)
+            sent_as = idempotency_key(deployment.chain_id, deployment.data_pool, key, "close")
+            await send_step(self._vault, sent_as, call)
+        except RemoteError as error:
+            if error.code != "contract_revert":
+                raise
+            log.info("pool.close_early", pool=key, error=str(error))
+        return False
+
+    async def open_items(self) -> Iterable[int]:
+        """Find this account's pools whose test sets are kept here."""
+        return sorted(await self._reader.all_kept())
+
+    async def _serve(self, pool: int, kept: KeptTest) -> None:
+        try:
+            async with asyncio.timeout(SERVE_S):
+                test = await self._vault.own(kept.sealed, MOST_FILE)
+                await self._market.store.put(test, name=f"{NODE_PIN}test set of pool {pool}")
+        except TimeoutError:
+            raise StoreUnreachableError("this node", f"it took longer than {SERVE_S:g} s") from None
 
 
 def _taken(given: Given) -> Taken:

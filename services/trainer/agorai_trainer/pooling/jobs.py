@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from agorai_shared import unixfs
 from agorai_shared.errors import InputError
 from agorai_shared.pool import (
+    MOST_WRONG,
     Batch,
     Challenge,
     PoolDocument,
@@ -58,14 +59,14 @@ def check(job: Job) -> Reply:
         if strange := set(rows).difference(left):
             raise RowNotSuspectedError(ground.one.contribution, min(strange))
         told = [_unreadable(row) for row in left[:MOST_TOLD]]
-        wrong = rows or (left if policy else [])
+        wrong = (rows or (left if policy else []))[:MOST_WRONG]
         named = tuple(Wrong(row=row, reason="unreadable") for row in wrong)
         return _checked(ground, len(left), told, Challenge(wrong=named) if named else None)
     found = check_batch(ground.document, ground.known, ground.batch, pending=ground.pending, test=ground.test)
     suspected = {one.row for one in found}
     if strange := set(rows) - suspected:
         raise RowNotSuspectedError(ground.one.contribution, min(strange))
-    chosen = rows or (stake(found, policy) if policy else ())
+    chosen = (rows or (stake(found, policy) if policy else ()))[:MOST_WRONG]
     challenge = challenge_of(ground.document, ground.batch, found, chosen) if chosen else None
     told = [_told(ground.document, one) for one in found[:MOST_TOLD]]
     return _checked(ground, len(suspected), told, challenge)
@@ -74,6 +75,8 @@ def check(job: Job) -> Reply:
 def judge(job: Job) -> Reply:
     """Judge the challenge in the last blob."""
     ground, challenge = _Ground.of(job), Challenge.from_bytes(job.blobs[-1])
+    if why := _miscounted(ground.document, challenge, job.body["corrected"]):
+        return Reply({"right": False, "explanation": why})
     verdict = judge_challenge(
         ground.document, ground.known, ground.batch, challenge, pending=ground.pending, test=ground.test
     )
@@ -182,6 +185,18 @@ def _read_test(document: PoolDocument, data: bytes) -> Samples | None:
         return read_initial(document, data)
     except SamplesError:
         return None
+
+
+def _miscounted(document: PoolDocument, challenge: Challenge, said: object) -> str:
+    """Say what is wrong with the number of corrected samples: each is a reward, by the chain's count."""
+    if not challenge.corrected:
+        given = 0
+    else:
+        try:
+            given = len(read_samples(document, challenge.corrected.encode()))
+        except SamplesError as error:
+            return f"The corrected samples cannot be read: {error.message}"
+    return "" if given == said else f"It gives {given} corrected samples, and the chain says {said}."
 
 
 def _unreadable(row: int) -> Found:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Final
 
 from agorai_shared import cid, logging, pool_history, unixfs
-from agorai_shared.bindings.data_pool import Added, Challenged
+from agorai_shared.bindings.data_pool import Added, Challenged, Opened
+from agorai_shared.errors import AgoraiError
+from agorai_shared.market import topic_of
 from agorai_shared.pool import Challenge, PoolDocument
-from agorai_shared.pool_files import MOST_FILE, FileAbsentError, PoolFiles
+from agorai_shared.pool_files import MOST_FILE, FileAbsentError, PoolFiles, gone, several
 from agorai_shared.pool_history import Part
 from agorai_shared.types import Address
 from agorai_shared.vault import Vault
@@ -44,12 +47,28 @@ class PoolReader:
         kept = await self.kept(pool)
         if kept is None:
             return await self.revealed(pool, final=final)
-        return await self.vault.own(kept.sealed, MOST_FILE)
+        try:
+            return await self.vault.own(kept.sealed, MOST_FILE)
+        except AgoraiError as error:
+            if error.retryable or not final:
+                raise
+            log.warning("pool.own_test_set_absent", pool=pool, error=str(error))
+            return None
 
     async def kept(self, pool: int) -> KeptTest | None:
         """Give the test set of a pool of this account's own: a stranger may name the same commitment."""
         opened = await self.files.opened(pool)
         return self._store.test(opened.terms.test_commitment) if opened.owner == self.me else None
+
+    async def all_kept(self) -> set[int]:
+        """Find this account's pools whose test sets are kept here."""
+        files = self.files
+        mine = await files.market.events(files.contract.address, Opened, None, topic_of(self.me))
+        return {event.id for event, _ in mine if self._store.test(event.terms.test_commitment) is not None}
+
+    async def now(self) -> int:
+        """Give the later of the chain's time and this machine's, in seconds since 1970."""
+        return max((await self.files.market.chain.final()).timestamp, int(time.time()))
 
     async def revealed(self, pool: int, *, final: bool) -> bytes | None:
         """Give the test set of a pool that is closed; None before, and where it cannot be had in the end.
@@ -70,6 +89,18 @@ class PoolReader:
             log.warning("pool.test_set_absent", pool=pool, error=str(error))
             return None
 
+    async def bring(self, contribution: int, *, final: bool, without: Challenged | None = None) -> None:
+        """Have this node's own store hold what `compared` gives, as far as it can be had; raises as that."""
+        pool = (await self.files.contribution(contribution)).pool
+        ground = (await self.files.history(pool)).ground(contribution)
+        await self.initial(pool, await self.files.document(pool))
+        await self.revealed(pool, final=final)
+
+        async def bring(part: Part) -> None:
+            await self.given(part, final=final)
+
+        await several(bring, [_before(ground.batch, without), *ground.known, *ground.pending])
+
     async def compared(
         self, contribution: int, test: bytes | None, *, final: bool, without: Challenged | None = None
     ) -> Compared:
@@ -82,11 +113,10 @@ class PoolReader:
         pool = (await self.files.contribution(contribution)).pool
         document = await self.files.document(pool)
         ground = (await self.files.history(pool)).ground(contribution)
-        faults = tuple(fault for fault in ground.batch.faults if fault is not without)
         return Compared(
             document=document,
             initial=await self.initial(pool, document),
-            batch=await self.given(Part(ground.batch.added, faults), final=final),
+            batch=await self.given(_before(ground.batch, without), final=final),
             known=await self.all_given(ground.known, final=final),
             pending=await self.all_given(ground.pending, final=final),
             test=test,
@@ -94,10 +124,16 @@ class PoolReader:
 
     async def all_given(self, parts: Sequence[Part], *, final: bool) -> list[Given]:
         """Give several contributions; raises `FileAbsentError`."""
-        return [await self.given(part, final=final) for part in parts]
+
+        async def given(part: Part) -> Given:
+            return await self.given(part, final=final)
+
+        return await several(given, parts)
 
     async def given(self, part: Part, *, final: bool) -> Given:
-        """Give a contribution; raises `FileAbsentError`."""
+        """Give a contribution; no bytes of one of which nothing is left; raises `FileAbsentError`."""
+        if gone(part):
+            return Given(pool_history.taken(part, tuple(range(part.added.count))), b"")
         faults = [await self.challenge(fault, final=final) for fault in part.faults]
         out = pool_history.left_out(part.added.count, faults)
         return Given(pool_history.taken(part, out), await self._bytes(part.added, final=final))
@@ -133,8 +169,7 @@ class PoolReader:
         """
         if not added.corrects:
             return await self.files.data(added)
-        history = await self.files.history(added.pool)
-        event = next(one for one in history.challenges[added.corrects] if one.corrections == added.digest)
+        event = (await self.files.history(added.pool)).corrections[added.id]
         return b"" if await self.files.challenge(event) is None else await self.document(event)
 
     async def document(self, event: Challenged) -> bytes:
@@ -142,3 +177,8 @@ class PoolReader:
         owner = (await self.files.opened(event.pool)).owner
         what = f"challenge of contribution {event.contribution}"
         return event.document or await self.files.file(event.corrections, what, [event.challenger, owner])
+
+
+def _before(part: Part, challenge: Challenged | None) -> Part:
+    """Give a contribution as if it had not been challenged by this."""
+    return Part(part.added, tuple(fault for fault in part.faults if fault is not challenge))

@@ -100,10 +100,10 @@ class PoolSandbox:
         except DocumentMalformedError as error:
             raise verdicts.OutputLimitError("it is no challenge") from error
 
-    async def judge(self, ground: Compared, challenge: Challenge) -> Judged:
-        """Judge a challenge."""
+    async def judge(self, ground: Compared, challenge: Challenge, corrected: int) -> Judged:
+        """Judge a challenge that is to give so many corrected samples, as the chain says."""
         body, blobs = _compared(ground)
-        reply = await self._run("judge", body, [*blobs, challenge.to_bytes()])
+        reply = await self._run("judge", {**body, "corrected": corrected}, [*blobs, challenge.to_bytes()])
         return _read(Judged, reply)
 
     async def learn(

@@ -26,7 +26,7 @@ class Policy:
     bounty: float = 0.5
     stake: float = 1.0
     """Doubles with each challenge of the same contribution that failed."""
-    margin: float = 0.14
+    margin: float = 0.19
 
     @property
     def threshold(self) -> float:
