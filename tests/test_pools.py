@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from agorai.demo.town import Resident, Town, running
 from agorai.pools import Pools
+from agorai_shared import cid
 from agorai_shared.bindings.data_pool import Outcome, PoolState, State
 from tests.pooling import (
     DEPOSIT,
@@ -89,6 +90,14 @@ async def test_what_is_good_is_paid_what_is_poisoned_pays_and_the_model_grows(to
     assert change["carl"] >= resolved.count * DEPOSIT // 2
     assert change["eve"] == -resolved.count * DEPOSIT + taken[1].left * REWARD
     assert all(change[name] == 0 for name in VOTERS)
+
+
+async def test_a_file_of_many_blocks_is_had_from_its_member_and_then_from_ones_own_store(town: Town) -> None:
+    gina, carl = (Pools(town.clients[name]) for name in ("gina", "carl"))
+    data = b"one of many lines\n" * 150_000
+    digest = cid.digest_of(await gina.client.store.put(data))
+    for members in ([gina.client.address], []):
+        assert await Pools(carl.client).files.file(digest, "file", members) == data
 
 
 async def _has_versions(pools: Pools, pool: int, count: int) -> bool:

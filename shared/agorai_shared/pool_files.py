@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final, TypeVar, cast
 
-from agorai_shared import pool_history
+from agorai_shared import pool_history, unixfs
 from agorai_shared.bindings.data_pool import (
     Added,
     Challenged,
@@ -385,9 +385,18 @@ async def _read(store: ContentStore, digest: bytes, most: int) -> bytes:
     """Read a file by digest, whichever of its two names it has."""
     block, tree = pool_history.cids_of(digest)
     try:
-        return await _whole(store, block, most)
+        data = await _whole(store, block, most)
     except NotFoundError:
         return await _whole(store, tree, most)
+    # Stores find blocks by digest, whatever name they are asked by: this may be the root of the tree.
+    return await _whole(store, tree, most) if _is_root(data) else data
+
+
+def _is_root(block: bytes) -> bool:
+    try:
+        return bool(unixfs.decode_node(block).links)
+    except AgoraiError:
+        return False
 
 
 async def _whole(store: ContentStore, cid: Cid, most: int) -> bytes:
