@@ -20,7 +20,7 @@ class Policy:
     By the contract who challenges rightly gets half of each wrong sample's deposit, and who does not loses its own,
     so that a stake gains on average from a confidence of 2/3 on. A challenge is judged as a whole: one sample that is
     not wrong loses all. Voters judge by the same rules, though, and so do not err independently of the challenger;
-    the margin is for what they may know besides.
+    the margin is for what they may know besides, and keeps honest contributors from paying for a challenger's risk.
     """
 
     bounty: float = 0.5
