@@ -55,6 +55,7 @@ from agorai_shared.pool import (
     read_initial,
     read_samples,
 )
+from agorai_shared.pool_files import gone
 from agorai_shared.pool_history import INLINE, Part
 from agorai_shared.pool_trainer import (
     Checked,
@@ -381,6 +382,8 @@ class Pools(PoolReader):
         return found, unread
 
     async def _left(self, document: PoolDocument, part: Part) -> list[tuple[int, tuple[Cell, ...]]]:
+        if gone(part):
+            return []
         content = await self.files.content(part)
         out = frozenset(content.out)
         rows = read_samples(document, content.data, count=part.added.count).rows

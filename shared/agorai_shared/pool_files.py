@@ -267,10 +267,6 @@ class PoolFiles:
             part.added, await self.data(part.added), pool_history.left_out(part.added.count, faults)
         )
 
-    async def contents(self, parts: Sequence[Part]) -> list[Content]:
-        """Give several contributions' bytes; raises as `content`."""
-        return [await self.content(part) for part in parts]
-
     async def data(self, added: Added) -> bytes:
         """Give a contribution's file; of corrections, what their challenge holds, nothing if it is none.
 
