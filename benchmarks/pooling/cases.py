@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 
 from agorai_shared import cid
 from agorai_shared.pool import CategoryColumn, Cell, NumberColumn, PoolDocument, Rule, Samples, TextColumn
-from benchmarks.sentences import CLASSES, sentences
+from benchmarks.pooling.sentences import CLASSES, mislabelled, sentences
 
 Row = tuple[Cell, ...]
 
@@ -41,12 +41,15 @@ class Case:
     """Gives a sample again with hardly any change."""
     scrambled: Callable[[Row, Random], Row]
     """Gives a sample whose features mean nothing."""
+    wrong: frozenset[Cell] = frozenset()
+    """First cells of those in the supply that have the wrong label, as the generator knows."""
 
 
 def text(seed: int, supply: int = 2_500, test: int = 2_000) -> Case:
     """Give the model of sentiments: a logistic regression of hashed words."""
     first = 500
-    rows = list(dict.fromkeys(sentences(first + supply + test, seed)))
+    count = first + supply + test
+    rows = list(dict.fromkeys(sentences(count, seed)))
     vocabulary = sorted({word for sentence, _ in rows for word in sentence.split()})
     return _case(
         "text",
@@ -58,6 +61,7 @@ def text(seed: int, supply: int = 2_500, test: int = 2_000) -> Case:
         batch=40,
         noised=_respelt,
         scrambled=partial(_salad, vocabulary),
+        wrong=mislabelled(count, seed),
     )
 
 
@@ -93,6 +97,7 @@ def _case(
     batch: int,
     noised: Callable[[Row, Random], Row],
     scrambled: Callable[[Row, Random], Row],
+    wrong: frozenset[Cell] = frozenset(),
 ) -> Case:
     first, supply = counts
     document = PoolDocument(
@@ -112,6 +117,7 @@ def _case(
         batch=batch,
         noised=noised,
         scrambled=scrambled,
+        wrong=wrong,
     )
 
 

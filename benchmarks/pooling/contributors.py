@@ -40,6 +40,10 @@ class Contributor:
     random: Random
     earned: int = 0
     """By challenges that were upheld, in the token's smallest unit."""
+    added: int = 0
+    """Samples."""
+    lost: int = 0
+    """Of these, good ones that were found wrong."""
 
 
 @dataclass

@@ -83,7 +83,11 @@ class Told:
     """By each honest contributor's challenges, in the token."""
     honest_samples: int = 0
     honest_lost: int = 0
-    """Of these, those that were found wrong."""
+    """Of these, good ones that were found wrong."""
+    honest_wrong: int = 0
+    """Those with a wrong label, as people's have, that were found wrong."""
+    worst_lost: float = 0.0
+    """Largest share of one honest contributor's samples that were good and found wrong."""
     honest_lost_for: Counter[str] = field(default_factory=Counter)
     """By the reason that was given."""
     challenges: Counter[str] = field(default_factory=Counter)
@@ -182,6 +186,7 @@ class Trial:
             self.told.balances["honest" if one.honest else "malicious"].append(round(found, 2))
             if one.honest:
                 self.told.earned.append(round(one.earned / TOKEN, 2))
+                self.told.worst_lost = max(self.told.worst_lost, one.lost / max(one.added, 1))
 
     def _note(self) -> None:
         self.told.samples.append(sum(len(batch.left) for batch in self._accepted))
@@ -225,6 +230,7 @@ class Trial:
         # What others read is what was written.
         self._begin(event["id"], one, read_samples(self._case.document, data), fault)
         if fault is None:
+            one.added += len(samples)
             self.told.honest_samples += len(samples)
         else:
             self.told.inadequate[fault.value] += len(samples)
@@ -317,8 +323,13 @@ class Trial:
         if item.corrects:
             self.told.corrected_lost += len(rows)
         elif item.fault is None:
-            self.told.honest_lost += len(rows)
-            self.told.honest_lost_for.update(one.reason for one in challenge.wrong)
+            good = [
+                one for one in challenge.wrong if item.batch.samples.rows[one.row][0] not in self._case.wrong
+            ]
+            item.by.lost += len(good)
+            self.told.honest_lost += len(good)
+            self.told.honest_wrong += len(rows) - len(good)
+            self.told.honest_lost_for.update(one.reason for one in good)
         else:
             self.told.found[item.fault.value] += len(rows)
         if not event["deadline"]:
@@ -366,4 +377,6 @@ def told_of(told: Told) -> dict[str, Any]:
         "malicious_balance_left": sum(malicious) * TOKEN / (START * len(malicious)) if malicious else None,
         "checkers_profit": sum(told.balances["honest"]) * TOKEN / (START * len(told.balances["honest"])) - 1,
         "honest_loss": told.honest_lost / told.honest_samples,
+        "worst_loss": told.worst_lost,
+        "honest_wrong": told.honest_wrong / told.honest_samples,
     }

@@ -63,7 +63,7 @@ def tumours() -> tuple[PoolDocument, Rows]:
 @cache
 def sentences() -> tuple[PoolDocument, Rows]:
     """Give a pool of sentences of praise and blame."""
-    path = Path(__file__).parents[3] / "benchmarks" / "sentences.py"
+    path = Path(__file__).parents[3] / "benchmarks" / "pooling" / "sentences.py"
     spec = importlib.util.spec_from_file_location("sentences", path)
     assert spec is not None
     assert spec.loader is not None

@@ -198,12 +198,12 @@ def test_a_unit_mistaken_is_out_of_range() -> None:
 
 def test_poison_that_no_single_sample_shows_is_seen_by_the_harm_it_does() -> None:
     document, known, rows = dealt(sentences, 400)
-    planted = set(places(len(rows), 0.6))
+    planted = set(places(len(rows), 0.7))
     poisoned = Batch(1, samples(flipped(document, rows, sorted(planted))))
     found = tuple(find(document, known, poisoned, frozenset({"harmful"})))
     named = staked(found)
-    assert len(named & planted) >= 0.5 * len(planted)  # measured: 206 of 240
-    assert len(named & planted) >= 0.8 * len(named)  # measured: 206 of 239
+    assert len(named & planted) >= 0.5 * len(planted)  # measured: 233 of 280
+    assert len(named & planted) >= 0.8 * len(named)  # measured: 233 of 253
     assert "fewer of them right" in found[0].explanation
     honest = Batch(1, samples(rows))
     assert not list(find(document, known, honest, frozenset({"harmful"})))
@@ -296,11 +296,12 @@ def test_what_is_checked_and_trained_is_the_same_in_another_process() -> None:
     assert found.stdout.strip() == told()
 
 
-def test_a_stake_gains_on_average_from_two_thirds_on() -> None:
-    found = [Suspicion(row, "other", "", sure) for row, sure in ((3, 0.95), (1, 0.86), (2, 0.85), (1, 0.5))]
+def test_a_stake_is_much_surer_than_where_it_gains_on_average() -> None:
+    found = [Suspicion(row, "other", "", sure) for row, sure in ((3, 0.96), (1, 0.92), (2, 0.91), (1, 0.5))]
     assert stake(found, Policy()) == (1, 3)
-    assert Policy(margin=0).threshold == pytest.approx(2 / 3)
-    assert stake(found, Policy(stake=4)) == ()  # after two challenges that failed
+    assert Policy(caution=1).threshold == pytest.approx(2 / 3)
+    assert stake(found, Policy(stake=2)) == (3,)  # after a challenge that failed
+    assert stake(found, Policy(stake=4)) == ()
     assert stake([], Policy()) == ()
 
 

@@ -20,18 +20,19 @@ class Policy:
     By the contract who challenges rightly gets half of each wrong sample's deposit, and who does not loses its own,
     so that a stake gains on average from a confidence of 2/3 on. A challenge is judged as a whole: one sample that is
     not wrong loses all. Voters judge by the same rules, though, and so do not err independently of the challenger;
-    the margin is for what they may know besides, and keeps honest contributors from paying for a challenger's risk.
+    caution is for what they may know besides, and keeps honest contributors from paying for a challenger's risk.
     """
 
     bounty: float = 0.5
     stake: float = 1.0
     """Doubles with each challenge of the same contribution that failed."""
-    margin: float = 0.19
+    caution: float = 4.0
+    """How many times likelier to be wrong one may be where odds are even."""
 
     @property
     def threshold(self) -> float:
         """The confidence from which on to stake."""
-        return self.stake / (self.stake + self.bounty) + self.margin
+        return 1 - self.bounty / (self.stake + self.bounty) / self.caution
 
 
 def stake(suspicions: Iterable[Suspicion], policy: Policy) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ model of the counted words has about 75 % right after 200 sentences and 88 to 91
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from random import Random
 from typing import Final
 
@@ -87,18 +88,27 @@ _MISLABELLED: Final = 0.02
 
 def sentences(count: int, seed: int) -> list[tuple[str, str]]:
     """Give so many sentences, each with its class; the same seed gives the same ones, of more the first the same."""
+    return [(text, label) for text, label, _ in _sentences(count, seed)]
+
+
+def mislabelled(count: int, seed: int) -> frozenset[str]:
+    """Give those of the same sentences that have the wrong class."""
+    return frozenset(text for text, _, mistaken in _sentences(count, seed) if mistaken)
+
+
+def _sentences(count: int, seed: int) -> Iterator[tuple[str, str, bool]]:
     random = Random(seed)
-    return [_sentence(random) for _ in range(count)]
+    return (_sentence(random) for _ in range(count))
 
 
-def _sentence(random: Random) -> tuple[str, str]:
+def _sentence(random: Random) -> tuple[str, str, bool]:
     good = random.random() < 0.5
     clauses = [_clause(random, good) for _ in range(random.choice((3, 4, 4, 5)))]
     text = clauses[0]
     for clause in clauses[1:]:
         text += random.choice(_JOINTS) + clause
     mistaken = random.random() < _MISLABELLED
-    return text + random.choice((".", ".", "!", "...")), CLASSES[good != mistaken]
+    return text + random.choice((".", ".", "!", "...")), CLASSES[good != mistaken], mistaken
 
 
 def _clause(random: Random, good: bool) -> str:
