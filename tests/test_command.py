@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import subprocess
@@ -11,9 +12,11 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from sklearn.datasets import load_iris
 
-from agorai.client import Client
+from agorai.cli.account import _account, exact
+from agorai.client import Balances, Client
 from agorai.devchain import TOKEN
 from agorai.exchange import Contracts
 from agorai.home import Home
@@ -93,6 +96,22 @@ def test_what_was_earned_can_be_taken(nodes: tuple[Node, Node], model: int) -> N
     seller, _ = nodes
     assert seller.agorai("account", "withdraw")["withdrawn"] == 5
     assert seller.agorai("account", "show")["credit"] == 0
+
+
+def test_an_account_is_shown_whole_and_to_the_last_digit_on_a_narrow_terminal() -> None:
+    address = "0x" + "9" * 40
+    has = Balances(Wei(1_234_567 * TOKEN + 1), Wei(0), Wei(99_998_765_432_109_876_543), "HAPY")
+    written = io.StringIO()
+    Console(width=80, file=written).print(_account(address, "a name " * 20, has, TOKEN // 10))
+    shown = written.getvalue()
+    assert address in shown
+    assert "1,234,567.000000000000000001 " in shown
+    assert " 0.1 " in shown
+    assert "99.998765432109876543 " in shown
+    assert "…" not in shown
+    assert [exact(amount) for amount in (0, TOKEN, 100 * TOKEN, 1)] == [
+        "0", "1", "100", "0.000000000000000001",
+    ]  # fmt: skip
 
 
 def test_tokens_are_sent(nodes: tuple[Node, Node]) -> None:

@@ -239,6 +239,23 @@ async def test_a_perceptron_is_begun_taught_asked_and_proved(pupil: Pupil) -> No
     assert (proved["same"], proved["samples"], proved["difference"]) == (True, 12, None)
 
 
+async def test_learners_are_listed_the_newest_first(pupil: Pupil) -> None:
+    older = await pupil.begun("k-means", 5, "--classes", 3, "--open")
+    newer = await pupil.begun("perceptron", 7)
+    await pupil.agorai("train", newer, "--sample", "0:1", "--label", 1)
+    first, second, *_ = await pupil.agorai("list")
+    assert first == {
+        "learner": newer, "kind": "perceptron", "features": 7, "classes": 2, "trainer": pupil.client.address,
+        "trained": 1, "mistakes": first["mistakes"],
+    }  # fmt: skip
+    assert (second["learner"], second["kind"], second["classes"], second["trainer"]) == (
+        older, "k-means", 3, None,
+    )  # fmt: skip
+    shown = (await pupil.run("list")).output
+    assert "perceptron" in shown
+    assert "anyone" in shown
+
+
 async def test_classes_and_clusters_are_taught_asked_and_proved(pupil: Pupil) -> None:
     samples = streams(6, 3, 7)
     classes = await pupil.begun("nearest-centroid", 6, "--classes", 4)

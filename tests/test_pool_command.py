@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -22,16 +22,19 @@ from typer.testing import CliRunner, Result
 
 from agorai.cli import output
 from agorai.cli.main import app
-from agorai.cli.pool_samples import _suspicions
-from agorai.cli.pool_shown import contribution_table
+from agorai.cli.pool_events import _FILES, _INLINE, words
+from agorai.cli.pool_samples import _not_applied, _suspicions
+from agorai.cli.pool_shown import case_json, contribution_table
 from agorai.client import Client
 from agorai.demo.town import Resident, Town, running
 from agorai.devchain import TOKEN
 from agorai.exchange import explained, refusal
 from agorai.home import Home
+from agorai.pool_opening import require_classifier
 from agorai.pool_refusals import (
     REFUSALS,
     ColumnNotDerivedError,
+    KnownTestSetError,
     PoolDocumentError,
     PoolRefusedError,
     PoolTermsError,
@@ -42,7 +45,9 @@ from agorai.pool_schema import derive
 from agorai.pool_spec import PoolSpec
 from agorai.pools import Pools, PoolTerms
 from agorai_shared import cid as cids
-from agorai_shared.bindings.data_pool import DataPool, Opened, Published, State
+from agorai_shared.abi.codec import ArgValue
+from agorai_shared.bindings.data_pool import DataPool, Opened, Outcome, Published, State
+from agorai_shared.bindings.voting_panel import Case, Phase, Verdict
 from agorai_shared.chain import Chain, ContractRevertError
 from agorai_shared.errors import RemoteError
 from agorai_shared.pool import (
@@ -51,6 +56,7 @@ from agorai_shared.pool import (
     PoolBinding,
     PoolDocument,
     Rule,
+    Samples,
     SamplesShapeError,
     Snapshot,
     Taken,
@@ -61,8 +67,11 @@ from agorai_shared.pool import (
 )
 from agorai_shared.pool_history import WindowTooShortError
 from agorai_shared.pool_trainer import Found
-from agorai_shared.types import Wei
-from tests.pooling import INITIAL, owned, table
+from agorai_shared.types import Address, Wei
+from agorai_trainer.estimators import ESTIMATORS
+from agorai_trainer.pooling.learning import try_out
+from agorai_trainer.pooling.refusals import InitialClassError, RuleRefusedError
+from tests.pooling import INITIAL, owned, table, until
 from tests.pooling import csv as cells
 from tests.pooling import document as described
 
@@ -271,17 +280,144 @@ def printed(shown: object) -> str:
     return re.sub(r"[\s│┃]+", " ", written.getvalue())
 
 
+async def test_what_too_little_is_known_for_is_told_in_one_line() -> None:
+    few = "60 known samples are measured, and it takes 199"
+    told = [
+        {"reason": "unlike", "why": few},
+        {"reason": "label", "why": "it takes two classes"},
+        {"reason": "near_duplicate", "why": few},
+    ]
+    assert _not_applied(told) == (
+        "Not applied, or not to all, since too little is known: "
+        f"unlike, near_duplicate ({few}); label (it takes two classes)."
+    )
+
+
+SEEN: dict[str, Any] = {
+    "contribution": 3, "pool": 1, "contributor": "0xabc", "state": "settled", "count": 12, "left": 10,
+    "corrects": None, "digest": "ab" * 32, "inline": False, "deadline": None, "left_s": None, "awaited": None,
+    "upheld": None, "case": None, "panel": None, "challenger": None, "challenged": None, "outcomes": [],
+    "credited": None, "wrong": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("phase", "verdict", "says"),
+    [
+        (Phase.REVEALING, Verdict.PENDING, "case 7, revealing until 2026-01-01 00:00:00 UTC (in 2m 5s)"),
+        (Phase.CLOSED, Verdict.REJECTED, "case 7, closed: the challenge is right"),
+        (Phase.CLOSED, Verdict.CONFIRMED, "case 7, closed: the challenge is wrong"),
+        (Phase.CLOSED, Verdict.UNDECIDED, "case 7, closed: without a verdict"),
+    ],
+)
+async def test_a_contribution_before_voters_says_how_far_they_are(
+    phase: Phase, verdict: Verdict, says: str
+) -> None:
+    nobody = Address("0x" + "00" * 20)
+    deadline = 1_767_225_600
+    case = Case(nobody, 3, nobody, nobody, 0, 0, deadline, 3, 1, 3, 3, 1, 0, phase, verdict)
+    panel = case_json(case, deadline - 125)
+    assert panel is not None
+    assert panel["deadline"] == (None if phase is Phase.CLOSED else deadline)
+    shown = printed(contribution_table({**SEEN, "state": "contested", "case": 7, "panel": panel}, "0xdef"))
+    assert says in shown
+
+
 async def test_a_contribution_that_is_settled_says_what_was_credited() -> None:
-    told = {
-        "contribution": 3, "pool": 1, "contributor": "0xabc", "state": "settled", "count": 12, "left": 10,
-        "corrects": None, "digest": "ab" * 32, "inline": False, "deadline": None, "left_s": None, "awaited": None,
-        "upheld": None, "case": None, "challenger": None, "challenged": None, "outcomes": [], "credited": 11.0,
-        "wrong": [],
-    }  # fmt: skip
-    shown = printed(contribution_table(told, "0xdef"))
+    shown = printed(contribution_table({**SEEN, "credited": 11.0}, "0xdef"))
     assert "credited 11 tokens" in shown
     assert "agorai account withdraw" in shown
     assert "ab" * 32 in shown
+
+
+async def test_an_event_names_files_by_their_cids_and_shows_what_is_inline_as_text() -> None:
+    document = b'{"wrong":[{"reason":"unlike","row":3}]}'
+    digest = cids.sha256(document)
+    inline: dict[str, ArgValue] = {
+        "contribution": 1, "count": 1, "corrections": _hex(digest), "document": _hex(document),
+    }  # fmt: skip
+    assert words(inline) == (
+        f"contribution=1, count=1, corrections={cids.of_digest(digest)}, "
+        'document="{\\"wrong\\":[{\\"reason\\":\\"unlike\\",\\"row\\":3}]}"'
+    )
+    either = f"{cids.of_digest(digest)} or {cids.of_dag_pb_digest(digest)}"
+    assert words({**inline, "document": "0x"}).endswith(f"corrections={either}, document=(in a file)")
+    salted = "0x" + "5a" * 32
+    terms: dict[str, ArgValue] = {"document": _hex(digest), "testCommitment": salted, "deposit": "1000"}
+    assert words({"id": 1, "terms": terms}) == (
+        f"id=1, terms=(document={cids.of_digest(digest)}, testCommitment={salted}, deposit=1000)"
+    )
+    assert words({"samples": "0xff"}) == "samples=0xff"
+    assert words({"samples": _hex(b"a" * 300)}) == f'samples="{"a" * 200}…"'
+    assert [words({"outcome": one.value}) for one in Outcome] == [
+        f"outcome={one.name.lower()}" for one in Outcome
+    ]
+
+
+def _hex(data: bytes) -> str:
+    return "0x" + data.hex()
+
+
+async def test_every_digest_of_an_event_is_a_files_or_of_what_is_bound_to() -> None:
+    inputs = [one for event in DataPool.ABI.events.values() for one in event.inputs]
+    inputs += [replace(one, name=f"terms.{one.name}") for each in inputs for one in each.components]
+    digests = {one.name for one in inputs if one.type == "bytes32"}
+    assert digests - _FILES == {"commitment", "terms.testCommitment", "salt"}
+    assert digests >= _FILES
+    assert {one.name for one in inputs if one.type == "bytes"} == _INLINE.keys()
+
+
+@pytest.mark.parametrize(
+    ("estimator", "says"),
+    [
+        ("sklearn.SGDRegressor", "it is no classifier of scikit-learn. → Did you mean sklearn.SGDClassifier"),
+        ("sklearn.SGDClasifier", "there is no such estimator. → Did you mean sklearn.SGDClassifier"),
+        ("SGDClassifier", "there is no such estimator. → Did you mean sklearn.SGDClassifier"),
+        ("xgboost.XGBClassifier", "it is no classifier of scikit-learn. → "),
+        ("sklearn.Oracle_7", "there is no such estimator. → Name a classifier of scikit-learn, such as"),
+    ],
+)
+async def test_an_estimator_that_no_pool_can_be_trained_by_is_refused_and_classifiers_are_named(
+    estimator: str, says: str
+) -> None:
+    with pytest.raises(RuleRefusedError) as refused:
+        require_classifier(estimator)
+    assert says in f"{refused.value.message} → {refused.value.remedy}"
+    assert "Regressor" not in refused.value.remedy
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+async def test_the_same_estimators_are_refused_before_and_while_a_rule_is_tried(estimator: str) -> None:
+    pool = described()
+    rule = Rule(estimator=estimator, mode="anew")
+    one = Samples(table()[:1])  # of one class: what comes next is refused, too
+    with pytest.raises((RuleRefusedError, InitialClassError)) as refused:
+        try_out(pool.model_copy(update={"rule": rule}), one)
+    try:
+        require_classifier(estimator)
+    except RuleRefusedError:
+        assert isinstance(refused.value, RuleRefusedError)
+    else:
+        assert isinstance(refused.value, InitialClassError)
+
+
+async def test_a_pool_whose_test_set_is_known_or_whose_estimator_is_not_is_refused_by_whoever_opens_it() -> (
+    None
+):
+    class Untouched:
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(f"{name} was asked for")
+
+    pools = object.__new__(Pools)  # of no node: nothing may be stored, sealed or read
+    pools.client = cast("Client", Untouched())
+    terms = cast("PoolTerms", Untouched())
+    with pytest.raises(KnownTestSetError, match="Of the 20 samples of the test set 20 are"):
+        await pools.open(described(), cells(0, 100), cells(0, 20), terms)
+    other = described().model_copy(update={"rule": Rule(estimator="sklearn.Ridge", mode="anew")})
+    with pytest.raises(RuleRefusedError, match=r"sklearn\.Ridge"):
+        await pools.open(other, cells(0, 100), cells(100, 120), terms)
+    with pytest.raises(RuleRefusedError, match=r"sklearn\.Ridge"):
+        await pools.train(1, other.rule)
 
 
 # ------------------------------------------------------------------------------------- with running nodes
@@ -492,6 +628,7 @@ async def test_what_is_suspected_is_told_and_challenged_only_after_a_yes(
     market: Market, pool: int, repeating: int
 ) -> None:
     found = await market.agorai("alice", "check", repeating)
+    assert found["not_applied"] == []
     assert next((one["row"], one["reason"]) for one in found["suspicions"]) == (2, "duplicate")
     said = await market.refusal("alice", "challenge", repeating, "--rows", 2)
     assert "To challenge 1 sample costs 1 token:" in said
@@ -537,7 +674,10 @@ async def test_a_challenge_of_ones_own_is_shown_answered_and_contested(
     assert "does not lose" in await market.refusal("alice", "contest", repeating)
     assert "Contesting lays down 0.003 tokens" in await market.refusal("bob", "contest", repeating)
     assert (await market.agorai("bob", "contest", repeating, "--yes"))["case"] > 0
-    assert (await market.agorai("bob", "contribution", repeating))["awaited"] == "the voters judge"
+    contested = await market.agorai("bob", "contribution", repeating)
+    assert (contested["awaited"], contested["panel"]["phase"]) == ("the voters judge", "drawing")
+    assert contested["panel"]["deadline"] > 0
+    assert "drawing until 20" in await market.said("bob", "contribution", repeating)
     assert "Contribution 1 is before voters." in await market.refusal("bob", "contest", repeating)
 
 
@@ -605,6 +745,21 @@ async def told(market: Market, pool: int) -> Told:
         bob, pools, pool, (taken,), (INITIAL, 3), accuracy=0.85, predecessor=first, rule=rule, model=b"grown"
     )
     return Told(first, second, b"grown", contribution.id)
+
+
+async def test_where_nothing_new_was_accepted_nothing_is_trained(market: Market, pool: int) -> None:
+    alice = market.town.clients["alice"].address
+    found: list[int] = []
+
+    async def is_published() -> bool:
+        versions = (await market.pools("bob").files.history(pool)).versions
+        found[:] = [one.version for one in versions if one.publisher == alice]
+        return bool(found)
+
+    await until(is_published, "the owner's first version")
+    said = await market.refusal("bob", "train", pool)
+    assert f"Nothing was accepted into pool {pool} since version {found[0]} was trained by this rule" in said
+    assert f"agorai pool rebuild {found[0]}" in said
 
 
 async def test_versions_are_shown_with_the_one_each_was_made_from(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from agorai.pool_reading import _each
-from agorai_shared.pool_files import AT_ONCE
+from agorai_shared.digest_files import AT_ONCE
 from agorai_shared.types import Address
 
 

@@ -11,7 +11,8 @@ from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -19,21 +20,34 @@ from typer.testing import CliRunner, Result
 
 from agorai.cli import output
 from agorai.cli.main import app
+from agorai.cli.vote import _about, _case
 from agorai.client import Client, Listing
 from agorai.demo.exchange import CheatingTrading
 from agorai.demo.town import Resident, Town, running
 from agorai.devchain import TOKEN
-from agorai.exchange import REFUSALS, TradeRefusedError, explained
+from agorai.exchange import REFUSALS, EventT, TradeRefusedError, explained
 from agorai.home import Home
 from agorai.store_client import StoreClient
 from agorai.trade_refusals import DataUnfitError, NotListedError, PromiseNotKeptError
 from agorai.trading import Trading
+from agorai.voting import Voting
 from agorai_shared.bindings.fair_exchange import FairExchange, Opened, State
-from agorai_shared.bindings.voting_panel import VotingPanel
+from agorai_shared.bindings.voting_panel import (
+    Case,
+    Config,
+    Drawn,
+    Phase,
+    Seat,
+    Verdict,
+    Voter,
+    VotingPanel,
+)
 from agorai_shared.chain import ContractRevertError
+from agorai_shared.contract import Call
+from agorai_shared.deployment import NEEDED, Deployment
 from agorai_shared.documents import Metadata
 from agorai_shared.negotiation import Limits, LimitsTooShortError, Mode
-from agorai_shared.types import Wei
+from agorai_shared.types import Address, Wei
 from agorai_trainer.messages import Offer
 from agorai_trainer.tasks import TrainingTask
 from agorai_trainer.training_refusals import UndegradableError
@@ -391,7 +405,8 @@ async def test_voters_see_what_they_judged_and_take_out_what_they_earned(market:
     shown = await market.agorai("anna", "vote", "show")
     assert (shown["free"], shown["taken"], shown["stake"]) == (2, 0, 20)
     case = {one["case"]: one for one in shown["cases"]}[number]
-    assert (case["trade"], case["vote"], case["verdict"]) == (trade, False, "rejected")
+    assert (case["contract"], case["item"], case["pool"]) == ("FairExchange", trade, None)
+    assert (case["vote"], case["verdict"]) == (False, "rejected")
     assert (await market.agorai("anna", "vote", "retire", 2))["free"] == 0
     assert "fewer than 1" in await market.refusal("anna", "vote", "retire", 1)
     taken = await market.agorai("anna", "account", "withdraw")
@@ -549,6 +564,59 @@ async def test_a_refusal_is_one_of_the_contracts_and_told_with_its_values(error:
     }
     named = {field for text in REFUSALS[error] for _, field, _, _ in Formatter().parse(text) if field}
     assert named <= {parameter.name for parameter in errors[error].inputs}
+
+
+ME, STRANGER = Address("0x" + "11" * 20), Address("0x" + "99" * 20)
+MARKETPLACE = Deployment(
+    chain_id=1,
+    start_block=0,
+    contracts={name: Address(f"0x{number:040x}") for number, name in enumerate(sorted(NEEDED), 1)},
+)
+
+
+class Seated(Voting):
+    """One who was drawn for a case of a trade, of a pool's contribution, and of a contract that nobody knows."""
+
+    def __init__(self) -> None:
+        super().__init__(cast("Client", SimpleNamespace(address=ME, deployment=MARKETPLACE)))
+        openers = (MARKETPLACE.fair_exchange, MARKETPLACE.data_pool, STRANGER)
+        self.cases = {
+            number: Case(opener, 4, ME, ME, 0, 0, 0, 3, 1, 3, 0, 0, 0, Phase.COMMITTING, Verdict.PENDING)
+            for number, opener in enumerate(openers, 1)
+        }
+
+    async def read(self, *calls: Call[Any]) -> tuple[Any, ...]:
+        def answer(call: Call[Any]) -> Any:
+            match call.function:
+                case "caseOf":
+                    return self.cases[int.from_bytes(call.data[4:36])]
+                case "contributionOf":
+                    return SimpleNamespace(pool=10 * int.from_bytes(call.data[4:36]))
+                case "seatOf":
+                    return Seat.SEATED
+                case "voterOf":
+                    return Voter(0, 3)
+            return Config(TOKEN, 0, 0, 0, 0, 0)
+
+        return tuple(map(answer, calls))
+
+    async def events(self, contract: Address, kind: type[EventT], *topics: str | None) -> list[EventT]:
+        ids = self.cases if kind is Drawn else ()
+        return [kind.from_args({"id": id_, "voter": ME, "round": 1}) for id_ in ids]
+
+
+async def test_a_case_says_what_it_is_about() -> None:
+    found = [_case(one) for one in (await Seated().judging()).cases]
+    assert [(one["contract"], one["item"], one["pool"]) for one in found] == [
+        (STRANGER, 4, None),
+        ("DataPool", 4, 40),
+        ("FairExchange", 4, None),
+    ]
+    assert [_about(one) for one in found] == [
+        f"item 4 of {STRANGER}",
+        "contribution 4 of pool 40",
+        "trade 4",
+    ]
 
 
 async def test_amounts_and_times_of_a_refusal_are_read_as_people_write_them() -> None:

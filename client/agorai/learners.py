@@ -153,6 +153,13 @@ class Learners(Contracts):
             (found,) = await self.read(self.contract.learner_of(id_))
         return cast("Learner", found)
 
+    async def learners(self) -> dict[int, Learner]:
+        """Read all learners, the newest first."""
+        (count,) = await self.read(self.contract.learner_count())
+        ids = range(count, 0, -1)
+        found = await self.read(*map(self.contract.learner_of, ids)) if ids else ()
+        return dict(zip(ids, found, strict=True))
+
     async def train(self, id_: int, samples: Sequence[Labelled], *, on_stage: OnStage = silent) -> Training:
         """Have a learner learn samples in this order, each in a transaction, and wait until the last is final.
 

@@ -14,10 +14,12 @@ from agorai.exchange import Contracts
 from agorai.pool_state import ContributionSeen, PoolSeen, seen
 from agorai.pool_versions import Comparison, Version
 from agorai_shared.bindings.data_pool import Challenged, Opened, Pool, PoolState
+from agorai_shared.bindings.voting_panel import Case
+from agorai_shared.digest_files import AT_ONCE, hurry
 from agorai_shared.errors import AgoraiError
 from agorai_shared.pool import Challenge
-from agorai_shared.pool_files import AT_ONCE, PoolFiles, hurry
-from agorai_shared.types import Address
+from agorai_shared.pool_files import PoolFiles
+from agorai_shared.types import Address, CaseId
 
 _LOOK_S: Final = 0.5
 _DOCUMENT_S: Final = 10.0
@@ -76,6 +78,13 @@ class PoolReader(Contracts):
         current = await self.files.contribution(contribution)
         history = await self.files.history(current.pool)
         return seen(history, contribution, await self.now(), current)
+
+    async def case(self, contribution: ContributionSeen) -> Case | None:
+        """Read the case about a contribution that is before voters; none of any other."""
+        if contribution.panel_case is None:
+            return None
+        (found,) = cast("tuple[Case]", await self.read(self.panel.case_of(CaseId(contribution.panel_case))))
+        return found
 
     async def challenge_document(self, event: Challenged) -> Challenge | None:
         """Give what a challenge says; none if nobody serves it, or it is not what the chain says of it."""

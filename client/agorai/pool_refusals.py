@@ -12,7 +12,8 @@ InputError
 └── NotConfirmedError       nobody was asked
 RefusedError
 ├── PoolRefusedError        the contract refused; says why, and what to do
-└── ChallengeOvertakenError  a challenge before which another has ended
+├── ChallengeOvertakenError  a challenge before which another has ended
+└── NothingNewError         a version that would be the one there is
 IntegrityError
 └── VersionUntrueError      what a version's record names is not what there is
 """
@@ -224,6 +225,17 @@ class ChallengeOvertakenError(RefusedError):
         super().__init__(
             f"Another challenge of contribution {contribution} has ended since this one was prepared.",
             remedy="Repeat the command to see what is left and what it costs; nothing but a fee was spent.",
+        )
+
+
+class NothingNewError(RefusedError):
+    """Training would come to a version that there is."""
+
+    def __init__(self, pool: int, version: int) -> None:
+        super().__init__(
+            f"Nothing was accepted into pool {pool} since version {version} was trained by this rule: to train again "
+            "would come to the same.",
+            remedy=f"Nothing was done. Prove it: `agorai pool rebuild {version}`; or train by another --rule.",
         )
 
 

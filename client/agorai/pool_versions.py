@@ -7,7 +7,7 @@ known by its digest.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,10 +15,12 @@ from agorai.client import OnStage, silent
 from agorai.pool_refusals import VersionsApartError, VersionUntrueError
 from agorai_shared import cid as cids
 from agorai_shared.bindings.data_pool import Published
+from agorai_shared.digest_files import hurry
 from agorai_shared.errors import AgoraiError
 from agorai_shared.pool import (
     Cell,
     PoolDocument,
+    Rule,
     Samples,
     SamplesError,
     Snapshot,
@@ -30,7 +32,7 @@ from agorai_shared.pool import (
 )
 from agorai_shared.pool_files import PoolFiles
 from agorai_shared.pool_history import PoolHistory
-from agorai_shared.types import Cid
+from agorai_shared.types import Address, Cid
 
 _RECORD_S: Final = 10.0
 """How long a record may take to come, where it is only to be shown: its publisher may be anyone."""
@@ -99,6 +101,22 @@ async def version(files: PoolFiles, published: Published) -> Version:
         return Version(published, None, error.message)
     except TimeoutError:
         return Version(published, None, f"Its record did not come within {_RECORD_S:g} s.")
+
+
+async def trained(files: PoolFiles, pool: int, rule: Rule, publishers: Collection[Address]) -> int | None:
+    """Give the version of all that is accepted now, trained by a rule, if one of these accounts has published it."""
+    history = await files.history(pool)
+    with hurry(_RECORD_S):
+        for published in reversed(history.versions):
+            if published.publisher in publishers:
+                record = (await version(files, published)).record
+                if record is None:
+                    continue
+                if len(record.batches) <= len(history.settled):  # the initial samples are the first
+                    return None
+                if record.rule == rule:
+                    return published.version
+    return None
 
 
 async def compare(files: PoolFiles, before: int, after: int) -> Comparison:

@@ -19,13 +19,16 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, cast
 
+from agorai import pool_versions
 from agorai.client import Client, OnStage, silent
 from agorai.exchange import refusal
+from agorai.pool_opening import require_classifier, require_openable
 from agorai.pool_reading import PoolReader
 from agorai.pool_refusals import (
     ChallengeOvertakenError,
     ChallengeUnfitError,
     NothingFoundError,
+    NothingNewError,
     PoolTermsError,
     SamplesUnfitError,
 )
@@ -185,19 +188,17 @@ class Pools(PoolReader):
 
         Raises
         ------
-        SamplesUnfitError, PoolTermsError, WindowTooShortError, DepositTooHighError
-            If it cannot be opened so; nothing was sent.
+        RuleRefusedError, SamplesUnfitError, KnownTestSetError
+            As `require_openable`; nothing was stored.
+        PoolTermsError, WindowTooShortError, DepositTooHighError
+            If it cannot be opened so; nothing was stored.
         RemoteError
             Of the trainer, if the pool could not be trained by its rule; nothing was sent.
         """
         tell = on_stage or silent
         tell("reading the samples")
         document = document.model_copy(update={"initial_samples": unixfs.cid_of(initial)})
-        for what, data in (("The initial samples", initial), ("The test set", test)):
-            try:
-                read_initial(document, data)
-            except SamplesError as error:
-                raise SamplesUnfitError(what, error) from error
+        require_openable(document, initial, test)
         await self._check(terms)
         await self.require(terms.bond + terms.budget)
         tell("storing the description and the initial samples")
@@ -630,8 +631,23 @@ class Pools(PoolReader):
         ----------
         rule
             Another way to train than the pool's.
+
+        Raises
+        ------
+        RuleRefusedError
+            If no pool can be trained by the rule's estimator.
+        NothingNewError
+            If the owner or this account has published what would come out.
+        RemoteError
+            Of the trainer, if the pool cannot be trained by this rule, or this node has done so.
         """
-        await self.files.opened(pool)
+        if rule is not None:
+            require_classifier(rule.estimator)
+        owner = (await self.files.opened(pool)).owner
+        wanted = rule or (await self.files.document(pool)).rule
+        found = await pool_versions.trained(self.files, pool, wanted, {owner, self.client.address})
+        if found is not None:
+            raise NothingNewError(pool, found)
         await self.trainer.train(TrainVersion(pool=pool, rule=rule))
 
     async def rebuild(self, version: int, *, on_stage: OnStage | None = None) -> Rebuilt:

@@ -1,13 +1,15 @@
-"""Judging the trades of others ("Fair and autonomous sharing", IV-D), from outside a node: it votes by itself."""
+"""Judging what others contest ("Fair and autonomous sharing", IV-D), from outside a node: it votes by itself."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
 from agorai.exchange import Contracts
+from agorai_shared.bindings.data_pool import DataPool
 from agorai_shared.bindings.voting_panel import Case, Drawn, Revealed, Seat, Voter
-from agorai_shared.types import CaseId, TradeId
+from agorai_shared.types import CaseId
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +19,10 @@ class Drawing:
     id: CaseId
     case: Case
     seat: Seat
-    trade: TradeId | None
-    """That it is about; None when another contract asked."""
+    contract: str
+    """That asked, about its item `case.item`: its name in the marketplace, or a stranger's address."""
+    pool: int | None
+    """Of the contribution that it is about; None when another contract than `DataPool` asked."""
     vote: bool | None
     """Whether the account confirmed the accused; None until it has revealed."""
 
@@ -35,7 +39,7 @@ class Judging:
 
 
 class Voting(Contracts):
-    """Judging of others' trades; the node votes by itself once it is drawn."""
+    """Judging of others' cases; the node votes by itself once it is drawn."""
 
     async def enlist(self, seats: int) -> Voter:
         """Stake for more seats; gives how many there are then.
@@ -68,12 +72,17 @@ class Voting(Contracts):
         ids = sorted({event.id for event in drawn}, reverse=True)
         calls = [call for id_ in ids for call in (self.panel.case_of(id_), self.panel.seat_of(id_, me))]
         (config, *found) = await self.read(self.panel.config(), *calls)
+        names = {address: name for name, address in self.client.deployment.contracts.items()}
+        pools = await self._pools(dict(zip(ids, found[::2], strict=True)))
         cases = [
-            Drawing(
-                id_, case, seat,
-                TradeId(case.item) if case.opener == self.exchange.address else None,
-                votes.get(id_),
-            )
+            Drawing(id_, case, seat, names.get(case.opener, case.opener), pools.get(id_), votes.get(id_))
             for id_, case, seat in zip(ids, found[::2], found[1::2], strict=True)
-        ]  # fmt: skip
+        ]
         return Judging(await self._voter(), config.seat_stake, tuple(cases))
+
+    async def _pools(self, cases: Mapping[CaseId, Case]) -> dict[CaseId, int]:
+        """Give the pools of the contributions that cases are about."""
+        contract = DataPool(self.client.deployment.data_pool)
+        items = {id_: case.item for id_, case in cases.items() if case.opener == contract.address}
+        found = await self.read(*map(contract.contribution_of, items.values())) if items else ()
+        return {id_: one.pool for id_, one in zip(items, found, strict=True)}

@@ -13,7 +13,6 @@ from typing import Final, TypeAlias
 
 from eth_utils.crypto import keccak
 
-from agorai_shared import cid
 from agorai_shared.abi.codec import Codec
 from agorai_shared.bindings.data_pool import (
     Added,
@@ -29,7 +28,7 @@ from agorai_shared.documents import DocumentMalformedError
 from agorai_shared.errors import RefusedError
 from agorai_shared.negotiation import LAGS
 from agorai_shared.pool import Challenge, Row, Taken
-from agorai_shared.types import Address, Cid
+from agorai_shared.types import Address
 
 INLINE: Final = 1024
 """Bytes up to which samples and challenges go on the chain themselves; longer ones are files, named by digest."""
@@ -227,8 +226,3 @@ def commitment(
         A pool and 0, or a contribution and the round in which it is challenged.
     """
     return keccak(_COMMITTED.encode((chain_id, contract, account, item, round_, digest, salt)))
-
-
-def cids_of(digest: bytes) -> tuple[Cid, Cid]:
-    """Give the names that a file of this digest may have: one block, or the root of a tree of blocks."""
-    return cid.of_digest(digest), cid.of_dag_pb_digest(digest)

@@ -55,6 +55,13 @@ class Found(Message):
     """What to give in its place, a line of CSV."""
 
 
+class NotApplied(Message):
+    """A reason for which nothing was suspected, or nothing of some classes: `pooling.checking.not_applied`."""
+
+    reason: Reason
+    why: str
+
+
 class Proposal(Message):
     """A challenge that is prepared: its document is in this node's own store."""
 
@@ -73,6 +80,8 @@ class Checked(Message):
     suspected: int
     suspicions: tuple[Found, ...]
     """The surest, at most `MOST_TOLD`."""
+    not_applied: tuple[NotApplied, ...] = ()
+    """Since too little is known."""
     proposal: Proposal | None
     """None: not asked for, or nothing to stake on."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from agorai_shared import cid, unixfs
 from agorai_shared.bindings.data_pool import Added, Challenged, Outcome, Resolved, Settled
+from agorai_shared.digest_files import cids_of
 from agorai_shared.pool import Challenge, Wrong
-from agorai_shared.pool_history import PoolHistory, challenge_of, cids_of, left_out, taken
+from agorai_shared.pool_history import PoolHistory, challenge_of, left_out, taken
 from agorai_shared.types import Address
 
 ANNA, BORIS = Address("0x" + "a" * 40), Address("0x" + "b" * 40)

@@ -8,12 +8,12 @@ import typer
 
 from agorai.cli.output import HOME, JSON, emit, run, styled, table, with_client
 from agorai.cli.passphrase import ask_passphrase
-from agorai.client import Client
+from agorai.client import Balances, Client
 from agorai.devchain import TOKEN
 from agorai.home import Home
 from agorai.trading import Trading
 from agorai_shared.errors import NotFoundError
-from agorai_shared.types import Wei
+from agorai_shared.types import Address, Wei
 
 
 class AccountAbsentError(NotFoundError):
@@ -71,26 +71,35 @@ def show(home: Path = HOME, as_json: bool = JSON) -> None:
         )
         return
 
-    async def work(client: Client) -> dict[str, object]:
-        found = await client.balances()
-        return {
-            "address": client.address,
-            "name": client.info.name,
-            "token": found.symbol,
-            "balance": found.tokens / TOKEN,
-            "credit": sum((await Trading(client).credits()).values()) / TOKEN,
-            "coin": found.coin / 10**18,
-        }
+    async def work(client: Client) -> tuple[Balances, int, Address, str]:
+        credit = sum((await Trading(client).credits()).values())
+        return await client.balances(), credit, client.address, client.info.name
 
-    found = with_client(home, as_json, work)
+    has, credit, address, name = with_client(home, as_json, work)
+    found = {
+        "address": address,
+        "name": name,
+        "token": has.symbol,
+        "balance": has.tokens / TOKEN,
+        "credit": credit / TOKEN,
+        "coin": has.coin / TOKEN,
+    }
+    emit(found, as_json, lambda: _account(address, name, has, credit))
 
-    def human() -> object:
-        shown = table("Account", "Name", f">{found['token']}", ">to withdraw", ">coin for fees")
-        cells = (found["address"], found["name"], found["balance"], found["credit"], found["coin"])
-        shown.add_row(*(f"{cell:,.4g}" if isinstance(cell, float) else str(cell) for cell in cells))
-        return shown
 
-    emit(found, as_json, human)
+def _account(address: str, name: str, has: Balances, credit: int) -> object:
+    shown = table("Account", address, whole=("Account",))
+    shown.columns[1].overflow = "fold"
+    shown.add_row("name", name)
+    for what, amount in ((has.symbol, has.tokens), ("to withdraw", credit), ("coin for fees", has.coin)):
+        shown.add_row(what, exact(amount))
+    return shown
+
+
+def exact(amount: int) -> str:
+    """Write an amount given in the smallest unit of a token, or of a chain's coin, to the last digit."""
+    whole, rest = divmod(amount, TOKEN)
+    return f"{whole:,}.{rest:018}".rstrip("0").removesuffix(".")
 
 
 @app.command()

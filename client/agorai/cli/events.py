@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import typer
 from rich.text import Text
 
+from agorai.cli import pool_events
 from agorai.cli.output import HOME, err, out, run, styled
 from agorai.home import Home
 
@@ -180,7 +181,10 @@ _STYLES = {"final": "green", "head": "yellow", "retracted": "red strike"}
 
 
 def _line(event: ChainEvent) -> Text:
-    args = ", ".join(f"{name}={value}" for name, value in event.args.items())
+    if event.contract == "DataPool":
+        args = pool_events.words(event.args)
+    else:
+        args = ", ".join(f"{name}={value}" for name, value in event.args.items())
     style = _STYLES[event.phase]
     template = (
         f"[dim]{{block}}[/] [{style}]{{phase}}[/] [bold {'red strike' if style.startswith('red') else ''}]"

@@ -191,6 +191,25 @@ def _scores(learner: Learner, one: Prediction) -> list[float | None]:
     return [None if score < 0 else score / 1_000_000 for score in one.scores]
 
 
+@app.command("list")
+def list_learners(home: Path = HOME, as_json: bool = JSON) -> None:
+    """Show all learners, the newest first."""
+    seen = with_client(home, as_json, lambda client: Learners(client).learners())
+    found = [_learner(id_, one) for id_, one in seen.items()]
+
+    def human() -> object:
+        shown = table(">Learner", "Kind", ">Features", ">Classes", ">Samples", ">Mistakes", "Trained by")
+        for one in found:
+            shown.add_row(
+                str(one["learner"]), one["kind"], f"{one['features']:,}", str(one["classes"]),
+                f"{one['trained']:,}", f"{one['mistakes']:,}",
+                f"{one['trainer'][:8]}…" if one["trainer"] else "anyone",
+            )  # fmt: skip
+        return shown
+
+    emit(found, as_json, human)
+
+
 @app.command("show")
 def show(
     learner: int = LEARNER,
@@ -228,16 +247,22 @@ def show(
     emit(told, as_json, human)
 
 
-def _told(learner: int, found: Learned, first: int) -> dict[str, Any]:
-    seen, centroids = found.learner, found.centroids
+def _learner(id_: int, seen: Learner) -> dict[str, Any]:
     return {
-        "learner": learner,
+        "learner": id_,
         "kind": list(KindName)[seen.kind].value,
         "features": seen.features,
         "classes": seen.classes,
         "trainer": None if seen.trainer == ANYONE else seen.trainer,
         "trained": seen.trained,
         "mistakes": seen.mistakes,
+    }
+
+
+def _told(learner: int, found: Learned, first: int) -> dict[str, Any]:
+    seen, centroids = found.learner, found.centroids
+    return {
+        **_learner(learner, seen),
         "from": first,
         "weights": list(found.numbers) if seen.kind is Kind.PERCEPTRON else None,
         "centroids": None

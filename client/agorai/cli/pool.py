@@ -32,12 +32,13 @@ from agorai.cli.trade import lasting
 from agorai.client import Client
 from agorai.devchain import TOKEN
 from agorai.home import Home
-from agorai.pool_refusals import KnownTestSetError, PoolDocumentError, SamplesUnfitError
+from agorai.pool_opening import require_openable
+from agorai.pool_refusals import PoolDocumentError
 from agorai.pool_spec import PoolSpec
 from agorai.pool_state import PoolSeen
 from agorai.pools import Pools
 from agorai_shared.bindings.data_pool import PoolState
-from agorai_shared.pool import PoolDocument, SamplesError, read_initial
+from agorai_shared.pool import PoolDocument
 from agorai_shared.types import Wei
 
 app = typer.Typer(
@@ -47,8 +48,6 @@ app = typer.Typer(
 POOL = typer.Argument(help="The pool's id.", min=1)
 _COMMON = frozenset({"spec", "yes", "home", "as_json"})
 _MOST_SHOWN = 50
-_MOST_KNOWN = 0.1
-"""Share of a test set that may be among the initial samples: data have a few rows twice."""
 
 
 class Mode(StrEnum):
@@ -142,7 +141,7 @@ def open_pool(
             rule_ = document.rule.model_copy(update={"scaler": step})
             document = document.model_copy(update={"rule": rule_})
         hidden = pool_spec.read(made.test)
-        _require_hidden(document, initial, hidden)
+        require_openable(document, initial, hidden)
         return made, document, initial, hidden
 
     made, document, initial, hidden = local(prepare, as_json)
@@ -170,20 +169,6 @@ def open_pool(
             **found, samples=samples_told(found["pays_for"]),
         ),
     )  # fmt: skip
-
-
-def _require_hidden(document: PoolDocument, initial: bytes, test: bytes) -> None:
-    """Refuse a test set of which too much becomes public with the initial samples."""
-    rows = []
-    for what, data in (("The initial samples", initial), ("The test set", test)):
-        try:
-            rows.append(read_initial(document, data).rows)
-        except SamplesError as error:
-            raise SamplesUnfitError(what, error) from error
-    public, hidden = set(rows[0]), rows[1]
-    known = sum(row in public for row in hidden)
-    if known > _MOST_KNOWN * len(hidden):
-        raise KnownTestSetError(known, len(hidden))
 
 
 def _typed(context: typer.Context, name: str) -> bool:

@@ -17,6 +17,7 @@ from agorai.cli.output import HOME, JSON, emit, err, local, printable, progress,
 from agorai.cli.pool import POOL, app
 from agorai.cli.pool_shown import (
     YES,
+    case_json,
     confirm,
     contribution_json,
     contribution_table,
@@ -134,7 +135,10 @@ def contribution_of(contribution: int = CONTRIBUTION, home: Path = HOME, as_json
         latest = await pools.challenge_document(seen.challenges[-1]) if seen.challenges else None
         (pool,) = await pools.read(pools.contract.pool_of(seen.added.pool))
         credited = seen.left * (pool.deposit + pool.reward) / TOKEN if seen.state == State.SETTLED else None
-        found = {**contribution_json(seen), "credited": credited, "wrong": wrong_json(latest)}
+        panel = case_json(await pools.case(seen), seen.now)
+        found = {
+            **contribution_json(seen), "panel": panel, "credited": credited, "wrong": wrong_json(latest),
+        }  # fmt: skip
         return found, client.address
 
     found, account = with_client(home, as_json, work)
@@ -156,12 +160,24 @@ def check(contribution: int = CONTRIBUTION, home: Path = HOME, as_json: bool = J
     found = with_client(home, as_json, work)
 
     def human() -> object:
-        if not found["suspicions"]:
-            return f"Of {samples_told(found['samples'])} none is suspected."
         title = f"Suspected: {found['suspected']} of {samples_told(found['samples'])}, the surest first"
-        return _suspicions([Found(**one) for one in found["suspicions"]], title)
+        parts: list[Any] = [Text(f"Of {samples_told(found['samples'])} none is suspected.")]
+        if found["suspicions"]:
+            parts = [_suspicions([Found(**one) for one in found["suspicions"]], title)]
+        if found["not_applied"]:
+            parts.append(Text(_not_applied(found["not_applied"])))
+        return Group(*parts)
 
     emit(found, as_json, human)
+
+
+def _not_applied(found: list[dict[str, str]]) -> str:
+    """Say for which reasons nothing could be suspected, those together that miss the same."""
+    by_why: dict[str, list[str]] = {}
+    for one in found:
+        by_why.setdefault(one["why"], []).append(one["reason"])
+    told = "; ".join(f"{', '.join(reasons)} ({why})" for why, reasons in by_why.items())
+    return printable(f"Not applied, or not to all, since too little is known: {told}.")
 
 
 def _suspicions(found: list[Found], title: str) -> object:

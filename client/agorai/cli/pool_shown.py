@@ -15,10 +15,17 @@ from agorai.devchain import TOKEN
 from agorai.pool_refusals import NotConfirmedError
 from agorai.pool_state import ContributionSeen, PoolSeen
 from agorai_shared import cid as cids
-from agorai_shared import pool_history
+from agorai_shared.bindings.voting_panel import Case, Phase
+from agorai_shared.digest_files import cids_of
 from agorai_shared.pool import CategoryColumn, Challenge, Column, NumberColumn
 
 YES = typer.Option(False, "--yes", "-y", help="Do not ask first.")
+_VERDICTS = {
+    "confirmed": "the challenge is wrong",
+    "rejected": "the challenge is right",
+    "undecided": "without a verdict",
+}
+"""Who is accused is the contributor."""
 _MOST_VALUES = 8
 _MOST_ROWS = 20
 
@@ -103,7 +110,7 @@ def pool_json(seen: PoolSeen) -> dict[str, Any]:
         "panel_size": pool.panel_size,
         "open": pool.open,
         "accepted": pool.accepted,
-        "test_set": seen.closed and list(pool_history.cids_of(seen.closed.test_set)),
+        "test_set": seen.closed and list(cids_of(seen.closed.test_set)),
         "awaited": seen.awaited,
         "now": seen.now,
     }
@@ -174,6 +181,19 @@ def contribution_json(seen: ContributionSeen) -> dict[str, Any]:
     }
 
 
+def case_json(case: Case | None, now: int) -> dict[str, Any] | None:
+    """Give how far voters are with a contested contribution, for machines."""
+    if case is None:
+        return None
+    timed = case.phase != Phase.CLOSED
+    return {
+        "phase": case.phase.name.lower(),
+        "deadline": case.deadline if timed else None,
+        "left_s": case.deadline - now if timed else None,
+        "verdict": case.verdict.name.lower(),
+    }
+
+
 def contributions_table(found: list[dict[str, Any]], most: int) -> object:
     """Show the newest of a pool's contributions."""
     title = f"Contributions: {len(found):,}" + (f", the newest {most}" if len(found) > most else "")
@@ -217,12 +237,18 @@ def contribution_table(found: dict[str, Any], account: str) -> object:
     if found["upheld"] is not None:
         shown.add_row("answer", "the challenge is right" if found["upheld"] else "the challenge is wrong")
     if found["case"]:
-        shown.add_row("panel", f"case {found['case']}")
+        shown.add_row("panel", f"case {found['case']}, {_voting(found['panel'])}")
     if found["outcomes"]:
         shown.add_row("challenges", ", ".join(found["outcomes"]))
     for what, told in _called_wrong(found["wrong"]):
         shown.add_row(what, told)
     return shown
+
+
+def _voting(panel: dict[str, Any]) -> str:
+    if panel["deadline"] is None:
+        return f"closed: {_VERDICTS[panel['verdict']]}"
+    return f"{panel['phase']} until {moment(panel['deadline'], panel['deadline'] - panel['left_s'])}"
 
 
 def _called_wrong(wrong: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:

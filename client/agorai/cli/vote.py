@@ -1,4 +1,4 @@
-"""`agorai vote`: judge the trades of others for a share of their deposits; the node votes by itself."""
+"""`agorai vote`: judge what others contest, for a share of their deposits; the node votes by itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from agorai.devchain import TOKEN
 from agorai.voting import Drawing, Voting
 from agorai_shared.bindings.voting_panel import Phase, Seat, Verdict, Voter
 
-app = typer.Typer(help="Judge the trades of others, for a share of their deposits.", no_args_is_help=True)
+app = typer.Typer(
+    help="Judge trades and pool challenges of others, for a share of their deposits.", no_args_is_help=True
+)
 
 SEATS = typer.Argument(help="How many seats.", min=1)
 
@@ -59,22 +61,31 @@ def show(home: Path = HOME, as_json: bool = JSON) -> None:
 
     def human() -> object:
         title = f"{found['free']} seats free, {found['taken']} on panels; {found['stake']:g} tokens staked"
-        shown = table(">Case", ">Trade", "Phase", "Your seat", "Your vote", "Verdict", title=title)
+        shown = table(">Case", "About", "Phase", "Your seat", "Your vote", "Verdict", title=title)
         for one in found["cases"]:
             vote = {None: "", True: "confirmed", False: "rejected"}[one["vote"]]
-            shown.add_row(
-                str(one["case"]), str(one["trade"] or ""), one["phase"], one["seat"], vote, one["verdict"]
-            )
+            shown.add_row(str(one["case"]), _about(one), one["phase"], one["seat"], vote, one["verdict"])
         return shown
 
     emit(found, as_json, human)
+
+
+def _about(one: dict[str, Any]) -> str:
+    match one["contract"]:
+        case "FairExchange":
+            return f"trade {one['item']}"
+        case "DataPool":
+            return f"contribution {one['item']} of pool {one['pool']}"
+    return f"item {one['item']} of {one['contract']}"
 
 
 def _case(one: Drawing) -> dict[str, Any]:
     phase = Phase(one.case.phase)
     return {
         "case": one.id,
-        "trade": one.trade,
+        "contract": one.contract,
+        "item": one.case.item,
+        "pool": one.pool,
         "phase": phase.name.lower(),
         "deadline": None if phase is Phase.CLOSED else one.case.deadline,
         "seat": Seat(one.seat).name.lower(),

@@ -12,12 +12,14 @@ from dataclasses import replace
 from math import comb
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
-from agorai_shared.pool import Batch, CategoryColumn, NumberColumn, PoolDocument
-from agorai_trainer.pooling.checking import REASONS, Suspicion, check, find
+from agorai_shared.pool import Batch, CategoryColumn, Checks, NumberColumn, PoolDocument
+from agorai_trainer.pooling import harm
+from agorai_trainer.pooling.checking import REASONS, Suspicion, check, find, not_applied
 from agorai_trainer.pooling.rarity import confidences, joint_confidences, p_values
 from agorai_trainer.pooling.staking import Policy, challenge_of, stake
 
@@ -282,6 +284,88 @@ def test_of_a_few_known_samples_only_exact_duplicates_are_said() -> None:
         document, [Batch(0, samples(rows)), Batch(4, samples(spam[2:]))], Batch(5, samples(spam[2:]))
     )
     assert "row 0 of contribution 4" in again[0].explanation
+
+
+def test_what_too_few_samples_are_known_for_is_said() -> None:
+    document, rows = small()
+    known, batch = [Batch(0, samples(rows))], Batch(1, samples(rows[:3]))
+    told = not_applied(document, known, batch)
+    assert told.keys() == {"near_duplicate", "unlike", "out_of_range", "label"}
+    assert told["unlike"].startswith("60 known samples are measured, and it takes 199")
+    assert told["label"].startswith("60 known samples are measured, and it takes 99")
+    assert not_applied(document, known, batch, test=samples(rows[:5]))["test_like"] == told["unlike"]
+    assert not_applied(document, known, replace(batch, out=frozenset({0, 1, 2}))) == {}
+    digit, enough, given = dealt(digits)
+    assert not_applied(digit, enough, Batch(1, samples(given)), test=samples(given)) == {}
+    strict = digit.model_copy(update={"checks": Checks(rare=0.0005)})
+    few = not_applied(strict, [Batch(0, samples(digits()[1]))], Batch(1, samples(given)))
+    assert few["unlike"].startswith("1,000 known samples are measured, and it takes 1,999")
+    assert "out_of_range" in few  # of all 1,797 known ones
+
+
+def _spoilt(reason: str) -> tuple[PoolDocument, Rows, Batch]:
+    document, rows = tumours()
+    known, cells = rows[:200], rows[300]
+    changed: Any = {
+        "near_duplicate": (*(float(cell) * (1 + 1e-9) for cell in rows[0][:-1]), rows[0][-1]),
+        "unlike": (*(float(cell) * 5 for cell in cells[:-1]), cells[-1]),
+        "out_of_range": (float(cells[0]) * 15, *cells[1:]),
+        "test_like": cells,
+    }[reason]
+    return document, known, Batch(1, samples([changed]))
+
+
+@pytest.mark.parametrize("reason", ["near_duplicate", "unlike", "out_of_range", "test_like"])
+def test_a_reason_is_not_applied_up_to_just_as_many_known_samples_as_are_said(reason: Any) -> None:
+    document, rows, batch = _spoilt(reason)
+    test = samples([tumours()[1][300]])
+    for count in (198, 199):
+        known = [Batch(0, samples(rows[:count]))]
+        found = find(document, known, batch, frozenset({reason}), test=test)
+        assert (reason in not_applied(document, known, batch, test=test)) is not bool(found), count
+
+
+def test_labels_are_not_judged_up_to_just_as_many_known_samples_as_are_said() -> None:
+    document, rows = digits()
+    ones = [cells for cells in rows if str(cells[-1]) in "01"]
+    batch = Batch(1, samples([(*ones[150][:-1], str(1 - int(ones[150][-1])))]))
+    for count in (98, 99):
+        known = [Batch(0, samples(ones[:count]))]
+        found = find(document, known, batch, frozenset({"label"}))
+        assert ("label" in not_applied(document, known, batch)) is not bool(found), count
+
+
+def test_classes_with_few_known_samples_are_named() -> None:
+    document, rows = digits()
+    ones = [cells for cells in rows if str(cells[-1]) in "01"][:200]
+    twos = [cells for cells in rows if cells[-1] == "2"]
+    batch = Batch(1, samples([*twos[10:12], *ones[:2]]))
+    for count, named in ((4, True), (5, False)):
+        known = [Batch(0, samples([*ones, *twos[:count]]))]
+        told = not_applied(document, known, batch).get("label", "")
+        assert (told == "samples called '2' are not judged: it takes 5 known ones of their class") is named
+    only = not_applied(document, [Batch(0, samples([*ones[:1], *twos]))], batch)
+    assert only["label"] == "it takes two classes with 5 known samples"
+
+
+@pytest.mark.parametrize(
+    ("of_class", "tried", "told"),
+    [((30,), False, True), ((2, 30), False, True), ((3, 4), True, True), ((3, 5), True, False)],
+)
+def test_harm_is_not_told_where_too_few_samples_are_known(
+    of_class: tuple[int, ...], tried: bool, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document, rows = digits()
+    by_class = [[cells for cells in rows if cells[-1] == label] for label in "01"]
+    of_each = [given[:count] for count, given in zip(of_class, by_class, strict=False)]
+    known = [Batch(0, samples([cells for given in of_each for cells in given]))]
+    batch = Batch(1, samples(flipped(document, by_class[0][100:150], list(range(50)))))
+    assert ("harmful" in not_applied(document, known, batch)) is told
+    assert not told or not find(document, known, batch, frozenset({"harmful"}))
+    trial = Mock(wraps=harm._Trial)
+    monkeypatch.setattr(harm, "_Trial", trial)
+    find(document, known, batch, frozenset({"harmful"}))
+    assert trial.called is tried
 
 
 def test_what_is_checked_and_trained_is_the_same_in_another_process() -> None:

@@ -36,10 +36,11 @@ from agorai_shared.service import Host, Service, make_broker
 from agorai_shared.settings import NodeSettings
 from agorai_shared.testing import running_anvil, running_nats
 from agorai_trainer.pooling.answering import PoolCommands, answering
+from agorai_trainer.pooling.store import VersionKey
 from agorai_trainer.sandbox import Sandbox
 
 from .pool_ground import WINDOW, Ground, Node
-from .pools import flipped, samples, tumours
+from .pools import flipped, samples, small, tumours
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 TOKEN = "node-token"
@@ -155,6 +156,7 @@ async def test_wrong_labels_are_found_and_a_challenge_of_them_is_prepared_and_ju
     seen = await world.check(contribution)
     assert seen.samples == 60
     assert seen.proposal is None
+    assert seen.not_applied == ()
     assert seen.suspected >= 6
     surest = seen.suspicions[0]
     assert (surest.reason, surest.row % 5) == ("label", 0)
@@ -219,6 +221,18 @@ async def test_what_cannot_be_read_is_wrong_as_a_whole(world: World) -> None:
     assert (await world.judge(rubbish)).right
 
 
+async def test_what_too_little_is_known_for_is_told(world: World) -> None:
+    described, rows = small()
+    document = await world.node.described(described, samples(rows))
+    pool = await world.ground.open(document, b"\x01" * 32)
+    data = write_samples(document, samples([*rows[:1], (600.0 / 7, "south", "flat", "yes")]))
+    found = await world.check(await world.ground.add(pool, 2, data, inline=True))
+    assert [one.reason for one in found.suspicions] == ["duplicate"]
+    told = {one.reason: one.why for one in found.not_applied}
+    assert told.keys() == {"near_duplicate", "unlike", "out_of_range", "label"}
+    assert told["label"].startswith("60 known samples are measured, and it takes 99")
+
+
 async def test_a_file_that_nobody_serves_is_waited_for_and_then_wrong(world: World) -> None:
     data = world.file(samples(world.rows[380:384]))
     contribution = await world.ground.add(world.pool, 4, data)
@@ -265,8 +279,14 @@ async def test_a_version_is_wanted_only_by_a_rule_that_can_train(world: World) -
     assert (await world.trainer.train(TrainVersion(pool=world.pool, rule=bayes))).pool == world.pool
     assert world.node.kept.wanted(world.pool) == (bayes,)
     assert world.woken == [world.pool]
+    settled = (await world.node.reader.files.history(world.pool)).settled
+    world.node.kept.published(VersionKey(world.pool, len(settled), bayes))
+    nothing_new = f"Nothing was accepted into pool {world.pool} since .*: that version is published"
+    with pytest.raises(RemoteError, match=nothing_new):
+        await world.trainer.train(TrainVersion(pool=world.pool, rule=bayes))
+    assert (world.woken, world.node.kept.wanted(world.pool)) == ([world.pool], ())
     with pytest.raises(RemoteError) as absent:
-        await world.trainer.train(TrainVersion(pool=world.pool + 1))
+        await world.trainer.train(TrainVersion(pool=world.pool + 99))
     assert absent.value.code == "pool_absent"
     with pytest.raises(RemoteError) as absent:
         await world.trainer.rebuild(RebuildVersion(id=secrets.token_hex(16), version=1))

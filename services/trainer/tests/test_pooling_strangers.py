@@ -16,9 +16,10 @@ import pytest_asyncio
 from aiohttp import web
 
 from agorai_shared import cid as cids
-from agorai_shared import pool_files, unixfs
+from agorai_shared import digest_files, unixfs
 from agorai_shared.bindings.data_pool import PoolState
 from agorai_shared.bindings.registry import Registry
+from agorai_shared.digest_files import FileAbsentError
 from agorai_shared.errors import AgoraiError
 from agorai_shared.pool import (
     Challenge,
@@ -33,7 +34,6 @@ from agorai_shared.pool import (
     Wrong,
     write_samples,
 )
-from agorai_shared.pool_files import FileAbsentError
 from agorai_shared.pool_trainer import CheckSamples, JudgeChallenge, Judged, RebuildVersion, Rebuilt
 from agorai_shared.reconciler import Reconciler
 from agorai_shared.rpc import Rpc
@@ -263,7 +263,7 @@ async def test_files_that_hang_hold_up_a_final_check_only_so_long_and_once(
     owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ground, pool = owner.ground, await owner.open()
-    for _ in range(pool_files.AT_ONCE + 1):
+    for _ in range(digest_files.AT_ONCE + 1):
         await absent(ground, pool)
     honest = await ground.add(pool, 3, owner.file(60, 63), inline=True)
 
@@ -276,10 +276,10 @@ async def test_files_that_hang_hold_up_a_final_check_only_so_long_and_once(
     monkeypatch.setattr(answering, "BUDGET_S", 0.5)
     async with hanging(ground) as asked:
         assert 0.5 <= await seconds() < 3
-        assert len(asked) == pool_files.AT_ONCE  # together, and no more when the time was over
+        assert len(asked) == digest_files.AT_ONCE  # together, and no more when the time was over
         assert await seconds() < 3
-        assert len(asked) == pool_files.AT_ONCE + 1  # those that did not come are not asked for again
-        monkeypatch.setattr(pool_files, "FETCH_S", 0.1)
+        assert len(asked) == digest_files.AT_ONCE + 1  # those that did not come are not asked for again
+        monkeypatch.setattr(digest_files, "FETCH_S", 0.1)
         owner.node.reader.files._absent.clear()
         with pytest.raises(FileAbsentError, match=r"within 0|not have|answer"):
             await commands(owner.node).check(CheckSamples(id=secrets.token_hex(16), contribution=honest))
@@ -302,7 +302,7 @@ async def test_absences_are_forgotten_and_own_files_found_at_once(
         with pytest.raises(FileAbsentError):
             await files.file(digest, "file", [owner.ground.adder])
         assert len(asked) == expected
-    monkeypatch.setattr(pool_files, "ABSENT_S", 0.0)
+    monkeypatch.setattr(digest_files, "ABSENT_S", 0.0)
     files._absent.clear()
     for expected in (2, 3):
         with pytest.raises(FileAbsentError):

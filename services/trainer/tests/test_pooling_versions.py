@@ -16,6 +16,7 @@ import pytest_asyncio
 from agorai_shared import cid as cids
 from agorai_shared import unixfs
 from agorai_shared.bindings.data_pool import PoolState, Published
+from agorai_shared.digest_files import FileAbsentError
 from agorai_shared.pool import (
     Challenge,
     PoolDocument,
@@ -26,7 +27,6 @@ from agorai_shared.pool import (
     Wrong,
     write_samples,
 )
-from agorai_shared.pool_files import FileAbsentError
 from agorai_shared.pool_trainer import RebuildVersion, Rebuilt
 from agorai_shared.rpc import Rpc
 from agorai_shared.testing import running_anvil

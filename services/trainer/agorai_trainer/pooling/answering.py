@@ -20,9 +20,10 @@ from agorai_shared import cid, logging, pool_history, unixfs
 from agorai_shared.bindings.data_pool import Challenged, Published
 from agorai_shared.command import subject
 from agorai_shared.content import NODE_PIN
+from agorai_shared.digest_files import MOST_FILE, FileAbsentError, hurry, several
 from agorai_shared.errors import AgoraiError, NotFoundError, RefusedError
 from agorai_shared.pool import Challenge, PoolBinding, PoolDocument, Row, Snapshot, Taken, VersionRecord
-from agorai_shared.pool_files import MOST_FILE, FileAbsentError, gone, hurry, several
+from agorai_shared.pool_files import gone
 from agorai_shared.pool_history import INLINE, Part
 from agorai_shared.pool_trainer import (
     Checked,
@@ -56,6 +57,13 @@ AT_ONCE: Final = 4
 """Pools' samples in memory at the same time: more than the sandbox has jobs, so that reading goes on meanwhile."""
 
 
+_STATES: Final = {
+    VersionState.PREPARED: "is on its way to the chain",
+    VersionState.PUBLISHED: "is published",
+    VersionState.REFUSED: "could not be made",
+}
+
+
 class ChallengeAbsentError(NotFoundError):
     """There is nothing to judge."""
 
@@ -71,8 +79,8 @@ class VersionMadeError(RefusedError):
 
     def __init__(self, pool: int, state: VersionState) -> None:
         super().__init__(
-            f"This node has been through with a version of just these samples of pool {pool} by this rule: "
-            f"it is {state.value}.",
+            f"Nothing was accepted into pool {pool} since this node last trained it by this rule: that version "
+            f"{_STATES[state]}.",
             remedy="Train by another rule, or once more samples are accepted.",
         )
 
@@ -103,6 +111,7 @@ class PoolCommands:
             samples=found.samples,
             suspected=found.suspected,
             suspicions=found.suspicions,
+            not_applied=found.not_applied,
             proposal=proposal,
         )
 

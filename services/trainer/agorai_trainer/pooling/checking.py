@@ -13,6 +13,7 @@ The cost: at most 10,000 known samples, drawn by the document's seed, are learnt
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from agorai_trainer.one_thread import one_thread
 from agorai_trainer.pooling import likeness
 from agorai_trainer.pooling.doubts import doubts_of
 from agorai_trainer.pooling.features import Dense, features, labels
+from agorai_trainer.pooling.harm import FOLDS as HARM_FOLDS
 from agorai_trainer.pooling.harm import harmful_groups
 from agorai_trainer.pooling.rarity import Scores, confidences, joint_confidences, p_values
 from agorai_trainer.row_codes import Codes
@@ -40,6 +42,7 @@ _DOUBTED: Final = 0.5
 """Another label is likelier from here on."""
 _FAR: Final = 0.9
 """Share of the known samples that are nearer to another one than a batch that is unlike them may be throughout."""
+_MOST_NAMED: Final = 5
 REASONS: Final[frozenset[Reason]] = frozenset(get_args(Reason)) - {"unreadable", "other"}
 """What rules can tell of single samples."""
 
@@ -115,6 +118,65 @@ def find(
         return ()
     with one_thread():
         return tuple(one for reason, rule in rules.items() if reason in reasons for one in rule(ground))
+
+
+def not_applied(
+    document: PoolDocument, known: Sequence[Batch], batch: Batch, *, test: Samples | None = None
+) -> dict[Reason, str]:
+    """Say by which reasons nothing of a contribution can be suspected, since too little is known, and what it takes.
+
+    What is known of some classes only is said of these; parameters are those of `check`.
+    """
+    ground = _Ground(document, known, (), batch, test, 1.0)
+    if not (ground.rows and ground.samples.rows):
+        return {}
+    measured = len(ground.drawn(_MOST_MEASURED))
+    ranked: dict[Reason, int] = {"near_duplicate": measured, "unlike": measured}
+    if any(column.kind == "number" for column in document.columns):
+        ranked["out_of_range"] = len(ground.samples)
+    if test is not None and test.rows:
+        ranked["test_like"] = measured
+    told: dict[Reason, str] = {reason: _too_few(count, ground.rare) for reason, count in ranked.items()}
+    told |= {"label": _labels_not_judged(ground), "harmful": _harm_not_told(ground)}
+    return {reason: why for reason, why in told.items() if why}
+
+
+def _too_few(count: int, rare: float) -> str:
+    """Say that not even the rarest of all scores has a p-value that is low enough."""
+    if 1 / (count + 1) <= rare:
+        return ""
+    needed = math.ceil(1 / rare) - 1
+    return f"{count:,} known samples are measured, and it takes {needed:,} to tell what is rare among them"
+
+
+def _labels_not_judged(ground: _Ground) -> str:
+    counts = _known_of_each_class(ground, _MOST_LEARNT)
+    judged = {label: count for label, count in counts.items() if count >= FOLDS}
+    if len(judged) < 2:
+        return f"it takes two classes with {FOLDS} known samples"
+    if why := _too_few(sum(judged.values()), ground.rare * _LABELS):
+        return why
+    few = sorted({str(cells[ground.document.place]) for cells in ground.new.rows} - judged.keys())
+    if not few:
+        return ""
+    more = f" and {len(few) - _MOST_NAMED} more" if len(few) > _MOST_NAMED else ""
+    named = ", ".join(map(repr, few[:_MOST_NAMED])) + more
+    return f"samples called {named} are not judged: it takes {FOLDS} known ones of their class"
+
+
+def _harm_not_told(ground: _Ground) -> str:
+    counts = _known_of_each_class(ground, _MOST_TRIED)
+    if len(counts) < 2 or min(counts.values()) < HARM_FOLDS:
+        return f"it takes {HARM_FOLDS} known samples of each class, and two classes"
+    if 0.5 ** counts.total() > ground.rare:
+        needed = math.ceil(-math.log2(ground.rare))
+        return f"it takes {needed:,} known samples to tell a loss of accuracy from chance"
+    return ""
+
+
+def _known_of_each_class(ground: _Ground, most: int) -> Counter[str]:
+    rows, place = ground.samples.rows, ground.document.place
+    return Counter(str(rows[at][place]) for at in ground.drawn(most))
 
 
 class _Ground:

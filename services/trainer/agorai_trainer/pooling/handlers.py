@@ -10,9 +10,10 @@ from typing import Final, cast
 from agorai_shared import cid, logging, unixfs
 from agorai_shared.bindings.data_pool import Pool, Published
 from agorai_shared.content import NODE_PIN, StoreUnreachableError
+from agorai_shared.digest_files import MOST_FILE, FileAbsentError, several
 from agorai_shared.errors import AgoraiError, RemoteError
 from agorai_shared.pool import PoolBinding, Rule, Snapshot, Taken, VersionRecord
-from agorai_shared.pool_files import MOST_FILE, FileAbsentError, gone, several
+from agorai_shared.pool_files import gone
 from agorai_shared.pool_history import Part
 from agorai_shared.reconciler import idempotency_key
 from agorai_shared.vault import TransactionState, send_step

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from agorai_trainer.pooling.features import Labels, Matrix, stacked_rows
 from agorai_trainer.row_codes import Codes
 
-_FOLDS = 3
+FOLDS = 3
 
 _Right = npt.NDArray[np.bool_]
 
@@ -56,7 +56,7 @@ def harmful_groups(
         How probable such a loss may be where the batch changes nothing (McNemar's exact test).
     """
     counts = np.unique(known_labels, return_counts=True)[1]
-    if len(counts) < 2 or counts.min() < _FOLDS or not len(labels):
+    if len(counts) < 2 or counts.min() < FOLDS or not len(labels):
         return
     trial = _Trial(known, known_labels, batch, labels, seed)
     without, foretold = trial.of(np.empty(0, dtype=np.int64))
@@ -96,7 +96,7 @@ class _Trial:
         self._known, self._known_labels = known, known_labels
         self._batch, self._labels = batch, labels
         selection = importlib.import_module("sklearn.model_selection")
-        folds = selection.StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
+        folds = selection.StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
         self._folds = list(folds.split(np.zeros(len(known_labels)), known_labels))
 
     def of(self, rows: Codes) -> tuple[_Right, Labels]:

@@ -6,7 +6,7 @@ cannot be had.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -19,6 +19,7 @@ from agorai_shared.pool import (
     Batch,
     Challenge,
     PoolDocument,
+    Reason,
     Row,
     Samples,
     SamplesError,
@@ -30,10 +31,10 @@ from agorai_shared.pool import (
     read_samples,
     write_samples,
 )
-from agorai_shared.pool_trainer import MOST_TOLD, Found
+from agorai_shared.pool_trainer import MOST_TOLD, Found, NotApplied
 from agorai_trainer.frames import Job, Json, Reply
 from agorai_trainer.pooling import learning, rules
-from agorai_trainer.pooling.checking import Suspicion
+from agorai_trainer.pooling.checking import Suspicion, not_applied
 from agorai_trainer.pooling.checking import check as check_batch
 from agorai_trainer.pooling.judging import judge as judge_challenge
 from agorai_trainer.pooling.refusals import NotOfRecordError, NotRebuiltError, RowNotSuspectedError
@@ -61,7 +62,7 @@ def check(job: Job) -> Reply:
         told = [_unreadable(row) for row in left[:MOST_TOLD]]
         wrong = (rows or (left if policy else []))[:MOST_WRONG]
         named = tuple(Wrong(row=row, reason="unreadable") for row in wrong)
-        return _checked(ground, len(left), told, Challenge(wrong=named) if named else None)
+        return _checked(ground, len(left), told, Challenge(wrong=named) if named else None, {})
     found = check_batch(ground.document, ground.known, ground.batch, pending=ground.pending, test=ground.test)
     suspected = {one.row for one in found}
     if strange := set(rows) - suspected:
@@ -69,7 +70,8 @@ def check(job: Job) -> Reply:
     chosen = (rows or (stake(found, policy) if policy else ()))[:MOST_WRONG]
     challenge = challenge_of(ground.document, ground.batch, found, chosen) if chosen else None
     told = [_told(ground.document, one) for one in found[:MOST_TOLD]]
-    return _checked(ground, len(suspected), told, challenge)
+    unable = not_applied(ground.document, ground.known, ground.batch, test=ground.test)
+    return _checked(ground, len(suspected), told, challenge, unable)
 
 
 def judge(job: Job) -> Reply:
@@ -223,11 +225,18 @@ def _told(document: PoolDocument, one: Suspicion) -> Found:
     )
 
 
-def _checked(ground: _Ground, suspected: int, told: Sequence[Found], challenge: Challenge | None) -> Reply:
+def _checked(
+    ground: _Ground,
+    suspected: int,
+    told: Sequence[Found],
+    challenge: Challenge | None,
+    unable: Mapping[Reason, str],
+) -> Reply:
     body: Json = {
         "samples": len(ground.left),
         "suspected": suspected,
         "suspicions": [one.model_dump() for one in told],
+        "not_applied": [NotApplied(reason=reason, why=why).model_dump() for reason, why in unable.items()],
         "corrected": 0,
     }
     if challenge is None:

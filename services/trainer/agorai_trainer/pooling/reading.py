@@ -9,10 +9,11 @@ from typing import Final
 
 from agorai_shared import cid, logging, pool_history, unixfs
 from agorai_shared.bindings.data_pool import Added, Challenged, Opened
+from agorai_shared.digest_files import MOST_FILE, FileAbsentError, several
 from agorai_shared.errors import AgoraiError
 from agorai_shared.market import topic_of
 from agorai_shared.pool import Challenge, PoolDocument
-from agorai_shared.pool_files import MOST_FILE, FileAbsentError, PoolFiles, gone, several
+from agorai_shared.pool_files import PoolFiles, gone
 from agorai_shared.pool_history import Part
 from agorai_shared.types import Address
 from agorai_shared.vault import Vault

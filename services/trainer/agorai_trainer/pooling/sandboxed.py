@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agorai_shared.documents import CidText, Count, DocumentMalformedError, Share
-from agorai_shared.pool import Challenge, PoolDocument, Taken, Versions
-from agorai_shared.pool_trainer import MOST_TOLD, Found, Judged
+from agorai_shared.pool import Challenge, PoolDocument, Reason, Taken, Versions
+from agorai_shared.pool_trainer import MOST_TOLD, Found, Judged, NotApplied
 from agorai_trainer import verdicts
 from agorai_trainer.estimators import Format
 from agorai_trainer.frames import Json, Reply
@@ -51,6 +51,7 @@ class Suspected(_Said):
     samples: Count
     suspected: Count
     suspicions: tuple[Found, ...] = Field(max_length=MOST_TOLD)
+    not_applied: tuple[NotApplied, ...] = Field(max_length=len(get_args(Reason)))
     corrected: Count
     """Samples that the challenge gives in place of those it names."""
 

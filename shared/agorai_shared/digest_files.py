@@ -1,0 +1,202 @@
+"""Files that the chain names by digest, from this node's own store or from those members who should serve them.
+
+It does not matter who serves a file. What was fetched stays in this node's own store, from where others may have it.
+
+UnavailableError
+└── FileAbsentError             a file that none of those who should serve it does
+    └── FileOversizeError       one that is longer than what it should be may be
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from math import inf
+from typing import Final, TypeVar, cast
+
+from agorai_shared import cid as cids
+from agorai_shared import unixfs
+from agorai_shared.content import ContentStore, StoreUnreachableError
+from agorai_shared.documents import DocumentMalformedError, DocumentT
+from agorai_shared.errors import AgoraiError, NotFoundError, UnavailableError
+from agorai_shared.market import STRANGERS, Market
+from agorai_shared.types import Address, Cid, Digest
+from agorai_shared.unixfs import FileTooLargeError
+
+MOST_FILE: Final = 256 << 20
+"""Bytes of one file."""
+
+FETCH_S: Final = 60.0
+"""How long a file may take to come from a stranger."""
+
+ABSENT_S: Final = 60.0
+"""How long strangers are not asked again for a file that they did not serve."""
+
+AT_ONCE: Final = 8
+"""Files that are fetched at the same time for one purpose: one that hangs must not hold up all others."""
+
+_KEPT: Final = 64 << 20
+"""Bytes of small files that are kept in memory, so that looking at one contribution does not read all others anew."""
+
+_UNTIL: ContextVar[float] = ContextVar("until", default=inf)
+"""Of the event loop's clock: from then on strangers are not asked for files."""
+
+ItemT = TypeVar("ItemT")
+FoundT = TypeVar("FoundT")
+
+
+class FileAbsentError(UnavailableError):
+    """Nobody who should serves a file."""
+
+    def __init__(self, what: str, digest: bytes, why: AgoraiError) -> None:
+        super().__init__(
+            f"The {what} (SHA-256 {digest.hex()}) cannot be had: {why.message}",
+            remedy="Try again when the node of whoever added it is there.",
+        )
+
+
+class FileOversizeError(FileAbsentError):
+    """A file is longer than what it should be may be."""
+
+
+@contextmanager
+def hurry(budget_s: float) -> Iterator[None]:
+    """Count as absent what does not come from strangers within so many seconds, of all that is read inside."""
+    token = _UNTIL.set(asyncio.get_running_loop().time() + budget_s)
+    try:
+        yield
+    finally:
+        _UNTIL.reset(token)
+
+
+async def several(get: Callable[[ItemT], Awaitable[FoundT]], items: Iterable[ItemT]) -> list[FoundT]:
+    """Get several things, `AT_ONCE` at a time; the first error is raised once all were tried.
+
+    So whatever can be had is in this node's own store by the next try.
+    """
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def one(item: ItemT) -> FoundT:
+        async with turns:
+            return await get(item)
+
+    found = await asyncio.gather(*map(one, items), return_exceptions=True)
+    for each in found:
+        if isinstance(each, BaseException):
+            raise each
+    return cast("list[FoundT]", found)
+
+
+class DigestFiles:
+    """Reads files by digest."""
+
+    def __init__(self, market: Market) -> None:
+        self.market = market
+        self._small: OrderedDict[bytes, bytes] = OrderedDict()
+        self._size = 0
+        self._absent: dict[bytes, tuple[float, AgoraiError]] = {}
+        """By digest: until when strangers are not asked again, and why."""
+
+    async def read(
+        self, kind: type[DocumentT], digest: bytes, what: str, owners: Sequence[Address]
+    ) -> DocumentT:
+        """Fetch a document as `file` does, and read it.
+
+        Raises
+        ------
+        FileAbsentError
+        DocumentMalformedError
+            If it is not of its kind, or longer than that may be.
+        """
+        try:
+            data = await self.file(digest, what, owners, kind.MOST_BYTES)
+        except FileOversizeError as error:
+            why = f"at most {kind.MOST_BYTES:,} bytes are read"
+            raise DocumentMalformedError(kind.__name__.lower(), why) from error
+        return kind.from_bytes(data)
+
+    async def file(self, digest: bytes, what: str, owners: Sequence[Address], most: int = MOST_FILE) -> bytes:
+        """Fetch a file of at most so many bytes from this node's own store, else from these members' gateways.
+
+        Raises
+        ------
+        FileAbsentError, FileOversizeError
+        """
+        kept = self._small.get(digest)
+        if kept is not None:
+            if len(kept) > most:
+                raise FileOversizeError(what, digest, FileTooLargeError(len(kept), most))
+            self._small.move_to_end(digest)
+            return kept
+        data = await self._fetched(digest, what, owners, most)
+        if digest not in self._small:
+            self._small[digest] = data
+            self._size += len(data)
+        while self._size > _KEPT:
+            self._size -= len(self._small.popitem(last=False)[1])
+        return data
+
+    async def _fetched(self, digest: bytes, what: str, owners: Sequence[Address], most: int) -> bytes:
+        try:
+            return await _read(self.market.store, digest, most)
+        except FileTooLargeError as error:
+            raise FileOversizeError(what, digest, error) from error
+        except AgoraiError as error:
+            missing: AgoraiError = error
+        now = asyncio.get_running_loop().time()
+        self._absent = {of: absent for of, absent in self._absent.items() if absent[0] > now}
+        if digest in self._absent:
+            raise FileAbsentError(what, digest, self._absent[digest][1])
+        asked = False
+        for owner in dict.fromkeys(owners):
+            seconds = min(FETCH_S, _UNTIL.get() - asyncio.get_running_loop().time())
+            if seconds <= 0:
+                break
+            asked = True
+            try:
+                gateway = (await self.market.actor(owner)).gateway
+                async with asyncio.timeout(seconds):
+                    data = await _read(self.market.served_by(gateway, STRANGERS), digest, most)
+            except FileTooLargeError as error:  # whoever else serves it
+                raise FileOversizeError(what, digest, error) from error
+            except AgoraiError as error:
+                missing = error
+                continue
+            except TimeoutError:
+                missing = StoreUnreachableError(gateway, f"not all of it came within {seconds:.3g} s")
+                continue
+            await self.market.store.put(data, pin=False)
+            return data
+        if asked:
+            self._absent[digest] = asyncio.get_running_loop().time() + ABSENT_S, missing
+        raise FileAbsentError(what, digest, missing)
+
+
+def cids_of(digest: bytes) -> tuple[Cid, Cid]:
+    """Give the names that a file of this digest may have: one block, or the root of a tree of blocks."""
+    return cids.of_digest(Digest(digest)), cids.of_dag_pb_digest(Digest(digest))
+
+
+async def _read(store: ContentStore, digest: bytes, most: int) -> bytes:
+    """Read a file by digest, whichever of its two names it has."""
+    block, tree = cids_of(digest)
+    try:
+        data = await _whole(store, block, most)
+    except NotFoundError:
+        return await _whole(store, tree, most)
+    # Stores find blocks by digest, whatever name they are asked by: this may be the root of the tree.
+    return await _whole(store, tree, most) if _is_root(data) else data
+
+
+def _is_root(block: bytes) -> bool:
+    try:
+        return bool(unixfs.decode_node(block).links)
+    except AgoraiError:
+        return False
+
+
+async def _whole(store: ContentStore, cid: Cid, most: int) -> bytes:
+    return b"".join([piece async for piece in store.get(cid, max_size=most)])
