@@ -12,7 +12,7 @@ SUITES := $(wildcard shared/tests services/*/tests) contracts/tools
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export UV_PROJECT_ENVIRONMENT := .venv
 
-.PHONY: help demo test chaos lint format bench contracts contracts-check lock export setup clean kubo helia
+.PHONY: help demo test chaos lint format bench contracts contracts-check lock export setup clean kubo helia flower flower-simulation
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -24,7 +24,7 @@ demo: .venv/.run node_modules/.ready ## Set up, and run every paper's flow on th
 setup: .venv/.dev node_modules/.ready ## Set up everything for development
 
 # The contracts' tests run beside the others, on bytecode that one of those proves to be the source's.
-test: setup ## Set up, and run every test
+test: setup flower ## Set up, and run every test
 	@told=$$(mktemp); (cd contracts && FORGE_SNAPSHOT_CHECK=true tools/foundry forge test --isolate) >$$told 2>&1 & forge=$$!; \
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST); status=$$?; \
 	wait $$forge || status=1; cat $$told; rm $$told; exit $$status
@@ -55,6 +55,10 @@ kubo: ## Build Kubo, of which the storage service's tests and benchmark use a re
 
 helia: tools/helia/node_modules/.ready ## Install Helia, with which tests compare CIDs
 
+flower: .flower/.ready ## Install Flower, with which tests compare strategies, in an environment of its own
+
+flower-simulation: .flower-simulation/.ready ## Install Flower with its simulation, with which a benchmark compares
+
 bench: setup ## Measure, beside peers, and print one JSON object for each benchmark
 	@for file in benchmarks/[a-z]*.py; do name=$$(basename $$file .py); \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
@@ -68,6 +72,8 @@ contracts-check: setup ## Prove that the checked-in ABI, bytecode and bindings m
 
 lock: $(UV) ## Resolve the Python dependencies anew; the exports carry hashes and no addresses
 	@$(UV) lock --upgrade
+	@for name in requirements requirements-simulation; do $(UV) pip compile -q --upgrade --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-annotate tests/flower/$$name.in -o tests/flower/$$name.lock || exit 1; done
 	@$(MAKE) --no-print-directory export
 
 export: $(UV)
@@ -75,7 +81,7 @@ export: $(UV)
 	@$(UV) export -q --frozen --no-header --no-emit-workspace --all-packages --all-groups --all-extras -o requirements-dev.lock
 
 clean: ## Remove everything that was set up or built
-	@rm -rf .venv node_modules tools/helia/node_modules contracts/out contracts/cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .flower .flower-simulation node_modules tools/helia/node_modules contracts/out contracts/cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(UV): requirements-uv.lock
@@ -97,6 +103,15 @@ $(UV): requirements-uv.lock
 	@$(UV) pip install -q --require-hashes -r requirements-dev.lock
 	@$(UV) pip install -q --no-deps $(EDITABLE)
 	@touch $@ .venv/.run
+
+# Flower asks for other versions of what is in .venv.
+.flower/.ready: tests/flower/requirements.lock | $(UV)
+.flower-simulation/.ready: tests/flower/requirements-simulation.lock | $(UV)
+.flower/.ready .flower-simulation/.ready:
+	@echo "setting up $(@D)"
+	@$(UV) venv -q --clear --python $(BIN)/python $(@D)
+	@$(UV) pip install -q --require-hashes --python $(@D)/bin/python -r $<
+	@touch $@
 
 # Node 20 or newer with npm from PATH, else from its wheel.
 node_modules/.ready: package-lock.json .npmrc requirements-node.lock | $(UV)

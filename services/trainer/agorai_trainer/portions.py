@@ -118,11 +118,22 @@ def split(
     """
     if (how == "stratified") != (by is not None):
         raise PortionChoiceError("a column to stratify by goes with `stratified`, and only with it")
-    content = data.source if isinstance(data, Table) else data
-    values, copy = (_open_csv if sniff(content) == "csv" else _open_parquet)(content, by)
+    values, copy = opened(data, by)
     count = _count(len(values), count, rows_per_portion)
     dealt = _deal(len(values), count, how, seed, values)
     return (Portion(index, count, copy(rows), len(rows)) for index, rows in enumerate(dealt))
+
+
+def opened(data: Table | bytes, by: str | None) -> tuple[ArrowColumn, Copy]:
+    """Give the values of a column, the first where none is named, and what makes files of chosen rows.
+
+    Raises
+    ------
+    MissingColumnError, CsvShapeError, InputError
+        As of `split`.
+    """
+    content = data.source if isinstance(data, Table) else data
+    return (_open_csv if sniff(content) == "csv" else _open_parquet)(content, by)
 
 
 def _count(rows: int, count: int | None, rows_per_portion: int | None) -> int:
