@@ -23,7 +23,8 @@ from pydantic import Field, model_validator
 from agorai_shared import jwe
 from agorai_shared.documents import CidText, Document, DocumentMalformedError
 from agorai_shared.errors import IntegrityError
-from agorai_shared.jwe import MessageFaultyError, SharedJwe
+from agorai_shared.jwe import MessageFaultyError
+from agorai_shared.shared_jwe import SharedJwe
 from agorai_shared.types import Address
 
 TESTIMONY: Final = "agorai/testimony/1"

@@ -43,16 +43,13 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from joserfc import jwe
 from joserfc.jwk import OctKey, RSAKey
-from pydantic import Field
 
-from agorai_shared.documents import Document
 from agorai_shared.errors import IntegrityError
+from agorai_shared.shared_jwe import SharedJwe
 from agorai_shared.types import Address
 
 ALGORITHMS: Final = ["RSA-OAEP-256", "A256GCM"]
 LEAST_RSA_BITS, MOST_RSA_BITS = 2048, 8192
-MOST_RECIPIENTS: Final = 45
-"""As many voters as a dispute can ever draw."""
 MOST_KEY: Final = 1 << 14
 """Bytes of an encryption-key document; real ones have a few hundred."""
 
@@ -92,36 +89,6 @@ class DisclosureFalseError(IntegrityError):
             f"The disclosure is false: {why}.", remedy="Its author must show the true one, or loses."
         )
         self.why = why
-
-
-class Recipient(Document):
-    """The content key, encrypted to one recipient."""
-
-    class Header(Document):
-        """Whom it is for."""
-
-        kid: str = Field(max_length=100)
-
-    header: Header
-    encrypted_key: str
-
-
-class SharedJwe(Document):
-    """A JWE to several recipients, in the general JSON form."""
-
-    protected: str
-    recipients: tuple[Recipient, ...] = Field(min_length=1, max_length=MOST_RECIPIENTS)
-    iv: str
-    ciphertext: str
-    tag: str
-
-    def to(self, owner: Address) -> str | None:
-        """Give it in the compact form, as if to this recipient alone; None if it is not for it."""
-        for recipient in self.recipients:
-            if recipient.header.kid == owner:
-                parts = (self.protected, recipient.encrypted_key, self.iv, self.ciphertext, self.tag)
-                return ".".join(parts)
-        return None
 
 
 def public_key(document: bytes, owner: Address) -> RSAKey:

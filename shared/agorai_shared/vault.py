@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
 from enum import StrEnum
 from io import BytesIO
-from typing import Any, Final, Protocol, Self
+from typing import Annotated, Any, Final, Protocol, Self
 
 import aiohttp
 from pydantic import Field, JsonValue, model_validator
@@ -18,6 +18,7 @@ from agorai_shared.command import Commander, Message
 from agorai_shared.contract import Call
 from agorai_shared.errors import AgoraiError, NotFoundError, RefusedError, RemoteError, UnavailableError
 from agorai_shared.negotiation import Account, DataCid, Listing, Negotiation, Price, Resource
+from agorai_shared.shared_jwe import Envelope
 from agorai_shared.types import Address, CaseId, Cid, Hash, TradeId
 
 _WITHOUT_END: Final = aiohttp.ClientTimeout(total=None, sock_connect=10)
@@ -170,6 +171,56 @@ class SealedObject(Message):
     """What a resource that sells it carries: SHA-256 of salt and CID, as 64 hex digits."""
     size: int
     """Bytes of the plaintext."""
+
+
+Nonce = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""What a task's key is derived from, besides the account's."""
+
+
+class TaskKeyOf(Message):
+    """Ask for the public key of a task of this account's; the same nonce is the same key."""
+
+    nonce: Nonce
+
+
+class PublicTaskKey(Message):
+    """What others seal to a task by."""
+
+    public: str
+    """Compressed point in hex."""
+    address: Address
+    """What the contract compares the revealed key with."""
+
+
+class RevealTaskKey(Message):
+    """Ask for the private key of a task of this account's, which is to be put on the chain."""
+
+    nonce: Nonce
+
+
+class RevealedTaskKey(Message):
+    """A task's private key, known to all from now on."""
+
+    secret: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class SealEnvelope(Message):
+    """For whom, and for what, a plaintext is sealed."""
+
+    context: str = Field(max_length=500)
+    members: tuple[Account, ...] = Field((), max_length=1_000)
+    task: str | None = None
+    """A task's public key."""
+
+
+class OpenEnvelope(Message):
+    """Open what is sealed to this account or, with its nonce, to a task of this account's."""
+
+    envelope: Envelope
+    context: str = Field(max_length=500)
+    author: Account
+    """Who serves the object."""
+    nonce: Nonce | None = None
 
 
 class Tell(Message):
@@ -436,6 +487,43 @@ class Vault:
         """
         return await self._commander.ask("vault", "judge", JudgeCase(case=case, final=final), CaseFinding, 60)
 
+    async def task_key(self, nonce: str) -> PublicTaskKey:
+        """Ask for the public key of a task of this account's."""
+        return await self._commander.ask("vault", "task_key", TaskKeyOf(nonce=nonce), PublicTaskKey)
+
+    async def reveal_task_key(self, nonce: str) -> int:
+        """Ask for the private key of a task of this account's, which is to be put on the chain."""
+        asked = RevealTaskKey(nonce=nonce)
+        revealed = await self._commander.ask("vault", "reveal_task_key", asked, RevealedTaskKey)
+        return int(revealed.secret, 16)
+
+    async def seal_envelope(self, plain: bytes, to: SealEnvelope) -> Envelope:
+        """Have bytes sealed into the store for others.
+
+        Raises
+        ------
+        RemoteError
+            If a reader's key cannot be used, or the store does not answer.
+        """
+        try:
+            async with self._session.post(
+                f"{self._url}/vault/envelopes",
+                params={"for": to.model_dump_json()},
+                data=BytesIO(plain),
+                headers=self._headers,
+                timeout=_WITHOUT_END,
+            ) as answer:
+                if answer.status != 201:
+                    raise await self._refusal(answer)
+                return Envelope.model_validate(await answer.json(content_type=None))
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise PlaintextCutOffError(self._url, f"{type(error).__name__}: {error}") from error
+
+    async def open_envelope(self, asked: OpenEnvelope, limit: int) -> bytes:
+        """Open what others sealed to this account, or to a task of this account's, of at most `limit` bytes."""
+        body = asked.model_dump_json().encode()
+        return await _whole(self._open("/vault/envelopes/open", {}, body), limit)
+
     async def put(self, plain: bytes | AsyncIterable[bytes]) -> SealedObject:
         """Have bytes sealed into the store."""
         # As a file they are sent in pieces, with other work in between.
@@ -477,10 +565,17 @@ class Vault:
         """Open the package that the vault streams at the path `source`, of at most `limit` bytes."""
         return await _whole(self._open(source, {}), limit)
 
-    async def _open(self, path: str, query: dict[str, str]) -> AsyncGenerator[bytes]:
+    async def _open(
+        self, path: str, query: dict[str, str], body: bytes | None = None
+    ) -> AsyncGenerator[bytes]:
         try:
-            async with self._session.get(
-                self._url + path, params=query, headers=self._headers, timeout=_WITHOUT_END
+            async with self._session.request(
+                "GET" if body is None else "POST",
+                self._url + path,
+                params=query,
+                data=body,
+                headers=self._headers,
+                timeout=_WITHOUT_END,
             ) as answer:
                 if answer.status != 200:
                     raise await self._refusal(answer)

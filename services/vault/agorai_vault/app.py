@@ -41,6 +41,7 @@ from agorai_shared.waking import on_final_blocks, on_final_events, stream_made
 from agorai_vault import database, decide
 from agorai_vault import keys as key_files
 from agorai_vault.account import AccountOnChain
+from agorai_vault.envelopes import Envelopes
 from agorai_vault.handlers import InvocationProtocol, SealedContent, policy
 from agorai_vault.keys import Keys
 from agorai_vault.negotiating import Negotiations
@@ -107,6 +108,8 @@ async def create(
         commands = commands_of(token)
         _commands(commands, protocol)
         _peer_commands(commands, peers, negotiations)
+        envelopes = Envelopes(market, keys)
+        _task_commands(commands, envelopes)
         wiring.commands(commands, trades, trading, judge)
         router.include_router(commands)
 
@@ -124,6 +127,7 @@ async def create(
             router,
             [
                 *_routes(SealedContent(protocol), token),
+                *_envelope_routes(envelopes, token),
                 *wiring.routes(trades, judge, token, _stream),
                 _inbox(peers),
             ],
@@ -281,6 +285,22 @@ def _peer_commands(router: NatsRouter, peers: Peers, negotiations: Negotiations)
         return messages.Asks(asks=tuple(negotiations.latest(command.limit)))
 
 
+def _task_commands(router: NatsRouter, envelopes: Envelopes) -> None:
+    address = envelopes.keys.address
+
+    @router.subscriber(subject(address, "vault", "task_key"))
+    async def task_key(command: messages.TaskKeyOf) -> messages.PublicTaskKey:
+        """Tell the public key of a task of this account's."""
+        key = envelopes.task_key(bytes.fromhex(command.nonce))
+        return messages.PublicTaskKey(public=key.public, address=key.address)
+
+    @router.subscriber(subject(address, "vault", "reveal_task_key"))
+    async def reveal_task_key(command: messages.RevealTaskKey) -> messages.RevealedTaskKey:
+        """Give a task's private key away, which is to be put on the chain."""
+        secret = envelopes.task_key(bytes.fromhex(command.nonce)).secret
+        return messages.RevealedTaskKey(secret=f"{secret:064x}")
+
+
 def _notice(broker: NatsBroker, address: Address) -> Callable[[PeerMessage], Awaitable[None]]:
     """Give what tells outside listeners, on `peer.<address>`, of a message; what it says stays in the vault."""
 
@@ -326,6 +346,25 @@ def _routes(content: SealedContent, token: str) -> list[BaseRoute]:
         Route("/vault/objects", put, methods=["POST"]),
         Route("/vault/objects/{cid}", own),
         Route("/vault/invocations/{invocation:int}/content", bought),
+    ]
+
+
+def _envelope_routes(envelopes: Envelopes, token: str) -> list[BaseRoute]:
+    async def seal(request: Request) -> Response:
+        require_token(request, token)
+        asked = messages.SealEnvelope.model_validate_json(request.query_params.get("for", ""))
+        sealed = await envelopes.seal(request.stream(), asked.context, asked.members, asked.task)
+        return JSONResponse(sealed.model_dump(mode="json"), status_code=201)
+
+    async def opened(request: Request) -> Response:
+        require_token(request, token)
+        asked = messages.OpenEnvelope.model_validate_json(await request.body())
+        nonce = None if asked.nonce is None else bytes.fromhex(asked.nonce)
+        return await _stream(await envelopes.open(asked.envelope, asked.context, asked.author, nonce))
+
+    return [
+        Route("/vault/envelopes", seal, methods=["POST"]),
+        Route("/vault/envelopes/open", opened, methods=["POST"]),
     ]
 
 

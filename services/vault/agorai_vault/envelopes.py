@@ -1,0 +1,90 @@
+"""Sealing for other members and for training tasks, and opening what is sealed to this account or its tasks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+
+from agorai_shared.content import NODE_PIN
+from agorai_shared.envelopes import (
+    TaskKey,
+    open_as_member,
+    open_as_task,
+    public_key,
+    seal_to_members,
+    seal_to_task,
+)
+from agorai_shared.jwe import public_key as member_key
+from agorai_shared.market import Market
+from agorai_shared.sealing import new_content_key, open_sealed, seal
+from agorai_shared.shared_jwe import Envelope
+from agorai_shared.types import Address, Cid
+from agorai_vault.holders import Holders
+from agorai_vault.keys import Keys
+
+
+@dataclass(frozen=True)
+class Envelopes:
+    """Plaintext in, envelope out, and back for whom it is sealed to."""
+
+    market: Market
+    keys: Keys
+
+    def task_key(self, nonce: bytes) -> TaskKey:
+        """Give the key of a task of this account's: it follows from the account's, so that it is never lost."""
+        return TaskKey.derived(self.keys.derive(f"task/{nonce.hex()}"))
+
+    async def seal(
+        self, plain: AsyncIterator[bytes], context: str, members: Iterable[Address], task: str | None
+    ) -> Envelope:
+        """Seal a stream under a fresh key into the store.
+
+        Parameters
+        ----------
+        task
+            The public key of a task, in hex.
+
+        Raises
+        ------
+        TaskKeyError, EncryptionKeyError, NotAMemberError
+            If a reader's key cannot be used; nothing is stored then.
+        """
+        if task is not None:
+            public_key(task)
+        keys = {}
+        for account in dict.fromkeys(members):
+            actor = await self.market.actor(account)
+            document = await self.market.document(actor.encryption_key, actor.gateway)
+            keys[account] = member_key(document, account)
+        size = 0
+
+        async def counted() -> AsyncIterator[bytes]:
+            nonlocal size
+            async for piece in plain:
+                size += len(piece)
+                yield piece
+
+        content_key = new_content_key()
+        cid = await self.market.store.put(seal(counted(), content_key), name=f"{NODE_PIN}envelope {context}")
+        return Envelope(
+            cid=cid,
+            size=size,
+            to_members=seal_to_members(keys, content_key, context, cid),
+            to_task=None if task is None else seal_to_task(task, content_key, context, cid),
+        )
+
+    async def open(
+        self, envelope: Envelope, context: str, author: Address, nonce: bytes | None
+    ) -> AsyncIterator[bytes]:
+        """Open what is sealed to this account, or to a task of this account's; `author` serves the object.
+
+        Raises
+        ------
+        NotForKeyError, EnvelopeFaultyError, NotAMemberError
+        """
+        if nonce is None:
+            key = open_as_member(envelope, self.keys.address, self.keys.jwk, context)
+        else:
+            key = open_as_task(envelope, self.task_key(nonce), context)
+        gateway = (await self.market.actor(author)).gateway
+        return open_sealed(Holders(self.market, gateway).get(Cid(envelope.cid)), key)
