@@ -190,12 +190,12 @@ def test_small_honest_contributions_are_left_in_peace_too(make: Any) -> None:
 def test_a_unit_mistaken_is_out_of_range() -> None:
     document, known, rows = dealt(tumours)
     rows = [
-        (float(rows[place][0]) * 10, *rows[place][1:]) if place < 5 else rows[place] for place in range(100)
+        (float(rows[place][0]) * 10, *rows[place][1:]) if place < 8 else rows[place] for place in range(100)
     ]
     found = tuple(find(document, known, Batch(1, samples(rows)), frozenset({"out_of_range"})))
-    assert set(range(5)) <= staked(found)
+    assert set(range(8)) <= staked(found)
     assert "column 'f0'" in found[0].explanation
-    assert len(staked(found)) <= 7  # measured: 5
+    assert len(staked(found)) <= 10  # measured: 8
 
 
 def test_poison_that_no_single_sample_shows_is_seen_by_the_harm_it_does() -> None:
@@ -383,7 +383,8 @@ def test_what_is_checked_and_trained_is_the_same_in_another_process() -> None:
 def test_a_stake_is_much_surer_than_where_it_gains_on_average() -> None:
     found = [Suspicion(row, "other", "", sure) for row, sure in ((3, 0.96), (1, 0.92), (2, 0.91), (1, 0.5))]
     assert stake(found, Policy()) == (1, 3)
-    assert Policy(caution=1).threshold == pytest.approx(2 / 3)
+    assert Policy(caution=1).threshold("label") == pytest.approx(2 / 3)
+    assert Policy(caution=1).threshold("unlike") == pytest.approx(5 / 6)
     assert stake(found, Policy(stake=2)) == (3,)  # after a challenge that failed
     assert stake(found, Policy(stake=4)) == ()
     assert stake([], Policy()) == ()

@@ -11,6 +11,8 @@ from agorai_trainer.pooling.checking import Suspicion
 
 _MENDED: Final[frozenset[Reason]] = frozenset({"label", "harmful"})
 """Faults that a sample no longer has with another label."""
+_BY_DISTANCE: Final[frozenset[Reason]] = frozenset({"near_duplicate", "unlike", "out_of_range"})
+"""Faults that are told by how far a sample is from others: of good ones, too, some are nearest and farthest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +29,17 @@ class Policy:
     stake: float = 1.0
     """Doubles with each challenge of the same contribution that failed."""
     caution: float = 4.0
-    """How many times likelier to be wrong one may be where odds are even."""
+    """How many times likelier to be wrong one may be where odds are even; twice that, where distance alone tells."""
 
-    @property
-    def threshold(self) -> float:
-        """The confidence from which on to stake."""
-        return 1 - self.bounty / (self.stake + self.bounty) / self.caution
+    def threshold(self, reason: Reason) -> float:
+        """Give the confidence from which on to stake."""
+        caution = self.caution * 2 if reason in _BY_DISTANCE else self.caution
+        return 1 - self.bounty / (self.stake + self.bounty) / caution
 
 
 def stake(suspicions: Iterable[Suspicion], policy: Policy) -> tuple[int, ...]:
     """Give the rows on which to stake, in order."""
-    return tuple(sorted({one.row for one in suspicions if one.confidence >= policy.threshold}))
+    return tuple(sorted({one.row for one in suspicions if one.confidence >= policy.threshold(one.reason)}))
 
 
 def challenge_of(
