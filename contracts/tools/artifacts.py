@@ -54,10 +54,12 @@ class Artifact:
     """The text of each file, by its name."""
 
     def definitions(self, kind: str) -> Iterator[tuple[Node, Node]]:
-        """Give every definition of that node type with the contract that holds it, interfaces first."""
+        """Give every definition of that node type with the contract that holds it: its own first, of its interface."""
         holders = [node for source in self.sources.values() for node in records(source["nodes"])]
         contracts = [node for node in holders if node["nodeType"] == "ContractDefinition"]
-        for holder in sorted(contracts, key=lambda node: node["contractKind"] != "interface"):
+        own = (f"I{self.name}", self.name)
+        ranked = sorted(contracts, key=lambda node: (node["name"] not in own, node["contractKind"] != "interface"))
+        for holder in ranked:
             for node in records(holder["nodes"]):
                 if node["nodeType"] == kind:
                     yield holder, node
