@@ -37,10 +37,13 @@ CONSUMERS: Final = {
     "vault-cases": "VotingPanel",
     "trainer": "Invocation",
     "trainer-pool": "DataPool",
+    "trainer-task": "TrainingTask",
     "verifier": "VotingPanel",
     "verifier-pool": "DataPool",
     "reward-pool": "DataPool",
     "reward-panel": "VotingPanel",
+    "reward-task": "TrainingTask",
+    "reward-task-panel": "VotingPanel",
 }
 """Durable consumers of a stream, each named `<this>-<address>`, and the contract whose events it brings."""
 HUB_ACCOUNT: Final = "HUB"

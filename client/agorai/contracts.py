@@ -9,6 +9,7 @@ from agorai_shared.bindings.fair_exchange import FairExchange
 from agorai_shared.bindings.invocation import Invocation
 from agorai_shared.bindings.online_learner import OnlineLearner
 from agorai_shared.bindings.registry import Registry
+from agorai_shared.bindings.training_task import TrainingTask
 from agorai_shared.bindings.voting_panel import Config, VotingPanel
 from agorai_shared.types import Address
 
@@ -33,4 +34,7 @@ def codes(token: bytes, panel: Config) -> dict[str, Callable[[Mapping[str, Addre
         ),
         "DataPool": lambda at: DataPool.deploy_data(at["MarketToken"], at["Registry"], at["VotingPanel"]),
         "OnlineLearner": lambda _: OnlineLearner.deploy_data(),
+        "TrainingTask": lambda at: TrainingTask.deploy_data(
+            at["MarketToken"], at["Registry"], at["VotingPanel"]
+        ),
     }

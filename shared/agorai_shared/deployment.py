@@ -12,7 +12,16 @@ from agorai_shared.errors import InputError
 from agorai_shared.types import Address
 
 NEEDED: Final = frozenset(
-    {"MarketToken", "Registry", "Invocation", "VotingPanel", "FairExchange", "DataPool", "OnlineLearner"}
+    {
+        "MarketToken",
+        "Registry",
+        "Invocation",
+        "VotingPanel",
+        "FairExchange",
+        "DataPool",
+        "OnlineLearner",
+        "TrainingTask",
+    }
 )
 """Contracts that every marketplace has."""
 
@@ -106,3 +115,8 @@ class Deployment(PartialDeployment):
     def online_learner(self) -> Address:
         """The `OnlineLearner` contract."""
         return self.contracts["OnlineLearner"]
+
+    @property
+    def training_task(self) -> Address:
+        """The `TrainingTask` contract."""
+        return self.contracts["TrainingTask"]

@@ -132,13 +132,16 @@ class Profile(Document):
     description: str = Field("", max_length=10_000)
     inbox: str | None = Field(None, max_length=2048)
     """URL to which others post messages for it."""
+    specification: CidText | None = None
+    """Of the document that says what it offers to training tasks."""
 
     @model_serializer(mode="wrap")
-    def _without_an_absent_inbox(self, write: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
-        """Documents of before there were inboxes keep their bytes, hence their digest on the chain."""
+    def _without_what_is_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
+        """Documents of before there were these members keep their bytes, hence their digest on the chain."""
         members: dict[str, JsonValue] = write(self)
-        if self.inbox is None:
-            del members["inbox"]
+        for name in ("inbox", "specification"):
+            if members[name] is None:
+                del members[name]
         return members
 
 

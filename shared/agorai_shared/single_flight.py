@@ -37,7 +37,7 @@ _KEPT: Final = 32
 class SingleFlight(Generic[CommandT, EndT]):
     """Does what a command asks for, and keeps each end until it is told.
 
-    An end that is lost on its way, or a trainer that starts anew, costs no more than the work: whoever asks again
+    An end that is lost on its way, or a service that starts anew, costs no more than the work: whoever asks again
     has it done again.
     """
 

@@ -8,9 +8,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import aiohttp
 from faststream.nats import NatsBroker, NatsRouter
 
-from agorai_reward import decide
+from agorai_reward import decide, task_decide
+from agorai_reward.answering import TaskCommands, answering
 from agorai_reward.handlers import ContributionProtocol, PoolProtocol, Sender
 from agorai_reward.settings import RewardSettings
+from agorai_reward.task_handlers import TaskProtocol
+from agorai_reward.task_record import Records
+from agorai_shared.answering import commands_of
 from agorai_shared.bindings.data_pool import Settled
 from agorai_shared.bindings.voting_panel import VotingPanel
 from agorai_shared.bus import inbox_of
@@ -25,7 +29,10 @@ from agorai_shared.reconciler import Reconciler, bury
 from agorai_shared.rpc import Rpc
 from agorai_shared.service import Service, run
 from agorai_shared.settings import NodeSettings
-from agorai_shared.types import CaseId
+from agorai_shared.task_files import TaskFiles
+from agorai_shared.task_reader import TaskOpener
+from agorai_shared.task_trainer import TaskTrainer
+from agorai_shared.types import Address, CaseId
 from agorai_shared.vault import Vault
 from agorai_shared.waking import on_final_blocks, on_final_events, stream_made
 
@@ -35,8 +42,12 @@ _OF_CONTRIBUTIONS = frozenset({"Added", "Challenged", "Answered", "Contested", "
 _OF_POOLS = frozenset({"Stopped", "Forfeited", "Returned"})
 """Events that name a pool, and after which its bond may be shared, or sooner."""
 
+_OF_TASKS = frozenset({"Begun", "Finished", "Proposed", "Challenged", "Resolved", "Settled", "Abandoned"})
+"""Events of a task after which there may be something to do for its parties."""
+
 Contributions = Reconciler[decide.Item, decide.Step]
 Pools = Reconciler[decide.Share, decide.PoolStep]
+Tasks = Reconciler[task_decide.Owed, task_decide.Step]
 
 
 @asynccontextmanager
@@ -48,7 +59,8 @@ async def create(node: NodeSettings, settings: RewardSettings, broker: NatsBroke
         rpc = await stack.enter_async_context(Rpc(node.rpc_url))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         store = ContentStore(settings.store_url, token, session)
-        files = PoolFiles(Market(Chain(rpc, Finality(node.confirmations)), deployment, store, session))
+        market = Market(Chain(rpc, Finality(node.confirmations)), deployment, store, session)
+        files = PoolFiles(market)
         commander = Commander(bus_of(broker), settings.address, token)
         vault = Vault(commander, settings.vault_url, token, session)
         sender = Sender(vault, VotingPanel(deployment.voting_panel))
@@ -57,12 +69,21 @@ async def create(node: NodeSettings, settings: RewardSettings, broker: NatsBroke
         scope, on_dead = (chain_id, deployment.data_pool, "reward"), bury(broker, "reward")
         settling: Contributions = Reconciler(contributions, scope, on_dead, clock=contributions.now)
         sharing: Pools = Reconciler(pools, scope, on_dead, clock=contributions.now)
+        opener = TaskOpener(settings.address, TaskFiles(market), vault)
+        tasks = TaskProtocol(Records(opener, TaskTrainer(commander)), settings.address, sender)
+        ending: Tasks = Reconciler(
+            tasks, (chain_id, deployment.training_task, "reward"), on_dead, clock=tasks.now
+        )
         router = NatsRouter()
         _wake(router, contributions, settling, pools, sharing, inbox_of(node.bus_user))
+        _wake_tasks(router, chain_id, settings.address, tasks, ending, inbox_of(node.bus_user))
+        commands = commands_of(token)
+        await stack.enter_async_context(answering(commands, settings.address, TaskCommands(tasks)))
+        router.include_router(commands)
 
         @asynccontextmanager
         async def background() -> AsyncIterator[None]:
-            async with settling.running(), sharing.running():
+            async with settling.running(), sharing.running(), ending.running():
                 yield
 
         yield Service("reward", router, (), lambda: stream_made(broker, chain_id), background, {})
@@ -99,6 +120,24 @@ def _wake(
     on_final_events(router, chain_id, "DataPool", f"reward-pool-{me}", on_event, inbox)
     on_final_events(router, chain_id, "VotingPanel", f"reward-panel-{me}", on_case, inbox)
     on_final_blocks(router, chain_id, on_block)
+
+
+def _wake_tasks(
+    router: NatsRouter, chain_id: int, me: Address, tasks: TaskProtocol, ending: Tasks, inbox: str
+) -> None:
+    async def on_event(event: ChainEvent) -> None:
+        if event.event in _OF_TASKS and await tasks.concerns(int(event.key)):
+            await ending.wake(int(event.key))
+
+    async def on_case(event: ChainEvent) -> None:
+        case = CaseId(int(event.key)) if event.key.isdigit() else None
+        task = None if case is None else await tasks.task_of(case)
+        if task is not None and await tasks.concerns(task):
+            await ending.wake(task)
+
+    on_final_events(router, chain_id, "TrainingTask", f"reward-task-{me}", on_event, inbox)
+    on_final_events(router, chain_id, "VotingPanel", f"reward-task-panel-{me}", on_case, inbox)
+    on_final_blocks(router, chain_id, lambda tick: ending.tick(tick.timestamp))
 
 
 def main() -> None:

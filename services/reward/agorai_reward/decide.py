@@ -107,10 +107,11 @@ def _plan(item: Item, me: Address, now: int) -> tuple[Step, int] | None:
         return Resolve(), deadline + pause
     if item.case is None:
         return None
-    return _of_case(item.case, turn, now)
+    return of_case(item.case, turn, now)
 
 
-def _of_case(case: PanelCase, turn: int, now: int) -> tuple[Step, int]:
+def of_case(case: PanelCase, turn: int, now: int) -> tuple[MovePanel | Resolve, int]:
+    """Give what comes next of a case, and from when on the party of this turn, from 0, does it."""
     pause, config = PAUSE_S * turn, case.config
     phase, deadline = case.phase(now)
     if not case.pending:  # nothing says when it closed, but it was hardly after its deadline

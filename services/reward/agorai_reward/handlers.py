@@ -33,7 +33,8 @@ log = logging.get(__name__)
 
 _NOT_OURS: Final = (
     "DataPool_WrongState", "DataPool_DeadlineNotPassed", "DataPool_WrongPoolState", "DataPool_RevealNotOver",
-    "DataPool_NotQuiet", "DataPool_NothingToClaim", "VotingPanel_",
+    "DataPool_NotQuiet", "DataPool_NothingToClaim", "TrainingTask_WrongTaskState", "TrainingTask_Deadline",
+    "TrainingTask_NothingToClaim", "VotingPanel_",
 )  # fmt: skip
 """What a contract says where another has called, whose clock is behind ours, or where a draw must come first."""
 

@@ -26,9 +26,13 @@ from agorai_shared.reconciler import Reconciler, bury
 from agorai_shared.rpc import Rpc
 from agorai_shared.service import Service, run
 from agorai_shared.settings import NodeSettings
+from agorai_shared.task_files import TaskFiles
 from agorai_shared.vault import Vault
 from agorai_shared.waking import on_final_blocks, on_final_events, stream_made
 from agorai_trainer import decide, messages
+from agorai_trainer.federated import answering as task_answering
+from agorai_trainer.federated import wiring as federated
+from agorai_trainer.federated.reading import TaskReader
 from agorai_trainer.handlers import JobProtocol, JobRefusedError
 from agorai_trainer.job_store import JobStore
 from agorai_trainer.packages import Packages, answering
@@ -82,6 +86,8 @@ async def create(
             bury(broker, "trainer"),
             clock=reader.now,
         )
+        task_reader = TaskReader(settings.address, TaskFiles(market), vault, kept)
+        tasks = federated.make(task_reader, kept, sandbox, broker, max_content)
         router = NatsRouter()
 
         async def on_event(event: ChainEvent) -> None:
@@ -92,6 +98,7 @@ async def create(
             reconciler.tick(tick.timestamp)
             versions.tick(tick.timestamp)
             reveals.tick(tick.timestamp)
+            tasks.tick(tick.timestamp)
 
         on_final_events(
             router,
@@ -109,6 +116,14 @@ async def create(
             partial(_wake_pool, pools, (versions.wake, reveals.wake)),
             inbox_of(node.bus_user),
         )
+        on_final_events(
+            router,
+            deployment.chain_id,
+            "TrainingTask",
+            f"trainer-task-{settings.address}",
+            tasks.wake,
+            inbox_of(node.bus_user),
+        )
         on_final_blocks(router, deployment.chain_id, on_block)
         commands = commands_of(token)
         _commands(commands, settings, jobs, reconciler, sandbox)
@@ -116,11 +131,12 @@ async def create(
         await stack.enter_async_context(answering(commands, settings.address, packages))
         asked = PoolCommands(reader, kept, PoolSandbox(sandbox), versions.wake)
         await stack.enter_async_context(pool_answering.answering(commands, settings.address, asked))
+        await stack.enter_async_context(task_answering.answering(commands, settings.address, tasks.commands))
         router.include_router(commands)
 
         @asynccontextmanager
         async def running() -> AsyncIterator[None]:
-            async with reconciler.running(), versions.running(), reveals.running():
+            async with reconciler.running(), versions.running(), reveals.running(), tasks.running():
                 yield
 
         async def shut_in() -> None:

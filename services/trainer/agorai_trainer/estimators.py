@@ -73,6 +73,9 @@ class HyperparameterError(InputError):
         super().__init__(f"{estimator}: {why}", remedy=remedy)
 
 
+_IN_CHECKOUT = dict.fromkeys(("boosting", "tensorflow"), " (`make setup` does in a checkout)")
+
+
 class ExtraMissingError(UnavailableError):
     """A framework that this installation was made without."""
 
@@ -81,7 +84,7 @@ class ExtraMissingError(UnavailableError):
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(
             f"{what} needs a framework that is not installed here.",
-            remedy=f"Install the trainer's extra [{extra}] (`make setup` does in a checkout) and start again.",
+            remedy=f"Install the trainer's extra [{extra}]{_IN_CHECKOUT.get(extra, '')} and start again.",
         )
 
 

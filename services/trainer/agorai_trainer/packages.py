@@ -19,6 +19,7 @@ from agorai_shared.command import subject
 from agorai_shared.content import ContentStore
 from agorai_shared.errors import AgoraiError, UnavailableError
 from agorai_shared.package import Manifest, Package, PackageMalformedError
+from agorai_shared.single_flight import SingleFlight
 from agorai_shared.trainer import (
     Degrade,
     Degraded,
@@ -33,7 +34,6 @@ from agorai_shared.types import Address, Cid
 from agorai_shared.vault import Vault
 from agorai_trainer.estimators import Format
 from agorai_trainer.sandbox import Sandbox
-from agorai_trainer.single_flight import SingleFlight
 from agorai_trainer.tasks import ModelSchema
 
 FETCH_S: Final = 300.0

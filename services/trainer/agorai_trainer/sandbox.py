@@ -52,6 +52,7 @@ _USUAL = (
     "sklearn.preprocessing",
     "agorai_trainer.jobs",
     "agorai_trainer.pooling.jobs",
+    "agorai_trainer.federated.jobs",
     "agorai_trainer.formats.skops_zip",
     "agorai_trainer.formats.tensors",
 )

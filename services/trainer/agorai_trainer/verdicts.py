@@ -35,6 +35,7 @@ from agorai_trainer.tasks import Limits
 _RAISING = frozenset(
     {
         "agorai_shared.pool",
+        "agorai_shared.vectors",
         "agorai_trainer.estimators",
         "agorai_trainer.formats.refusals",
         "agorai_trainer.pooling.refusals",

@@ -17,6 +17,7 @@ from hypothesis.extra import numpy as arrays
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from safetensors.numpy import save as save_tensors
 
+from agorai_shared.vectors import Vector
 from agorai_trainer.federated.specs import (
     FedAdagrad,
     FedAdam,
@@ -38,7 +39,6 @@ from agorai_trainer.federated.updates import (
     StateError,
     Update,
     UpdateRefusedError,
-    Vector,
     refusal,
 )
 

@@ -42,7 +42,7 @@ from agorai_trainer import evaluating, formats, packages, training
 from agorai_trainer.estimators import ExtraMissingError
 from agorai_trainer.packages import Packages, answering
 from agorai_trainer.sandbox import Sandbox
-from agorai_trainer.single_flight import SingleFlight
+from agorai_shared.single_flight import SingleFlight
 from agorai_trainer.tasks import TrainedModel, TrainingTask
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -25,6 +25,7 @@ from agorai_shared.reconciler import Reconciler, bury
 from agorai_shared.rpc import Rpc
 from agorai_shared.service import Service, run
 from agorai_shared.settings import NodeSettings
+from agorai_shared.task_reward import TaskReward
 from agorai_shared.trainer import Trainer
 from agorai_shared.types import CaseId, TradeId
 from agorai_shared.vault import Vault
@@ -61,7 +62,17 @@ async def create(
         vault = Vault(commander, settings.vault_url, token, session)
         trainer = PoolTrainer(commander)
         protocol = CaseProtocol(
-            market, panel, exchange, settings.address, vault, inspector, votes, deployment.data_pool, trainer
+            market=market,
+            panel=panel,
+            exchange=exchange,
+            me=settings.address,
+            vault=vault,
+            inspector=inspector,
+            votes=votes,
+            pools=deployment.data_pool,
+            trainer=trainer,
+            tasks=deployment.training_task,
+            reward=TaskReward(commander),
         )
         reconciler: Reconciler[decide.CaseState, decide.Step] = Reconciler(
             protocol, (deployment.chain_id, panel.address), bury(broker, "verifier"), clock=protocol.now

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -20,6 +21,7 @@ from agorai_shared.market import Market, NotAMemberError, topic_of
 from agorai_shared.package import TradeBinding
 from agorai_shared.panel import PanelCall, PanelCase, commitment
 from agorai_shared.pool_trainer import JudgeChallenge, PoolTrainer
+from agorai_shared.task_reward import TaskReward
 from agorai_shared.trainer import Evaluate, Trainer
 from agorai_shared.types import Address, CaseId, TradeId
 from agorai_shared.vault import CaseFinding, Vault
@@ -69,13 +71,18 @@ class OfferAbsentError(UnavailableError):
         super().__init__(f"The description of resource {resource} cannot be had: {error.message}")
 
 
-class SamplesOverdueError(UnavailableError):
-    """The trainer has not judged samples while there was time for it."""
+class JudgementOverdueError(UnavailableError):
+    """Another service of this node has not judged what a case is about while there was time for it."""
 
     def __init__(self, case: int) -> None:
-        super().__init__(
-            f"The trainer has not judged the samples of case {case} while there was time for it."
-        )
+        super().__init__(f"What case {case} is about was not judged while there was time for it.")
+
+
+class PayoutUnknownError(UnavailableError):
+    """Something is missing of what a task's payout is recomputed from."""
+
+    def __init__(self, task: int, why: str) -> None:
+        super().__init__(f"The payout of task {task} cannot be recomputed yet: {why}")
 
 
 @dataclass(frozen=True)
@@ -161,6 +168,9 @@ class CaseProtocol:
     pools: Address
     """The contract whose cases are about samples, the `DataPool`."""
     trainer: PoolTrainer
+    tasks: Address
+    """The contract whose cases are about payouts, the `TrainingTask`."""
+    reward: TaskReward
 
     @property
     def name(self) -> str:
@@ -241,6 +251,8 @@ class CaseProtocol:
         (state,) = await self.market.chain.read(self.panel.case_of(case))
         if state.opener == self.pools:
             await self._judge_samples(case, state, final=final)
+        elif state.opener == self.tasks:
+            await self._judge_payout(case, state, final=final)
         else:
             await self._judge_trade(case, state, final=final)
 
@@ -252,16 +264,29 @@ class CaseProtocol:
         """
         scope = self.market.deployment.chain_id, self.panel.address, case, final
         id_ = hashlib.sha256(repr(scope).encode()).hexdigest()[:32]
+        async with self._in_time(case, state, final=final):
+            judged = await self.trainer.judge(JudgeChallenge(id=id_, contribution=state.item, final=final))
+        self._vote(case, confirms=not judged.right, why=judged.explanation)
+
+    async def _judge_payout(self, case: CaseId, state: Case, *, final: bool) -> None:
+        """Judge the payout of a task by recomputing it; what cannot be recomputed in the end was not shown right."""
+        async with self._in_time(case, state, final=final):
+            audited = await self.reward.audit(state.item)
+        texts = [one.text for one in audited.findings if one.kind != "noted"]
+        if audited.verdict == "unknown" and not final:
+            raise PayoutUnknownError(state.item, texts[0])
+        self._vote(case, confirms=audited.verdict == "right", why=" ".join(texts)[:1000])
+
+    @asynccontextmanager
+    async def _in_time(self, case: CaseId, state: Case, *, final: bool) -> AsyncIterator[None]:
+        """Give up what another service is asked for while there is still time to ask again, or to vote."""
         (config,) = await self.market.chain.read(self.panel.config())
         until = state.deadline - decide.MARGIN_S if final else decide.last_call(PanelCase(state, config))
         try:
             async with asyncio.timeout(max(until - await self.now(), 1)):
-                judged = await self.trainer.judge(
-                    JudgeChallenge(id=id_, contribution=state.item, final=final)
-                )
+                yield
         except TimeoutError as error:
-            raise SamplesOverdueError(case) from error
-        self._vote(case, confirms=not judged.right, why=judged.explanation)
+            raise JudgementOverdueError(case) from error
 
     async def _judge_trade(self, case: CaseId, state: Case, *, final: bool) -> None:
         """Judge by the transcript of a trade, or else by the model itself."""

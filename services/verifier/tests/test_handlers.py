@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 
@@ -16,6 +17,7 @@ from agorai_shared.errors import AgoraiError, RemoteError, UnavailableError
 from agorai_shared.market import NotAMemberError
 from agorai_shared.peers import NoPeerHasError
 from agorai_shared.pool_trainer import JudgeChallenge, Judged
+from agorai_shared.task_reward import Audited, AuditFinding
 from agorai_shared.types import Address, CaseId, TradeId
 from agorai_shared.vault import CaseFinding, PlaintextCutOffError, PlaintextTooLargeError
 from agorai_shared.verifier import Report
@@ -24,8 +26,9 @@ from agorai_verifier.handlers import (
     THEIR_FAULT,
     CaseProtocol,
     Inspector,
+    JudgementOverdueError,
     OfferAbsentError,
-    SamplesOverdueError,
+    PayoutUnknownError,
     VerificationAbsentError,
 )
 from agorai_verifier.inspecting import CannotTellError, fault, fault_of_set
@@ -34,6 +37,7 @@ from agorai_verifier.votes import Votes
 ACCUSER, ACCUSED = Address("0xAccuser"), Address("0xAccused")
 CASE = CaseId(1)
 POOLS = Address("0xPools")
+TASKS = Address("0xTasks")
 AWAY = UnavailableError("nobody serves it")
 TOO_SLOW = CannotTellError(cast("Any", SimpleNamespace(message="It took too long.")))
 
@@ -77,6 +81,8 @@ def protocol(
         votes=votes,
         pools=POOLS,
         trainer=cast("Any", None),
+        tasks=TASKS,
+        reward=cast("Any", None),
     )
 
 
@@ -197,7 +203,7 @@ class Trainer:
 def of_pools(votes: Votes, trainer: Trainer, deadline: int = 2_000) -> CaseProtocol:
     """A voter in a case about samples, whose vault knows nothing of it."""
     panel = SimpleNamespace(address="0xPanel", case_of=lambda case: case, config=lambda: "config")
-    absent = dict.fromkeys(("exchange", "vault", "inspector"), cast("Any", None))
+    absent = dict.fromkeys(("exchange", "vault", "inspector", "reward"), cast("Any", None))
     return At1000(
         market=cast("Any", PoolsCase(deadline)),
         panel=cast("Any", panel),
@@ -205,6 +211,7 @@ def of_pools(votes: Votes, trainer: Trainer, deadline: int = 2_000) -> CaseProto
         votes=votes,
         pools=POOLS,
         trainer=cast("Any", trainer),
+        tasks=TASKS,
         **absent,
     )
 
@@ -234,12 +241,58 @@ async def test_a_trainer_that_hangs_does_not_keep_a_voter_from_trying_otherwise(
 ) -> None:
     """There is a second left: until the last third of the time to commit, or until the margin before its end."""
     trainer = Trainer(None)
-    with pytest.raises(SamplesOverdueError):
+    with pytest.raises(JudgementOverdueError):
         await of_pools(votes, trainer, deadline)._judge(CASE, final=final)
     assert votes.get(CASE) is None
     again = Trainer(True)
     await of_pools(votes, again, deadline)._judge(CASE, final=not final)
     assert again.asked[0].id != trainer.asked[0].id  # other work, which is not joined to what hangs
+
+
+class Reward:
+    """A reward service that has audited a payout, or not yet."""
+
+    def __init__(self, verdict: Literal["right", "wrong", "unknown"]) -> None:
+        self.verdict = verdict
+
+    async def audit(self, _task: int) -> Audited:
+        texts = {"right": [], "wrong": ["Anna is due 3."], "unknown": ["A model is not served."]}
+        found = [AuditFinding(kind="noted", text="A copy."), *(
+            AuditFinding(kind="wrong", text=text) for text in texts[self.verdict]
+        )]  # fmt: skip
+        return Audited(verdict=self.verdict, findings=tuple(found), rows=None, total="3", subtasks=())
+
+
+def of_tasks(votes: Votes, verdict: Literal["right", "wrong", "unknown"]) -> CaseProtocol:
+    return replace(
+        of_pools(votes, cast("Any", None)),
+        pools=Address("0xOthers"),
+        tasks=POOLS,
+        reward=cast("Any", Reward(verdict)),
+    )
+
+
+@pytest.mark.parametrize(("verdict", "why"), [("right", ""), ("wrong", "Anna is due 3.")])
+async def test_a_payout_is_confirmed_where_recomputing_gives_the_same(
+    votes: Votes, verdict: Literal["right", "wrong"], why: str
+) -> None:
+    await of_tasks(votes, verdict)._judge(CASE, final=False)
+    vote = votes.get(CASE)
+    assert vote is not None
+    assert (vote.confirms, vote.why) == (verdict == "right", why)
+
+
+async def test_a_payout_that_cannot_be_recomputed_is_waited_for_and_in_the_end_not_confirmed(
+    votes: Votes,
+) -> None:
+    protocol = of_tasks(votes, "unknown")
+    with pytest.raises(PayoutUnknownError, match="not served"):
+        await protocol._judge(CASE, final=False)
+    assert votes.get(CASE) is None
+    await protocol._judge(CASE, final=True)
+    vote = votes.get(CASE)
+    assert vote is not None
+    assert not vote.confirms
 
 
 # --------------------------------------------------------------------------------- what documents say, and when

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agorai_shared.errors import InputError
+from agorai_shared.vectors import Vector, malformed
 from agorai_trainer.federated.specs import (
     FedAdagrad,
     FedAdam,
@@ -41,8 +42,6 @@ from agorai_trainer.federated.updates import (
     StateError,
     Update,
     UpdateRefusedError,
-    Vector,
-    malformed,
     refusal,
 )
 

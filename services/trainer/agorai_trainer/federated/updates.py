@@ -13,15 +13,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from agorai_shared.errors import InputError
-
-Vector = npt.NDArray[np.float64]
-"""All parameters of a model in a row."""
+from agorai_shared.vectors import Vector, malformed
 
 LARGEST: Final = 2.0**40
 """Most magnitude of a parameter, about 1e12: beside it float64 still has twelve bits behind the point."""
@@ -145,14 +142,3 @@ def refusal(vector: object, size: int) -> str | None:
         return why
     largest = float(np.max(np.abs(np.asarray(vector)), initial=0.0))
     return f"it has the value {largest:.3g}, more than {LARGEST:.3g}" if largest > LARGEST else None
-
-
-def malformed(vector: object, size: int) -> str | None:
-    """Say why a vector is not `size` finite numbers of float64 in a row, or `None` if it is."""
-    if not isinstance(vector, np.ndarray):
-        return f"it is {type(vector).__name__}, not an array"
-    if vector.dtype != np.float64:
-        return f"its numbers are {vector.dtype}, not float64"
-    if vector.shape != (size,):
-        return f"its shape is {vector.shape}, not ({size},)"
-    return None if np.isfinite(vector).all() else "not all of its numbers are finite"

@@ -41,12 +41,12 @@ from agorai_shared.pool_trainer import (
     TrainVersion,
     VersionWanted,
 )
+from agorai_shared.single_flight import SingleFlight
 from agorai_shared.types import Address, Cid
 from agorai_trainer.pooling.reading import PoolReader
 from agorai_trainer.pooling.rules import ruled
 from agorai_trainer.pooling.sandboxed import PoolSandbox, Remade
 from agorai_trainer.pooling.store import PoolStore, VersionKey, VersionState
-from agorai_trainer.single_flight import SingleFlight
 
 log = logging.get(__name__)
 

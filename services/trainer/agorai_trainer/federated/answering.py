@@ -1,0 +1,187 @@
+"""What the node's other services and its user have the trainer do for training tasks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Final
+
+import numpy as np
+import orjson
+from faststream.nats import NatsRouter
+from pydantic import ValidationError
+
+from agorai_shared import cid, unixfs
+from agorai_shared.command import subject
+from agorai_shared.content import NODE_PIN
+from agorai_shared.digest_files import MOST_FILE
+from agorai_shared.errors import InputError
+from agorai_shared.single_flight import SingleFlight
+from agorai_shared.task_trainer import (
+    KeepTaskTest,
+    KeptTaskTest,
+    Replayed,
+    ReplayRound,
+    ReplayStatus,
+    RevealedTest,
+    RevealTest,
+    Worths,
+    WorthsOf,
+    WorthsStatus,
+)
+from agorai_shared.types import Address, Cid
+from agorai_shared.vectors import Vector
+from agorai_trainer.federated import models
+from agorai_trainer.federated.models import ModelSpec
+from agorai_trainer.federated.owning import aggregated
+from agorai_trainer.federated.reading import STRATEGY, Described, Given, TaskReader
+from agorai_trainer.federated.sandboxed import FederatedSandbox
+from agorai_trainer.federated.strategies import TooFewUpdatesError
+from agorai_trainer.federated.updates import State, Update
+from agorai_trainer.pooling.store import PoolStore
+
+_AT_ONCE: Final = 64
+"""Vectors that are measured in one job."""
+
+
+class TaskDescriptionError(InputError):
+    """A task's model or strategy is not described as this trainer reads it."""
+
+    def __init__(self, part: str, why: str) -> None:
+        super().__init__(
+            f"The task's {part} is malformed: {why}.", remedy="See docs/tasks.md for its members."
+        )
+
+
+class TestSetUnfitError(InputError):
+    """A test set is not of the task's columns."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The test set is not what the task wants: {why}", remedy="Give one that is.")
+
+
+class TaskCommands:
+    """Answers the commands of `agorai_shared.task_trainer`."""
+
+    def __init__(self, reader: TaskReader, store: PoolStore, sandbox: FederatedSandbox) -> None:
+        self._reader, self._store, self._sandbox = reader, store, sandbox
+        self._replayed: dict[int, tuple[int, State]] = {}
+        """By task, the last round that was aggregated again."""
+
+    async def keep_test(self, command: KeepTaskTest) -> KeptTaskTest:
+        """See that a task can be trained, and keep its test set.
+
+        Raises
+        ------
+        TaskDescriptionError, TestSetUnfitError
+        RemoteError
+            If this node's vault does not open the file.
+        """
+        try:
+            spec = ModelSpec.model_validate_json(orjson.dumps(command.model))
+            STRATEGY.validate_json(orjson.dumps(command.strategy))
+        except ValidationError as error:
+            part = "model" if error.title == "ModelSpec" else "strategy"
+            first = error.errors(include_url=False)[0]
+            raise TaskDescriptionError(part, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        data = await self._reader.vault.own(Cid(command.test), MOST_FILE)
+        checked = await self._sandbox.check_data(spec, data, 1)
+        if checked.findings:
+            raise TestSetUnfitError(checked.findings[0].explanation)
+        kept = self._store.keep_test(cid.digest_of(unixfs.cid_of(data)), Cid(command.test))
+        return KeptTaskTest(
+            commitment=kept.commitment.hex(), samples=checked.rows, parameters=models.size(spec)
+        )
+
+    async def reveal_test(self, command: RevealTest) -> RevealedTest:
+        """Put a task's test set into the store, in the clear; raises `TestSetAbsentError`."""
+        kept = await self._reader.kept(command.task)
+        data = await self._reader.vault.own(kept.sealed, MOST_FILE)
+        name = f"{NODE_PIN}test set of task {command.task}"
+        stored = await self._reader.files.market.store.put(data, name=name)
+        return RevealedTest(test=stored, digest=kept.digest.hex(), salt=kept.salt.hex())
+
+    async def replay(self, command: ReplayRound) -> Replayed:
+        """Aggregate a round again, from the first one on: any state could be written into a record."""
+        task = command.task
+        described = await self._reader.described(task)
+        begun = described.strategy.begin(await self._reader.model(task, 0))
+        last, state = self._replayed.get(task, (0, begun))
+        if last > command.round:
+            last, state = 0, begun
+        for number in range(last + 1, command.round + 1):
+            state = aggregated(described, state, await self._taken(task, number))
+        self._replayed[task] = command.round, state
+        return Replayed(same=same_model(state.vector, await self._reader.model(task, command.round)))
+
+    async def worths(self, command: WorthsOf) -> Worths:
+        """Measure coalitions: each takes the place of all updates in the round."""
+        task, number = command.task, command.round
+        described = await self._reader.described(task)
+        before = await self._reader.model(task, number - 1)
+        updates = {
+            one.update.place: one.update for one in await self._reader.updates(task, number) if one.update
+        }
+        vectors = [before]
+        for coalition in command.coalitions:
+            some = [updates[subtask] for subtask in coalition if subtask in updates]
+            vectors.append(_of_coalition(described, before, some))
+        test = await self._reader.test(task)
+        right: list[int] = []
+        for start in range(0, len(vectors), _AT_ONCE):
+            some_vectors = vectors[start : start + _AT_ONCE]
+            right += (await self._sandbox.measure(described.model, some_vectors, test)).right
+        return Worths(before=right[0], right=tuple(right[1:]))
+
+    async def _taken(self, task: int, number: int) -> list[Given]:
+        """Give what a round's record says was taken; the chain's order is the updates' own."""
+        record = await self._reader.files.round(task, number)
+        return [one for one in await self._reader.updates(task, number) if one.event.subtask in record.taken]
+
+
+def _of_coalition(described: Described, before: Vector, updates: list[Update]) -> Vector:
+    """Give what the strategy makes of some updates alone, as in a first round: what it keeps came of all."""
+    try:
+        return described.strategy.aggregate(described.strategy.begin(before), updates).vector
+    except TooFewUpdatesError:
+        return before
+
+
+def same_model(one: Vector, other: Vector) -> bool:
+    """Say whether two models are the same, but for what machines that add in another order make of it."""
+    return one.shape == other.shape and bool(np.allclose(one, other, rtol=1e-9, atol=1e-12))
+
+
+@asynccontextmanager
+async def answering(router: NatsRouter, address: Address, commands: TaskCommands) -> AsyncIterator[None]:
+    """Have the router answer one node's commands about tasks; at the end, give up what is under way."""
+
+    def verb(name: str) -> str:
+        return subject(address, "trainer", name)
+
+    async with (
+        aclosing(SingleFlight(commands.replay)) as replays,
+        aclosing(SingleFlight(commands.worths)) as measurements,
+    ):
+
+        @router.subscriber(verb("replay_round"), max_workers=64)
+        async def replay_round(command: ReplayRound) -> ReplayStatus:
+            """Aggregate a round again, waiting a while for the end."""
+            return ReplayStatus(replayed=await replays.end(command))
+
+        @router.subscriber(verb("task_worths"), max_workers=64)
+        async def task_worths(command: WorthsOf) -> WorthsStatus:
+            """Count what coalitions of a round's updates are worth, waiting a while for the end."""
+            return WorthsStatus(worths=await measurements.end(command))
+
+        @router.subscriber(verb("keep_task_test"), max_workers=4)
+        async def keep_task_test(command: KeepTaskTest) -> KeptTaskTest:
+            """Keep a task's hidden test set."""
+            return await commands.keep_test(command)
+
+        @router.subscriber(verb("reveal_task_test"), max_workers=4)
+        async def reveal_task_test(command: RevealTest) -> RevealedTest:
+            """Put a task's test set into the store, in the clear."""
+            return await commands.reveal_test(command)
+
+        yield

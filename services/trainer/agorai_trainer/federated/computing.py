@@ -1,0 +1,172 @@
+"""The shell of a computation provider's subtasks: it takes part where that pays, and trains in the sandbox."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any, Final
+
+from agorai_shared import cid, logging, vectors
+from agorai_shared.bindings.training_task import Approved, SubtaskState, TaskState
+from agorai_shared.content import NODE_PIN
+from agorai_shared.contract import Call
+from agorai_shared.documents import DocumentMalformedError
+from agorai_shared.errors import RemoteError
+from agorai_shared.federated import UpdateDocument
+from agorai_shared.market import topic_of
+from agorai_shared.reconciler import idempotency_key
+from agorai_shared.shared_jwe import Envelope
+from agorai_shared.task_history import Line
+from agorai_shared.types import Digest, ResourceId
+from agorai_shared.vault import OpenEnvelope, SealEnvelope, send_step
+from agorai_shared.vectors import Vector
+from agorai_trainer.federated import decide, models
+from agorai_trainer.federated.offers import Offers
+from agorai_trainer.federated.reading import TaskReader
+from agorai_trainer.federated.sandboxed import FederatedSandbox
+
+log = logging.get(__name__)
+
+_KEPT: Final = 64
+"""Updates that are kept until their transactions are final."""
+
+
+class ComputedProtocol:
+    """Training, for the reconciler; the key is the subtask's."""
+
+    name = "trainer-computed"
+    """In logs and metrics."""
+
+    def __init__(
+        self, reader: TaskReader, offers: Offers, sandbox: FederatedSandbox, max_content: int
+    ) -> None:
+        self._reader, self._files, self._vault = reader, reader.files, reader.vault
+        self._offers, self._sandbox, self._most = offers, sandbox, max_content
+        self._trained: OrderedDict[tuple[int, int], Digest] = OrderedDict()
+
+    async def read(self, key: int) -> decide.Computed:
+        """Read the subtask and its task at final blocks, and what this account offers."""
+        subtask = await self._files.subtask(key)
+        asked = subtask.state == SubtaskState.APPROVED  # else what it offers matters no more
+        mine = await self._offers.of(self._reader.me) if asked else None
+        computing = mine.computing if mine else None
+        free = computing is not None and await self._busy() < computing.subtasks
+        return decide.Computed(
+            task=await self._files.task(subtask.task),
+            subtask=subtask,
+            wage=int(computing.wage) if computing else None,
+            free=free,
+        )
+
+    def next_step(self, state: decide.Computed, now: int) -> decide.ComputedStep | None:
+        """Decide; of a subtask that another computer has by now, nothing."""
+        if state.subtask.computer != self._reader.me:
+            return None
+        return decide.next_computed_step(state, now)
+
+    def due(self, _state: decide.Computed, _now: int) -> int | None:
+        """Say when time alone brings a step: never."""
+        return None
+
+    async def perform(self, key: int, step: decide.ComputedStep, once: str) -> bool:
+        """Take the step."""
+        subtask = await self._files.subtask(key)
+        contract = self._files.contract
+        match step:
+            case decide.Refuse():
+                call: Call[Any] = contract.decline(key)
+            case decide.Accept():
+                good = await self._is_as_wanted(subtask.task, key)
+                call = contract.accept(key, subtask.wage) if good else contract.decline(key)
+            case decide.Train(number):
+                digest = self._trained.get((key, number)) or await self._train(subtask.task, key, number)
+                call, once = contract.update(key, number, digest), self._once(key, number)
+        await send_step(self._vault, once, call)
+        return False
+
+    async def open_items(self) -> Iterable[int]:
+        """Find the subtasks that this account was asked to train and that have not ended."""
+        return sorted(key for key, _ in await self._own() if key)
+
+    # ---------------------------------------------------------------------------------------------- training
+
+    async def _own(self) -> list[tuple[int, SubtaskState]]:
+        events = await self._files.market.events(
+            self._files.contract.address, Approved, None, None, topic_of(self._reader.me)
+        )
+        found = []
+        for id_, task in sorted({(event.subtask, event.task) for event, _ in events}):
+            subtask = await self._files.subtask(id_)
+            going = (await self._files.task(task)).state in (TaskState.MATCHING, TaskState.RUNNING)
+            if going and subtask.computer == self._reader.me and subtask.state <= SubtaskState.READY:
+                found.append((id_, subtask.state))
+        return found
+
+    async def _busy(self) -> int:
+        return sum(state == SubtaskState.READY for _, state in await self._own())
+
+    async def _is_as_wanted(self, task: int, key: int) -> bool:
+        """Tell whether the data can be opened, and are what the task wants and their schema says."""
+        line = (await self._files.history(task)).subtasks[key]
+        described = await self._reader.described(task)
+        try:
+            data = await self._data(task, line)
+        except (RemoteError, DocumentMalformedError) as error:
+            if error.retryable:
+                raise
+            log.warning("subtask.data_unusable", subtask=key, why=error.message)
+            return False
+        schema = await self._offers.schema(line.resource)
+        least = described.document.wanted.least_rows
+        found = await self._sandbox.check_data(described.model, data, least, schema)
+        for one in found.findings:
+            log.warning("subtask.data_unfit", subtask=key, fault=one.fault, column=one.column)
+        return not found.findings
+
+    async def _data(self, task: int, line: Line) -> bytes:
+        if not any(line.data):  # this account's own
+            commitment = (await self._files.market.resource(ResourceId(line.resource))).commitment
+            sealed = await self._vault.content(commitment)
+            if sealed is not None:
+                return await self._vault.own(sealed, self._most)
+        handover = await self._files.handover(task, line)
+        context = self._files.binding(task).data(handover.subtask)
+        return await self._open(handover.data, context, line)
+
+    async def _model(self, task: int, line: Line, number: int) -> Vector:
+        """Give the global model with which a round begins."""
+        if line.replaces and any(line.data):
+            handover = await self._files.handover(task, line)
+            if handover.model is not None and handover.round == number:
+                context = self._files.binding(task).model(number - 1)
+                data = await self._open(handover.model, context, line)
+                return vectors.from_bytes(data, models.size((await self._reader.described(task)).model))
+        return await self._reader.model(task, number - 1)
+
+    async def _open(self, envelope: Envelope, context: str, line: Line) -> bytes:
+        asked = OpenEnvelope(envelope=envelope, context=context, author=line.data_provider)
+        return await self._vault.open_envelope(asked, self._most)
+
+    async def _train(self, task: int, key: int, number: int) -> Digest:
+        line, binding = (await self._files.history(task)).subtasks[key], self._files.binding(task)
+        described = await self._reader.described(task)
+        vector, data = await self._model(task, line, number), await self._data(task, line)
+        trained = await self._sandbox.fit(described.model, vector, data, number, described.proximal_mu)
+        log.info("subtask.trained", subtask=key, round=number, samples=trained.samples)
+        update = await self._vault.seal_envelope(
+            vectors.to_bytes(trained.vector),
+            SealEnvelope(context=binding.update(key, number), task=described.document.key),
+        )
+        document = UpdateDocument(
+            task=binding, subtask=key, round=number, samples=trained.samples, update=update
+        )
+        what = f"{NODE_PIN}update of subtask {key} in round {number}"
+        digest = cid.digest_of(await self._files.market.store.put(document.to_bytes(), name=what))
+        self._trained[key, number] = digest
+        while len(self._trained) > _KEPT:
+            self._trained.popitem(last=False)
+        return digest
+
+    def _once(self, subtask: int, number: int) -> str:
+        deployment = self._files.market.deployment
+        return idempotency_key(deployment.chain_id, deployment.training_task, "update", subtask, number)

@@ -1,0 +1,317 @@
+"""What a node does next about a training task: as model provider, as data provider, as computation provider.
+
+Pure. DAI 4.4: the model provider asks data providers, each of which asks a computation provider, and everyone goes in
+for what pays. An account may be all three of one task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from agorai_shared.bindings.training_task import Role, Subtask, SubtaskState, Task, TaskState
+from agorai_shared.federated import Stop
+from agorai_shared.types import Address
+
+# ------------------------------------------------------------------------------------------- model provider
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A data set that could be trained on."""
+
+    data_provider: Address
+    resource: int
+    fee: int
+    """For each round, in the token's smallest unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A subtask of this account's task."""
+
+    id: int
+    subtask: Subtask
+    resource: int
+    since: int
+    """When its data provider, or its computer, was asked last, in seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """A task of this account's, at a final block."""
+
+    task: Task
+    join_window: int
+    """Seconds from opening to the first round."""
+    providers: int
+    """To take part, at most."""
+    asked: tuple[Asked, ...]
+    candidates: tuple[Candidate, ...]
+    """Not asked yet, the best first."""
+
+    @property
+    def opened_at(self) -> int:
+        """When the task was opened, of one that is matching, in seconds since 1970."""
+        return self.task.deadline - self.join_window
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Ask a data provider."""
+
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Ask a data provider no longer."""
+
+    subtask: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Give the task up before its first round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Begin the first round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """Aggregate a round, and begin the next one or finish."""
+
+    round: int
+
+
+OwnedStep: TypeAlias = Request | Withdraw | Cancel | Start | Advance
+
+
+def next_owned_step(owned: Owned, now: int) -> OwnedStep | None:
+    """Give the model provider's one next step, or nothing; `now` in seconds since 1970."""
+    task = owned.task
+    if task.state == TaskState.MATCHING:
+        return _matching(owned, now)
+    if task.state == TaskState.RUNNING:
+        # Who missed the round before is not awaited: where nobody has delivered, all of them still have time to.
+        over = (task.done and not task.awaited) or now > task.deadline
+        return Advance(task.round) if over and now <= task.deadline + task.step_window else None
+    return None
+
+
+def owned_due(owned: Owned, now: int) -> int | None:
+    """Say when time alone brings the model provider's step."""
+    task = owned.task
+    if task.state == TaskState.RUNNING:
+        return task.deadline + 1 if task.deadline >= now else None
+    if task.state != TaskState.MATCHING:
+        return None
+    moments = [one.since + _patience(owned) for one in _waiting(owned)]
+    moments += [owned.opened_at + owned.join_window // 2, task.deadline + 1]
+    return min((moment for moment in moments if moment > now), default=None)
+
+
+def goes_on(task: Task, right: Sequence[int], samples: int, stop: Stop) -> bool:
+    """Say whether another round is worth it.
+
+    Parameters
+    ----------
+    right
+        Test samples that the global models foretell rightly, the initial one's first.
+    samples
+        Of the test set.
+    """
+    if task.round >= task.rounds or not task.trainers:
+        return False
+    if len(right) <= stop.patience:
+        return True
+    before = max(right[: -stop.patience])
+    return max(right[-stop.patience :]) - before >= stop.least_gain * samples
+
+
+def _matching(owned: Owned, now: int) -> OwnedStep | None:
+    task = owned.task
+    waiting = _waiting(owned)
+    taking_part = len(waiting) + task.trainers
+    if now > task.deadline:
+        return Cancel()
+    late = next((one for one in waiting if now >= one.since + _patience(owned)), None)
+    if late is not None:
+        return Withdraw(late.id)
+    if taking_part < owned.providers and (candidate := _affordable(owned)):
+        return Request(candidate)
+    half = now >= owned.opened_at + owned.join_window // 2
+    if task.trainers >= task.quorum and (not waiting or half):
+        return Start()
+    return None
+
+
+def _affordable(owned: Owned) -> Candidate | None:
+    task = owned.task
+    left = task.budget - task.committed - task.award
+    return next((one for one in owned.candidates if one.fee * task.rounds <= left), None)
+
+
+def _waiting(owned: Owned) -> list[Asked]:
+    asked = (SubtaskState.REQUESTED, SubtaskState.APPROVED)
+    return [one for one in owned.asked if one.subtask.state in asked and not one.subtask.replaces]
+
+
+def _patience(owned: Owned) -> int:
+    """Give how long a data provider may take to have its subtask ready."""
+    return owned.join_window // 4
+
+
+# -------------------------------------------------------------------------------------------- data provider
+
+
+@dataclass(frozen=True, slots=True)
+class Computer:
+    """Who could train a subtask, and for what wage a round."""
+
+    account: Address
+    wage: int
+
+
+@dataclass(frozen=True, slots=True)
+class Provided:
+    """A subtask on this account's data, at a final block."""
+
+    task: Task
+    subtask: Subtask
+    since: int
+    """From when on the subtask is as it is, in seconds since 1970."""
+    asks: int | None
+    """What this account asks for the data set, a round; None if it offers it to no training."""
+    fits: bool
+    """Whether the data are what the task wants."""
+    computers: tuple[Computer, ...]
+    """Not asked for this subtask yet, the cheapest first; this account is one if it offers computing."""
+    replaced: bool
+    """Whether another computer is asked to take over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Approve:
+    """Agree, and ask a computer."""
+
+    computer: Computer
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Ask another computer to take over."""
+
+    computer: Computer
+
+
+@dataclass(frozen=True, slots=True)
+class Decline:
+    """Say no."""
+
+
+ProvidedStep: TypeAlias = Approve | Replace | Decline
+
+
+def next_provided_step(provided: Provided, now: int) -> ProvidedStep | None:
+    """Give the data provider's one next step, or nothing; `now` in seconds since 1970.
+
+    Rational (DAI 4.4): the fee is what it asks at least, and more than the wage.
+    """
+    subtask = provided.subtask
+    if provided.task.state not in (TaskState.MATCHING, TaskState.RUNNING) or subtask.role == Role.ADDER:
+        return None
+    computer = _rational(provided)
+    if subtask.state == SubtaskState.REQUESTED:
+        return Approve(computer) if computer and provided.fits else Decline()
+    if subtask.state == SubtaskState.APPROVED:
+        late = now >= provided.since + _computer_patience(provided)
+        return Approve(computer) if late and computer else None
+    if computer is None or provided.replaced or provided.task.state != TaskState.RUNNING:
+        return None
+    if subtask.state == SubtaskState.LEFT or _is_missing(provided, now):
+        return Replace(computer)
+    return None
+
+
+def provided_due(provided: Provided, now: int) -> int | None:
+    """Say when time alone brings the data provider's step."""
+    if provided.subtask.state == SubtaskState.APPROVED:
+        at = provided.since + _computer_patience(provided)
+    elif provided.subtask.state == SubtaskState.READY and provided.task.state == TaskState.RUNNING:
+        window = provided.task.round_window
+        at = max(provided.task.deadline - window // 2, provided.since + window // 4)
+    else:
+        return None
+    return at if at > now else None
+
+
+def _rational(provided: Provided) -> Computer | None:
+    fee = provided.subtask.fee
+    if provided.asks is None or fee < provided.asks:
+        return None
+    return next((one for one in provided.computers if one.wage < fee), None)
+
+
+def _is_missing(provided: Provided, now: int) -> bool:
+    """Tell whether half of a round is over without the computer's update."""
+    task, subtask = provided.task, provided.subtask
+    late = now >= task.deadline - task.round_window // 2
+    return (
+        subtask.state == SubtaskState.READY and late and subtask.updated < task.round and now <= task.deadline
+    )
+
+
+def _computer_patience(provided: Provided) -> int:
+    """Give how long a computer may take to accept: in a round, so long that another still can deliver it."""
+    return max(provided.task.round_window // 8, 1)
+
+
+# -------------------------------------------------------------------------------------- computation provider
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A subtask that this account is to train, at a final block."""
+
+    task: Task
+    subtask: Subtask
+    wage: int | None
+    """What this account asks for, a round; None if it offers no computing."""
+    free: bool
+    """Whether it has room for a further subtask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Take part, if the data are what the task wants, and decline otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Take no part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """Train in a round, and deliver the update."""
+
+    round: int
+
+
+ComputedStep: TypeAlias = Accept | Refuse | Train
+
+
+def next_computed_step(computed: Computed, now: int) -> ComputedStep | None:
+    """Give the computation provider's one next step, or nothing; `now` in seconds since 1970."""
+    task, subtask = computed.task, computed.subtask
+    if subtask.state == SubtaskState.APPROVED and task.state in (TaskState.MATCHING, TaskState.RUNNING):
+        pays = computed.wage is not None and subtask.wage >= computed.wage
+        return Accept() if pays and computed.free else Refuse()
+    if subtask.state == SubtaskState.READY and task.state == TaskState.RUNNING:
+        return Train(task.round) if subtask.updated < task.round and now <= task.deadline else None
+    return None

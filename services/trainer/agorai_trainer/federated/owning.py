@@ -1,0 +1,225 @@
+"""The shell of a model provider's tasks: it asks data providers, begins rounds, aggregates, and finishes.
+
+It keeps nothing on disk. What a round came to is a function of the chain and of what that names, so whoever is killed
+in the middle of it comes to the same again, and the vault sends a step's transaction once.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from agorai_shared import cid, logging, vectors
+from agorai_shared.bindings.training_task import Opened, Role, SubtaskState, TaskState
+from agorai_shared.content import NODE_PIN
+from agorai_shared.contract import Call
+from agorai_shared.documents import Document
+from agorai_shared.federated import Refused, RoundDocument
+from agorai_shared.market import topic_of
+from agorai_shared.reconciler import idempotency_key
+from agorai_shared.shared_jwe import Envelope
+from agorai_shared.types import Address, Cid, Digest
+from agorai_shared.vault import SealEnvelope, send_step
+from agorai_trainer.federated import decide, models
+from agorai_trainer.federated.offers import Offers
+from agorai_trainer.federated.reading import Described, Given, TaskReader
+from agorai_trainer.federated.sandboxed import FederatedSandbox
+from agorai_trainer.federated.strategies import TooFewUpdatesError
+from agorai_trainer.federated.updates import State
+
+log = logging.get(__name__)
+
+_KEPT: Final = 16
+"""Rounds whose outcome is kept until its transaction is final."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a round came to, on its way to the chain."""
+
+    model: bytes
+    record: bytes
+    goes_on: bool
+
+
+class OwnedProtocol:
+    """Coordinating, for the reconciler; the key is the task's."""
+
+    name = "trainer-task"
+    """In logs and metrics."""
+
+    def __init__(self, reader: TaskReader, offers: Offers, sandbox: FederatedSandbox) -> None:
+        self._reader, self._files, self._vault = reader, reader.files, reader.vault
+        self._offers, self._sandbox = offers, sandbox
+        self._market = reader.files.market
+        self._ended: OrderedDict[tuple[int, int], Ended] = OrderedDict()
+        self._rights: dict[tuple[int, int], int] = {}
+        """By task and round, as its record on the chain says."""
+
+    async def read(self, key: int) -> decide.Owned:
+        """Read the task and its subtasks at final blocks and, while it is matching, what is offered."""
+        task, opened = await self._files.task(key), await self._files.opened(key)
+        described = await self._reader.described(key)
+        asked: list[decide.Asked] = []
+        candidates: tuple[decide.Candidate, ...] = ()
+        if task.state == TaskState.MATCHING:
+            history = await self._files.history(key)
+            for line in history.subtasks.values():
+                subtask = await self._files.subtask(line.id)
+                asked.append(
+                    decide.Asked(line.id, subtask, line.resource, await self._reader.since(line.id, subtask))
+                )
+            known = [(line.data_provider, line.resource) for line in history.subtasks.values()]
+            candidates = await self._offers.data(described.model, described.document.wanted, known)
+        return decide.Owned(
+            task=task,
+            join_window=opened.terms.join_window,
+            providers=described.document.wanted.providers,
+            asked=tuple(asked),
+            candidates=candidates,
+        )
+
+    def next_step(self, state: decide.Owned, now: int) -> decide.OwnedStep | None:
+        """Decide."""
+        return decide.next_owned_step(state, now)
+
+    def due(self, state: decide.Owned, now: int) -> int | None:
+        """Say when time alone brings a step."""
+        return decide.owned_due(state, now)
+
+    async def perform(self, key: int, step: decide.OwnedStep, once: str) -> bool:
+        """Take the step."""
+        match step:
+            case decide.Request(candidate):
+                call: Call[Any] = self._files.contract.request(
+                    key, candidate.data_provider, candidate.resource, candidate.fee, Role.TRAINER
+                )
+                once = self._once(key, "request", candidate.data_provider, candidate.resource)
+            case decide.Withdraw(subtask):
+                call, once = (
+                    self._files.contract.withdraw_request(subtask),
+                    self._once(key, "withdraw", subtask),
+                )
+            case decide.Cancel():
+                call, once = self._files.contract.cancel(key), self._once(key, "cancel")
+            case decide.Start():
+                call, once = await self._started(key), self._once(key, "begin", 1)
+            case decide.Advance(number):
+                call, once = await self._advanced(key, number), self._once(key, "advance", number)
+        await send_step(self._vault, once, call)
+        return False
+
+    async def open_items(self) -> Iterable[int]:
+        """Find this account's tasks that have not ended."""
+        opened = await self._market.events(
+            self._files.contract.address, Opened, None, topic_of(self._reader.me)
+        )
+        ids = [event.task for event, _ in opened]
+        tasks = await self._market.chain.read(*map(self._files.contract.task_of, ids)) if ids else ()
+        going = (TaskState.MATCHING, TaskState.RUNNING)
+        return [id_ for id_, task in zip(ids, tasks, strict=True) if task.state in going]
+
+    async def concerns(self, task: int) -> bool:
+        """Say whether a task is this account's."""
+        return (await self._files.opened(task)).model_provider == self._reader.me
+
+    # ----------------------------------------------------------------------------------------------- rounds
+
+    async def _started(self, task: int) -> Call[Any]:
+        described = await self._reader.described(task)
+        state = described.strategy.begin(models.initial(described.model))
+        ended = await self._ended_with(task, 0, state, (), goes_on=True)
+        return self._files.contract.begin(task, ended.model, ended.record)
+
+    async def _advanced(self, task: int, number: int) -> Call[Any]:
+        ended = self._ended.get((task, number)) or await self._aggregated(task, number)
+        contract = self._files.contract
+        if ended.goes_on:
+            return contract.begin(task, ended.model, ended.record)
+        return contract.finish(task, ended.model, ended.record)
+
+    async def _aggregated(self, task: int, number: int) -> Ended:
+        described = await self._reader.described(task)
+        before = await self._reader.state(task, number - 1)
+        given = await self._reader.updates(task, number)
+        state = aggregated(described, before, given)
+        on_chain = await self._files.task(task)
+        earlier = [await self._right_behind(task, one) for one in range(number)]
+        samples = described.document.test_samples
+        right = await self._right(task, described, state)
+        on = decide.goes_on(on_chain, [*earlier, right], samples, described.document.stop)
+        log.info("round.ended", task=task, round=number, right=right, samples=samples, goes_on=on)
+        return await self._ended_with(task, number, state, given, goes_on=on, right=right)
+
+    async def _right_behind(self, task: int, number: int) -> int:
+        if (task, number) not in self._rights:
+            self._rights[task, number] = (await self._files.round(task, number)).right
+        return self._rights[task, number]
+
+    async def _right(self, task: int, described: Described, state: State) -> int:
+        test = await self._reader.test(task)
+        return (await self._sandbox.measure(described.model, [state.vector], test)).right[0]
+
+    async def _ended_with(
+        self,
+        task: int,
+        number: int,
+        state: State,
+        given: Iterable[Given],
+        *,
+        goes_on: bool,
+        right: int | None = None,
+    ) -> Ended:
+        described = await self._reader.described(task)
+        binding, key = self._files.binding(task), described.document.key
+        readers = await self._readers(task) if goes_on else ()
+        model = await self._sealed(vectors.to_bytes(state.vector), binding.model(number), readers, key)
+        kept = await self._sealed(state.to_bytes(), f"{binding.model(number)}:state", (), key)
+        document = RoundDocument(
+            task=binding,
+            round=number,
+            taken=tuple(one.event.subtask for one in given if one.update),
+            refused=tuple(
+                Refused(subtask=one.event.subtask, why=one.why[:500]) for one in given if not one.update
+            ),
+            model=model,
+            state=kept,
+            right=await self._right(task, described, state) if right is None else right,
+        )
+        ended = Ended(
+            cid.digest_of(Cid(model.cid)), await self._put(document, f"round {number} of {binding}"), goes_on
+        )
+        self._ended[task, number] = ended
+        while len(self._ended) > _KEPT:
+            self._ended.popitem(last=False)
+        return ended
+
+    async def _readers(self, task: int) -> tuple[Address, ...]:
+        """Give data providers and computers that are ready: whoever is not can be handed the model over later."""
+        readers: list[Address] = []
+        ids = (await self._files.history(task)).subtasks
+        for subtask in await self._market.chain.read(*map(self._files.contract.subtask_of, ids)):
+            if subtask.state in (SubtaskState.READY, SubtaskState.LEFT):
+                readers += [subtask.data_provider, subtask.computer]
+        return tuple(dict.fromkeys(readers))
+
+    async def _sealed(self, data: bytes, context: str, to: tuple[Address, ...], key: str) -> Envelope:
+        return await self._vault.seal_envelope(data, SealEnvelope(context=context, members=to, task=key))
+
+    async def _put(self, document: Document, what: str) -> Digest:
+        stored = await self._market.store.put(document.to_bytes(), name=f"{NODE_PIN}{what}")
+        return cid.digest_of(stored)
+
+    def _once(self, task: int, *what: object) -> str:
+        deployment = self._market.deployment
+        return idempotency_key(deployment.chain_id, deployment.training_task, task, *what)
+
+
+def aggregated(described: Described, before: State, given: Iterable[Given]) -> State:
+    """Give what the strategy makes of a round; if too few updates can be taken, the model stays what it was."""
+    try:
+        return described.strategy.aggregate(before, [one.update for one in given if one.update])
+    except TooFewUpdatesError:
+        return State(before.round + 1, before.vector, before.moments)

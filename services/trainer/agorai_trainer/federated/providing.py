@@ -1,0 +1,187 @@
+"""The shell of a data provider's subtasks: it agrees where that pays, and hands its data to a computer, sealed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from agorai_shared import cid, vectors
+from agorai_shared.bindings.training_task import Requested, Role, SubtaskState, TaskState
+from agorai_shared.content import NODE_PIN
+from agorai_shared.contract import Call
+from agorai_shared.errors import RefusedError
+from agorai_shared.federated import DataHandover
+from agorai_shared.market import topic_of
+from agorai_shared.reconciler import idempotency_key
+from agorai_shared.task_history import Line, TaskHistory
+from agorai_shared.types import Address, Digest, ResourceId
+from agorai_shared.vault import SealEnvelope, send_step
+from agorai_trainer.federated import decide
+from agorai_trainer.federated.offers import Offers
+from agorai_trainer.federated.reading import TaskReader
+from agorai_trainer.federated.sandboxed import FederatedSandbox
+
+NEEDED_STATES = (SubtaskState.REQUESTED, SubtaskState.APPROVED, SubtaskState.READY, SubtaskState.LEFT)
+
+
+class DataNotOwnedError(RefusedError):
+    """A data set of this account's was not sealed by this node."""
+
+    def __init__(self, resource: int) -> None:
+        super().__init__(
+            f"This node's vault does not hold the content of resource {resource}.",
+            remedy="Offer it for training on the node that published it.",
+        )
+
+
+def _alike(history: TaskHistory, subtask: int) -> list[Line]:
+    """Give a subtask with all that it replaces, and all that are to replace one of these."""
+    found, last = {subtask}, history.subtasks[subtask]
+    while last.replaces:
+        last = history.subtasks[last.replaces]
+        found.add(last.id)
+    return [one for one in history.subtasks.values() if found & {one.id, one.replaces}]
+
+
+class ProvidedProtocol:
+    """Providing data, for the reconciler; the key is the subtask's."""
+
+    name = "trainer-provided"
+    """In logs and metrics."""
+
+    def __init__(
+        self, reader: TaskReader, offers: Offers, sandbox: FederatedSandbox, max_content: int
+    ) -> None:
+        self._reader, self._files, self._vault = reader, reader.files, reader.vault
+        self._offers, self._sandbox, self._most = offers, sandbox, max_content
+        self._fits: dict[int, bool] = {}
+        self._approved: dict[int, set[Address]] = {}
+        """By subtask, whom this node has asked."""
+
+    async def read(self, key: int) -> decide.Provided:
+        """Read the subtask and its task at final blocks, and who could compute."""
+        subtask = await self._files.subtask(key)
+        task = await self._files.task(subtask.task)
+        line = await self._line(subtask.task, key)
+        mine = await self._offers.of(self._reader.me)
+        asks = (
+            next((int(one.fee) for one in mine.data if one.resource == line.resource), None) if mine else None
+        )
+        wants = task.state in (TaskState.MATCHING, TaskState.RUNNING) and subtask.state in NEEDED_STATES
+        history = await self._files.history(subtask.task)
+        lines = _alike(history, key)
+        asked = {one.computer for one in lines if one.computer} | self._approved.get(key, set())
+        return decide.Provided(
+            task=task,
+            subtask=subtask,
+            since=await self._reader.since(key, subtask),
+            asks=asks,
+            fits=asks is not None and wants and await self._is_fit(subtask.task, line),
+            computers=await self._offers.computing(asked) if wants else (),
+            replaced=await self._is_replaced(subtask.task, key),
+        )
+
+    def next_step(self, state: decide.Provided, now: int) -> decide.ProvidedStep | None:
+        """Decide."""
+        return decide.next_provided_step(state, now)
+
+    def due(self, state: decide.Provided, now: int) -> int | None:
+        """Say when time alone brings a step."""
+        return decide.provided_due(state, now)
+
+    async def perform(self, key: int, step: decide.ProvidedStep, once: str) -> bool:
+        """Take the step; data are sealed to one computer at a time."""
+        subtask = await self._files.subtask(key)
+        line, contract = await self._line(subtask.task, key), self._files.contract
+        match step:
+            case decide.Decline():
+                call: Call[Any] = contract.decline(key)
+                once = self._once(key, "decline")
+            case decide.Approve(computer):
+                data = await self._handed_over(subtask.task, line, key, computer, 0)
+                call = contract.approve(key, computer.account, computer.wage, data)
+                once = self._once(key, "approve", computer.account)
+            case decide.Replace(computer):
+                # The new subtask's number is not known yet: what is handed over is bound to the old one's.
+                number = (await self._files.task(subtask.task)).round
+                data = await self._handed_over(subtask.task, line, key, computer, number)
+                call = contract.replace(key, computer.account, computer.wage, data)
+                once = self._once(key, "replace", computer.account)
+        await send_step(self._vault, once, call)
+        if not isinstance(step, decide.Decline):
+            self._approved.setdefault(key, set()).add(step.computer.account)
+        return False
+
+    async def open_items(self) -> Iterable[int]:
+        """Find the subtasks on this account's data that have not ended."""
+        events = await self._files.market.events(
+            self._files.contract.address, Requested, None, None, topic_of(self._reader.me)
+        )
+        found: set[int] = set()
+        for event in {event.task: event for event, _ in events if event.role == Role.TRAINER}.values():
+            if (await self._files.task(event.task)).state in (TaskState.MATCHING, TaskState.RUNNING):
+                lines = (await self._files.history(event.task)).subtasks.values()
+                found |= {line.id for line in lines if line.data_provider == self._reader.me}
+        return sorted(found)
+
+    # ------------------------------------------------------------------------------------------------- data
+
+    async def _line(self, task: int, subtask: int) -> Line:
+        return (await self._files.history(task)).subtasks[subtask]
+
+    async def _is_replaced(self, task: int, key: int) -> bool:
+        for line in (await self._files.history(task)).subtasks.values():
+            if line.replaces == key and (await self._files.subtask(line.id)).state == SubtaskState.APPROVED:
+                return True
+        return False
+
+    async def _is_fit(self, task: int, line: Line) -> bool:
+        if line.resource not in self._fits:
+            described = await self._reader.described(task)
+            data = await self._data(line.resource)
+            least = described.document.wanted.least_rows
+            checked = await self._sandbox.check_data(described.model, data, least)
+            self._fits[line.resource] = not checked.findings
+        return self._fits[line.resource]
+
+    async def _data(self, resource: int) -> bytes:
+        commitment = (await self._files.market.resource(ResourceId(resource))).commitment
+        sealed = await self._vault.content(commitment)
+        if sealed is None:
+            raise DataNotOwnedError(resource)
+        return await self._vault.own(sealed, self._most)
+
+    async def _handed_over(
+        self, task: int, line: Line, subtask: int, computer: decide.Computer, round_: int
+    ) -> Digest:
+        """Seal the data to a computer, and in a round the model as well; gives the digest of what says where.
+
+        What this account computes itself needs no such document.
+        """
+        if computer.account == self._reader.me:
+            return Digest(bytes(32))
+        binding, to = self._files.binding(task), (computer.account,)
+        data = await self._data(line.resource)
+        model = None
+        if round_:
+            context = binding.model(round_ - 1)
+            vector = await self._reader.model(task, round_ - 1)
+            model = await self._vault.seal_envelope(
+                vectors.to_bytes(vector), SealEnvelope(context=context, members=to)
+            )
+        document = DataHandover(
+            task=binding,
+            subtask=subtask,
+            resource=line.resource,
+            data=await self._vault.seal_envelope(
+                data, SealEnvelope(context=binding.data(subtask), members=to)
+            ),
+            round=round_,
+            model=model,
+        )
+        what = f"{NODE_PIN}handover of subtask {subtask} to {computer.account}"
+        return cid.digest_of(await self._files.market.store.put(document.to_bytes(), name=what))
+
+    def _once(self, subtask: int, *what: object) -> str:
+        deployment = self._files.market.deployment
+        return idempotency_key(deployment.chain_id, deployment.training_task, "subtask", subtask, *what)

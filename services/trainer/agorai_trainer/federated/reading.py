@@ -1,0 +1,207 @@
+"""Tasks as the trainer needs them: what is trained, the global models, and the updates, for whom they are readable.
+
+InputError
+└── TaskUnusableError           a task whose description this trainer cannot train by
+RefusedError
+└── TestSetAbsentError          a test set that is hidden, and not kept here
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from agorai_shared import vectors
+from agorai_shared.bindings.training_task import Subtask, SubtaskState, Updated
+from agorai_shared.digest_files import MOST_FILE, several
+from agorai_shared.documents import DocumentMalformedError
+from agorai_shared.envelopes import EnvelopeFaultyError, NotForKeyError
+from agorai_shared.errors import InputError, RefusedError, RemoteError
+from agorai_shared.federated import TaskDocument
+from agorai_shared.sealing import NotSealedError, SealTamperedError, WrongKeyError
+from agorai_shared.task_files import TaskFiles
+from agorai_shared.task_reader import TaskOpener
+from agorai_shared.types import Address
+from agorai_shared.vault import PlaintextTooLargeError, Vault
+from agorai_shared.vectors import Vector, VectorRefusedError
+from agorai_trainer.federated import models
+from agorai_trainer.federated.models import ModelSpec
+from agorai_trainer.federated.specs import StrategySpec
+from agorai_trainer.federated.strategies import Strategy, strategy
+from agorai_trainer.federated.updates import State, Update, refusal
+from agorai_trainer.pooling.store import KeptTest, PoolStore
+
+_SLACK = 4096
+"""Bytes of a file of parameters that are no parameters."""
+_FAULTS = (
+    EnvelopeFaultyError, NotForKeyError, DocumentMalformedError, VectorRefusedError,
+    NotSealedError, SealTamperedError, WrongKeyError, PlaintextTooLargeError,
+)  # fmt: skip
+"""An update's author's own."""
+_FAULT_CODES = frozenset(
+    {"envelope_faulty", "not_for_key", "not_sealed", "seal_tampered", "seal_truncated", "wrong_key"}
+)
+
+
+class TaskUnusableError(InputError):
+    """A task's description says what no trainer can do."""
+
+    def __init__(self, task: int, part: str, why: str) -> None:
+        super().__init__(
+            f"Task {task} cannot be trained: its {part} is malformed ({why}).",
+            remedy="Its model provider must open it anew.",
+        )
+
+
+class TestSetAbsentError(RefusedError):
+    """The test set of a task is hidden, and not kept here."""
+
+    def __init__(self, task: int) -> None:
+        super().__init__(
+            f"The test set of task {task} is not revealed yet, and this node does not keep it.",
+            remedy="Open tasks on the node that is to coordinate them.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What is trained, and how."""
+
+    document: TaskDocument
+    model: ModelSpec
+    strategy_spec: StrategySpec
+    strategy: Strategy
+
+    @property
+    def proximal_mu(self) -> float:
+        """What holds local models near the global one."""
+        return float(getattr(self.strategy_spec, "proximal_mu", 0.0))
+
+    @property
+    def most_bytes(self) -> int:
+        """Of a file of parameters."""
+        return 8 * models.size(self.model) + _SLACK
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A delivered update, or why it is none."""
+
+    event: Updated
+    update: Update | None
+    why: str = ""
+
+
+class TaskReader(TaskOpener):
+    """Reads tasks."""
+
+    def __init__(self, me: Address, files: TaskFiles, vault: Vault, kept: PoolStore) -> None:
+        super().__init__(me, files, vault)
+        self._kept = kept
+        self._described: dict[int, Described] = {}
+        self._since: dict[tuple[int, SubtaskState, Address], int] = {}
+
+    async def since(self, id_: int, subtask: Subtask) -> int:
+        """Give when this node first saw a subtask as it is, in seconds since 1970: the chain does not say when."""
+        return self._since.setdefault((id_, subtask.state, subtask.computer), await self.now())
+
+    async def test(self, task: int) -> bytes:
+        """Give the test set: the revealed one, or a hidden one that is kept here.
+
+        Raises
+        ------
+        TestSetAbsentError, FileAbsentError
+        RemoteError
+            If this node's vault does not open it.
+        """
+        history, opened = await self.files.history(task), await self.files.opened(task)
+        if history.proposals:
+            what = f"test set of task {task}"
+            return await self.files.file(history.proposals[0].test_set, what, [opened.model_provider])
+        return await self.vault.own((await self.kept(task)).sealed, MOST_FILE)
+
+    async def kept(self, task: int) -> KeptTest:
+        """Give the hidden test set of a task of this account's; raises `TestSetAbsentError`."""
+        opened = await self.files.opened(task)
+        kept = self._kept.test(opened.terms.test_commitment) if opened.model_provider == self.me else None
+        if kept is None:
+            raise TestSetAbsentError(task)
+        return kept
+
+    async def described(self, task: int) -> Described:
+        """Give what is trained.
+
+        Raises
+        ------
+        FileAbsentError, TaskAbsentError, DocumentMalformedError, TaskUnusableError
+        """
+        if task not in self._described:
+            document = await self.files.document(task)
+            try:
+                model = ModelSpec.model_validate_json(orjson.dumps(document.model))
+                spec: StrategySpec = STRATEGY.validate_json(orjson.dumps(document.strategy))
+            except ValidationError as error:
+                first = error.errors(include_url=False)[0]
+                part = "model" if error.title == "ModelSpec" else "strategy"
+                raise TaskUnusableError(
+                    task, part, f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+                ) from error
+            self._described[task] = Described(document, model, spec, strategy(spec))
+        return self._described[task]
+
+    async def model(self, task: int, number: int) -> Vector:
+        """Give the global model behind a round, 0 being the first, as model provider, participant or auditor.
+
+        Raises
+        ------
+        FileAbsentError, RemoteError
+            If it cannot be had, or is sealed to others.
+        DocumentMalformedError, VectorRefusedError
+            If it is none.
+        """
+        round_, described = await self.files.round(task, number), await self.described(task)
+        author = (await self.files.opened(task)).model_provider
+        context = self.files.binding(task).model(number)
+        data = await self.open(task, round_.model, context, author, described.most_bytes)
+        return vectors.from_bytes(data, models.size(described.model))
+
+    async def state(self, task: int, number: int) -> State:
+        """Give what the strategy keeps behind a round, as model provider or auditor; raises as `model` does."""
+        round_, described = await self.files.round(task, number), await self.described(task)
+        author = (await self.files.opened(task)).model_provider
+        context = f"{self.files.binding(task).model(number)}:state"
+        most = 4 * described.most_bytes
+        return State.from_bytes(await self.open(task, round_.state, context, author, most))
+
+    async def updates(self, task: int, number: int) -> list[Given]:
+        """Give what was delivered in a round, in the order of the chain, as model provider or auditor.
+
+        What its author's fault makes unusable has a reason in its place; what cannot be had for now is an error.
+        """
+        history = await self.files.history(task)
+        events = history.rounds[number - 1].updates.values()
+        return await several(lambda event: self._given(task, event), events)
+
+    async def _given(self, task: int, event: Updated) -> Given:
+        described = await self.described(task)
+        size = models.size(described.model)
+        try:
+            document = await self.files.update(event)
+            context = self.files.binding(task).update(event.subtask, event.round)
+            data = await self.open(task, document.update, context, event.computer, described.most_bytes)
+            vector = vectors.from_bytes(data, size)
+            why = refusal(vector, size)
+        except _FAULTS as error:
+            return Given(event, None, error.message)
+        except RemoteError as error:
+            if error.code not in _FAULT_CODES:
+                raise
+            return Given(event, None, error.message)
+        return (
+            Given(event, None, why) if why else Given(event, Update(event.subtask, vector, document.samples))
+        )
+
+
+STRATEGY: TypeAdapter[StrategySpec] = TypeAdapter(StrategySpec)

@@ -1,0 +1,137 @@
+"""A federated task's work as the sandbox does it: what goes in, and what is believed of what comes out.
+
+A job has no disk, no network and no memory of another job, so a computer's training cannot keep the data it was
+given; what it learns of them leaves in the update alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from agorai_shared import vectors
+from agorai_shared.documents import Count, Schema
+from agorai_shared.vectors import Vector, VectorRefusedError
+from agorai_trainer import verdicts
+from agorai_trainer.federated import models
+from agorai_trainer.federated.checking import Checked
+from agorai_trainer.federated.models import ModelSpec
+from agorai_trainer.frames import Json, Reply
+from agorai_trainer.sandbox import Sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What local training gave."""
+
+    vector: Vector = field(repr=False)
+    samples: int
+
+
+class _Said(BaseModel):
+    """A job's reply, which foreign files may have had a hand in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Fitted(_Said):
+    samples: Annotated[int, Field(ge=1)]
+
+
+class Measured(_Said):
+    """How many of a test set's samples each vector predicts correctly."""
+
+    right: tuple[Count, ...]
+    samples: Count
+
+
+class FederatedSandbox:
+    """Runs `jobs`; all raise what these do, and the leaves of `verdicts`."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    async def fit(
+        self, spec: ModelSpec, vector: Vector, data: bytes, round_number: int, proximal_mu: float = 0.0
+    ) -> Trained:
+        """Train from a global vector on a provider's data (CSV or Parquet); arguments as of `models.fit`.
+
+        Raises
+        ------
+        VectorRefusedError, TargetKindError, TrainingRefusedError, ExtraMissingError
+        InputError
+            A leaf of `table_refusals`.
+        """
+        body: Json = {"spec": _json(spec), "round": round_number, "proximal_mu": proximal_mu}
+        reply = await self._run("fit", body, [_bytes(spec, vector), data], keras=spec.kind == "keras")
+        said = _read(_Fitted, reply)
+        try:
+            return Trained(vectors.from_bytes(_blob(reply), models.size(spec)), said.samples)
+        except VectorRefusedError as error:
+            raise verdicts.OutputLimitError("it is no update") from error
+
+    async def measure(self, spec: ModelSpec, given: Sequence[Vector], test: bytes) -> Measured:
+        """Count the correct samples of a test set for each vector; see `models.right`.
+
+        Raises
+        ------
+        VectorRefusedError, TargetKindError
+        InputError
+            A leaf of `table_refusals`.
+        """
+        blobs = [test, *(_bytes(spec, vector) for vector in given)]
+        said = _read(Measured, await self._run("measure", {"spec": _json(spec)}, blobs))
+        if len(said.right) != len(given) or max(said.right, default=0) > said.samples:
+            raise verdicts.OutputLimitError("it counts something else")
+        return said
+
+    async def check_data(
+        self, spec: ModelSpec, data: bytes, fewest_rows: int, schema: Schema | None = None
+    ) -> Checked:
+        """Check a provider's data against the task and the schema that they were offered with."""
+        said = None if schema is None else schema.model_dump(mode="json")
+        body: Json = {"spec": _json(spec), "fewest_rows": fewest_rows, "schema": said}
+        return _read(Checked, await self._run("check_data", body, [data]))
+
+    async def store(self, spec: ModelSpec, vector: Vector) -> bytes:
+        """Give a task's model as a file of the format `published.format_of` and the schema `published.schema_of`.
+
+        Raises
+        ------
+        VectorRefusedError
+        """
+        return _blob(await self._run("store", {"spec": _json(spec)}, [_bytes(spec, vector)]))
+
+    async def _run(self, entry: str, body: Json, blobs: Sequence[bytes], *, keras: bool = False) -> Reply:
+        return await self._sandbox.run(f"agorai_trainer.federated.jobs:{entry}", body, blobs, keras=keras)
+
+
+def _json(model: BaseModel) -> object:
+    return model.model_dump(mode="json")
+
+
+def _bytes(spec: ModelSpec, vector: Vector) -> bytes:
+    vectors.require(vector, models.size(spec))
+    return vectors.to_bytes(vector)
+
+
+def _blob(reply: Reply) -> bytes:
+    try:
+        (blob,) = reply.blobs
+    except ValueError as error:
+        raise verdicts.OutputLimitError("it is not one file") from error
+    return blob
+
+
+SaidT = TypeVar("SaidT", bound=BaseModel)
+
+
+def _read(kind: type[SaidT], reply: Reply) -> SaidT:
+    try:
+        return kind.model_validate_json(orjson.dumps(reply.body))
+    except (ValidationError, ValueError) as error:
+        raise verdicts.OutputLimitError(f"it is no {kind.__name__.lower().strip('_')}") from error

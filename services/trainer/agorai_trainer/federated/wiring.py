@@ -1,0 +1,81 @@
+"""What of a trainer's service is about training tasks: three reconcilers, what wakes them, and commands."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from faststream.nats import NatsBroker
+
+from agorai_shared.abi.codec import as_int
+from agorai_shared.events import ChainEvent
+from agorai_shared.reconciler import Reconciler, bury
+from agorai_trainer.federated import decide
+from agorai_trainer.federated.answering import TaskCommands
+from agorai_trainer.federated.computing import ComputedProtocol
+from agorai_trainer.federated.offers import Offers
+from agorai_trainer.federated.owning import OwnedProtocol
+from agorai_trainer.federated.providing import ProvidedProtocol
+from agorai_trainer.federated.reading import TaskReader
+from agorai_trainer.federated.sandboxed import FederatedSandbox
+from agorai_trainer.pooling.store import PoolStore
+from agorai_trainer.sandbox import Sandbox
+
+_OF_SUBTASK: Final = frozenset({"Requested", "Approved", "Accepted", "Declined", "Left", "Updated"})
+_OF_TASK: Final = frozenset({"Opened", "Funded", "Begun"})
+"""Events after which there may be something to do for all who take part."""
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """A node's part in training tasks."""
+
+    reader: TaskReader
+    owned: Reconciler[decide.Owned, decide.OwnedStep]
+    provided: Reconciler[decide.Provided, decide.ProvidedStep]
+    computed: Reconciler[decide.Computed, decide.ComputedStep]
+    commands: TaskCommands
+
+    def tick(self, timestamp: int) -> None:
+        """Tell the time of a final block."""
+        for reconciler in (self.owned, self.provided, self.computed):
+            reconciler.tick(timestamp)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Look at all that is open."""
+        async with self.owned.running(), self.provided.running(), self.computed.running():
+            yield
+
+    async def wake(self, event: ChainEvent) -> None:
+        """Look at what an event concerns: the task's, if it is this account's, and its own subtasks of it."""
+        if event.event in _OF_TASK:
+            task = int(event.key)
+        elif event.event in _OF_SUBTASK:
+            task = as_int(event.args["task"])
+        else:
+            return
+        me, files = self.reader.me, self.reader.files
+        if (await files.opened(task)).model_provider == me:
+            self.owned.wake(task)
+        for line in (await files.history(task)).subtasks.values():
+            if line.data_provider == me:
+                self.provided.wake(line.id)
+            if line.computer == me:
+                self.computed.wake(line.id)
+
+
+def make(reader: TaskReader, kept: PoolStore, sandbox: Sandbox, broker: NatsBroker, most: int) -> Tasks:
+    """Make a node's part in training tasks; `most` bytes of a data set are taken into memory."""
+    offers, isolated = Offers(reader.files), FederatedSandbox(sandbox)
+    deployment = reader.files.market.deployment
+    scope, on_dead = (deployment.chain_id, deployment.training_task), bury(broker, "trainer")
+    return Tasks(
+        reader,
+        Reconciler(OwnedProtocol(reader, offers, isolated), scope, on_dead, clock=reader.now),
+        Reconciler(ProvidedProtocol(reader, offers, isolated, most), scope, on_dead, clock=reader.now),
+        Reconciler(ComputedProtocol(reader, offers, isolated, most), scope, on_dead, clock=reader.now),
+        TaskCommands(reader, kept, isolated),
+    )

@@ -1,0 +1,224 @@
+"""Federated training off the chain: the documents that a task's parties write, and what each must know of the others.
+
+Liu, Wu and Xiao, "Blockchain-Based platform for Distribution AI", 2019 (DAI). The chain names each of these documents
+by digest, one raw block each. What only some may read is in envelopes, each bound to what it is for.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from agorai_shared.documents import CidText, Count, Document, Share
+from agorai_shared.pool import Sha256
+from agorai_shared.shared_jwe import Envelope
+from agorai_shared.types import Address
+
+MOST_SUBTASKS: Final = 1_000
+"""Of one task; each has at least one row in each round's document."""
+
+Amount = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,28})$")]
+"""Of the token's smallest unit, in decimal; as JSON numbers such amounts are not exact."""
+Id = Annotated[int, Field(gt=0, lt=1 << 64)]
+Round = Annotated[int, Field(ge=0, lt=1 << 16)]
+Mode = Literal["open", "dai", "aggregate"]
+"""How updates travel.
+
+`open`: sealed to the task's key alone. `dai`: encrypted homomorphically before that, and decrypted one by one by the
+model provider (DAI, 4.4). `aggregate`: encrypted homomorphically and added up by a computation provider that has no
+secret key, so that the model provider is handed sums of several only.
+"""
+
+
+class DataOffer(Document):
+    """That models may be trained on a data set, without its being handed out, for a fee for each round."""
+
+    resource: Id
+    """In the registry; its schema document says what it holds and how good it is."""
+    fee: Amount
+
+
+class ComputingOffer(Document):
+    """What a computation provider trains with, and its wage for each round."""
+
+    wage: Amount
+    cores: int = Field(gt=0, le=1 << 16)
+    memory_mib: int = Field(gt=0)
+    gpu: str = Field("", max_length=200)
+    subtasks: int = Field(1, gt=0, le=MOST_SUBTASKS)
+    """That it takes part in at the same time."""
+
+
+class Specification(Document):
+    """What a member offers to training tasks; its profile names this document (DAI, 3.1 and 4.2)."""
+
+    type: Literal["agorai/specification/1"] = "agorai/specification/1"
+    data: tuple[DataOffer, ...] = Field((), max_length=1_000, fail_fast=True)
+    computing: ComputingOffer | None = None
+
+    @model_validator(mode="after")
+    def _offers_each_once(self) -> Self:
+        if len({offer.resource for offer in self.data}) != len(self.data):
+            raise ValueError("a data set is offered twice")
+        return self
+
+
+class TaskBinding(Document):
+    """The one task on one chain that a document is about."""
+
+    chain_id: int = Field(gt=0)
+    contract: Address = Field(pattern=r"^0x[0-9a-fA-F]{40}$")
+    task: Id
+
+    def data(self, subtask: int) -> str:
+        """Give the context of the data set that a subtask is trained on."""
+        return f"{self}:data:{subtask}"
+
+    def model(self, round_: int) -> str:
+        """Give the context of the global model behind a round; 0 is the first model."""
+        return f"{self}:model:{round_}"
+
+    def update(self, subtask: int, round_: int) -> str:
+        """Give the context of what a subtask gives in a round."""
+        return f"{self}:update:{subtask}:{round_}"
+
+    def __str__(self) -> str:
+        return f"eip155:{self.chain_id}:{self.contract.lower()}:{self.task}"
+
+
+class Stop(Document):
+    """When a model has converged: after so many rounds that did not bring it so much further."""
+
+    patience: int = Field(3, gt=0, le=1 << 16)
+    least_gain: Share = 0.001
+    """Of the test samples."""
+
+
+class ContributionRule(Document):
+    """How contributions are measured."""
+
+    method: Literal["shapley", "leave_one_out", "samples"] = "shapley"
+    permutations: int = Field(200, ge=20, le=100_000)
+    """At most, where there are more than ten providers in a round, and Shapley's values are estimated."""
+
+
+class Wanted(Document):
+    """What data are wanted, of those that members offer (DAI, 4.4: a suitable data resource)."""
+
+    least_rows: int = Field(1, gt=0)
+    least_quality: Share = 0.0
+    """Of the score in a data set's schema."""
+    most_fee: Amount
+    """For each round."""
+    providers: int = Field(gt=0, le=MOST_SUBTASKS)
+    """To ask, the cheapest for their quality first."""
+
+
+class TaskDocument(Document):
+    """What is trained, how, and what it is judged and paid by (DAI, 3.3: model provisioning)."""
+
+    type: Literal["agorai/task/1"] = "agorai/task/1"
+    name: str = Field(min_length=1, max_length=200)
+    description: str = Field("", max_length=10_000)
+    model: dict[str, JsonValue]
+    """What is trained, and how locally, as the trainer reads it: with the columns that data sets must have."""
+    strategy: dict[str, JsonValue]
+    """How updates are aggregated, as the trainer reads it."""
+    mode: Mode = "open"
+    wanted: Wanted
+    contribution: ContributionRule = ContributionRule()
+    stop: Stop = Stop()
+    key: str = Field(pattern=r"^0[23][0-9a-f]{64}$")
+    """Public, compressed; its address is on the chain."""
+    nonce: Sha256
+    """What the model provider's vault derives the private key from, besides its account's."""
+    test_samples: int = Field(gt=0)
+
+
+class DataHandover(Document):
+    """Where the data of a subtask are, sealed to its computer (DAI, 4.4: 3a)."""
+
+    type: Literal["agorai/task-data/1"] = "agorai/task-data/1"
+    task: TaskBinding
+    subtask: Id
+    resource: Id
+    data: Envelope
+    round: Round = 0
+    """The round in which the computer takes over from another, if it does."""
+    model: Envelope | None = None
+    """The global model with which that round begins, which the model provider has not sealed to this computer."""
+
+
+class UpdateDocument(Document):
+    """What a subtask gives in a round (DAI, 4.4: 3b)."""
+
+    type: Literal["agorai/update/1"] = "agorai/update/1"
+    task: TaskBinding
+    subtask: Id
+    round: Round
+    samples: int = Field(gt=0)
+    update: Envelope
+
+
+class Refused(Document):
+    """An update that was not taken into the global model."""
+
+    subtask: Id
+    why: str = Field(max_length=500)
+
+
+class RoundDocument(Document):
+    """What became of a round: which updates were taken, and the global model that they make."""
+
+    type: Literal["agorai/round/1"] = "agorai/round/1"
+    task: TaskBinding
+    round: Round
+    """0 is before the first: the initial model."""
+    taken: tuple[Id, ...] = Field((), max_length=MOST_SUBTASKS, fail_fast=True)
+    """Subtasks, in order."""
+    refused: tuple[Refused, ...] = Field((), max_length=MOST_SUBTASKS, fail_fast=True)
+    model: Envelope
+    """Parameters as bytes, sealed to the task's key, and to data providers and computers of the next round."""
+    state: Envelope
+    """What the strategy keeps, sealed to the task's key alone."""
+    right: Count
+    """Test samples that the global model foretells rightly."""
+
+
+class Contribution(Document):
+    """What a subtask has contributed, in test samples: an exact fraction, and how far an estimate may be off."""
+
+    subtask: Id
+    value: str = Field(pattern=r"^-?[0-9]{1,2000}(/[1-9][0-9]{0,2000})?$")
+    half_width: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """Of the 95 % confidence interval, where it was estimated."""
+    conduct: tuple[Annotated[str, Field(max_length=500)], ...] = Field((), max_length=1 << 16, fail_fast=True)
+    """What was found of its updates, such as that one is another's."""
+
+    @property
+    def fraction(self) -> Fraction:
+        """The value as a number."""
+        return Fraction(self.value)
+
+
+class PayoutRow(Document):
+    """What an account gets."""
+
+    account: Address = Field(pattern=r"^0x[0-9a-fA-F]{40}$")
+    amount: Amount
+
+
+class PayoutDocument(Document):
+    """A proposed payout and what it was computed from: its evidence on the chain (DAI, 4.5)."""
+
+    type: Literal["agorai/payout/1"] = "agorai/payout/1"
+    task: TaskBinding
+    contributions: tuple[Contribution, ...] = Field((), max_length=MOST_SUBTASKS, fail_fast=True)
+    delivered: dict[str, Count] = Field({}, max_length=MOST_SUBTASKS)
+    """Rounds for which each subtask is paid its fee."""
+    rows: tuple[PayoutRow, ...] = Field((), max_length=2 * MOST_SUBTASKS, fail_fast=True)
+    """The leaves of the tree, sorted by address."""
+    test_set: CidText
+    """Of the file with the test samples, in the clear."""

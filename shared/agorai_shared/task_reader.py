@@ -1,0 +1,51 @@
+"""What of a training task is sealed, opened for whom it is sealed to, and for all once its key is revealed."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from agorai_shared import cid
+from agorai_shared.envelopes import TaskKey, open_as_task
+from agorai_shared.sealing import open_bytes
+from agorai_shared.shared_jwe import Envelope
+from agorai_shared.task_files import TaskFiles
+from agorai_shared.types import Address, Cid
+from agorai_shared.vault import OpenEnvelope, Vault
+
+_OVERHEAD: Final = 1 << 16
+"""Bytes by which a sealed object may be longer than what is in it, besides a share of that."""
+
+
+class TaskOpener:
+    """Opens envelopes of tasks: by the revealed key, as model provider, or as a member they are sealed to."""
+
+    def __init__(self, me: Address, files: TaskFiles, vault: Vault) -> None:
+        self.me, self.files, self.vault = me, files, vault
+
+    async def now(self) -> int:
+        """Give the later of the chain's time and this machine's, in seconds since 1970."""
+        return max((await self.files.market.chain.final()).timestamp, int(time.time()))
+
+    async def open(self, task: int, envelope: Envelope, context: str, author: Address, most: int) -> bytes:
+        """Give at most so many bytes that `author` has sealed.
+
+        Raises
+        ------
+        FileAbsentError, RemoteError
+            If the bytes cannot be had, or this account's vault does not open them.
+        EnvelopeFaultyError, NotForKeyError, NotSealedError, WrongKeyError, SealTamperedError
+            If they do not open by the revealed key.
+        """
+        history, opened = await self.files.history(task), await self.files.opened(task)
+        if history.proposals and envelope.to_task is not None:
+            key = open_as_task(envelope, TaskKey(history.proposals[0].key), context)
+            digest, owners = cid.digest_of(Cid(envelope.cid)), [author, opened.model_provider]
+            sealed = await self.files.file(
+                digest, f"envelope {context}", owners, most + most // 8 + _OVERHEAD
+            )
+            return open_bytes(sealed, key)
+        mine = opened.model_provider == self.me and envelope.to_task is not None
+        nonce = (await self.files.document(task)).nonce if mine else None
+        asked = OpenEnvelope(envelope=envelope, context=context, author=author, nonce=nonce)
+        return await self.vault.open_envelope(asked, most)

@@ -1,0 +1,84 @@
+"""What a node's reward service tells of training tasks, as the node's user asks for it.
+
+It goes over the bus (`node.<address>.reward.<verb>`); what is long waits a while for its end and is asked for again.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+from uuid import uuid4
+
+from pydantic import Field
+
+from agorai_shared.command import Commander, Message
+from agorai_shared.documents import Count
+from agorai_shared.federated import Amount, PayoutRow
+from agorai_shared.trainer import JobId
+
+_ANSWER_S: Final = 10.0
+"""How long an answer may take beyond what was asked for."""
+
+
+class AuditTask(Message):
+    """Recompute a task's payout; the same command asks for the same work."""
+
+    id: JobId
+    timeout_s: float = Field(20.0, ge=0, le=25)
+    task: Annotated[int, Field(gt=0, lt=2**64)]
+
+
+class AuditFinding(Message):
+    """One thing that an audit has found, in plain words."""
+
+    kind: Literal["wrong", "missing", "noted"]
+    text: str
+
+
+class DueOf(Message):
+    """What a subtask is due for."""
+
+    subtask: int
+    contribution: str
+    """In test samples, an exact fraction."""
+    delivered: Count
+    """Rounds that its fee is due for."""
+
+
+class Audited(Message):
+    """A verdict and what it rests on."""
+
+    verdict: Literal["right", "wrong", "unknown"]
+    findings: tuple[AuditFinding, ...]
+    rows: tuple[PayoutRow, ...] | None
+    """What is due, by account; None if it cannot be known."""
+    total: Amount
+    """Of the proposal that stands."""
+    subtasks: tuple[DueOf, ...]
+
+
+class AuditStatus(Message):
+    """How far an audit is."""
+
+    audited: Audited | None
+    """None: not at its end."""
+
+
+class TaskReward:
+    """Asks one node's reward service about training tasks."""
+
+    def __init__(self, commander: Commander) -> None:
+        self._commander = commander
+
+    async def audit(self, task: int) -> Audited:
+        """Have the payout that stands recomputed from the public record.
+
+        Raises
+        ------
+        RemoteError
+            If nothing is proposed yet, or something of the record cannot be had.
+        """
+        asked = AuditTask(id=uuid4().hex, task=task)
+        while True:
+            status = await self._commander.ask("reward", "audit_task", asked, AuditStatus, 20 + _ANSWER_S)
+            if status.audited is not None:
+                return status.audited

@@ -1,0 +1,165 @@
+"""What a node's trainer does for training tasks besides its part in them, as the node's other services meet it.
+
+Commands go over the bus (`node.<address>.trainer.<verb>`); data and parameters never do. What is long waits a while
+for its end and is asked for again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Final
+from uuid import uuid4
+
+from pydantic import Field, JsonValue
+
+from agorai_shared.command import Commander, Message
+from agorai_shared.documents import CidText
+from agorai_shared.pool import Sha256
+from agorai_shared.trainer import JobId
+
+MOST_COALITIONS: Final = 1 << 10
+"""Of one command."""
+
+_ANSWER_S: Final = 10.0
+"""How long an answer may take beyond what was asked for."""
+
+Id = Annotated[int, Field(gt=0, lt=2**64)]
+Coalition = Annotated[tuple[Id, ...], Field(max_length=1_000)]
+"""Subtasks, in order."""
+
+
+class TaskCommand(Message):
+    """Long work: wait a while for its end; the same command asks for the same work."""
+
+    id: JobId
+    timeout_s: float = Field(20.0, ge=0, le=25)
+
+
+class KeepTaskTest(Message):
+    """See that a task can be trained, keep its hidden test set, and bind to it."""
+
+    model: dict[str, JsonValue]
+    strategy: dict[str, JsonValue]
+    test: CidText
+    """A CSV or Parquet file with the task's columns, sealed by this node's vault."""
+
+
+class KeptTaskTest(Message):
+    """The test set is kept."""
+
+    commitment: Sha256
+    """As `testCommitmentOf` of its digest and a salt that nobody else knows."""
+    samples: int
+    parameters: int
+    """Of the model."""
+
+
+class ReplayRound(TaskCommand):
+    """Aggregate a round again."""
+
+    task: Id
+    round: int = Field(gt=0, lt=1 << 16)
+
+
+class Replayed(Message):
+    """What aggregating a round again came to."""
+
+    same: bool
+    """Whether the global model behind it is what its updates make of the one before."""
+
+
+class ReplayStatus(Message):
+    """How far that is."""
+
+    replayed: Replayed | None
+    """None: not at its end."""
+
+
+class WorthsOf(TaskCommand):
+    """Count what coalitions of a round's updates are worth."""
+
+    task: Id
+    round: int = Field(gt=0, lt=1 << 16)
+    coalitions: tuple[Coalition, ...] = Field(min_length=1, max_length=MOST_COALITIONS)
+
+
+class Worths(Message):
+    """Test samples that are foretold rightly by the model that the round began with and each coalition's updates."""
+
+    before: int
+    """By the model that the round began with alone."""
+    right: tuple[int, ...]
+
+
+class WorthsStatus(Message):
+    """How far that is."""
+
+    worths: Worths | None
+    """None: not at its end."""
+
+
+class RevealTest(Message):
+    """Give the hidden test set of a task of this account's away, which is to be put on the chain."""
+
+    task: Id
+
+
+class RevealedTest(Message):
+    """The test set is in this node's store, in the clear."""
+
+    test: CidText
+    digest: Sha256
+    salt: Sha256
+
+
+class TaskTrainer:
+    """Asks one node's trainer about training tasks."""
+
+    def __init__(self, commander: Commander) -> None:
+        self._commander = commander
+
+    async def keep_test(self, asked: KeepTaskTest) -> KeptTaskTest:
+        """Have a hidden test set kept.
+
+        Raises
+        ------
+        RemoteError
+            If the task cannot be trained as it is described, or the test set is not of its columns.
+        """
+        return await self._commander.ask("trainer", "keep_task_test", asked, KeptTaskTest, 120)
+
+    async def replay(self, task: int, number: int) -> bool:
+        """Say whether a round's global model is what its updates make of the one before.
+
+        Raises
+        ------
+        RemoteError
+            If something of it cannot be had, or is sealed to others.
+        """
+        asked = ReplayRound(id=uuid4().hex, task=task, round=number)
+        while True:
+            found = await self._commander.ask("trainer", "replay_round", asked, ReplayStatus, 20 + _ANSWER_S)
+            if found.replayed is not None:
+                return found.replayed.same
+
+    async def worths(self, task: int, number: int, coalitions: Sequence[Sequence[int]]) -> list[int]:
+        """Give the worth of coalitions of updates in test samples, which may be below 0; raises as `replay`."""
+        found: list[int] = []
+        for start in range(0, len(coalitions), MOST_COALITIONS):
+            some = tuple(tuple(sorted(one)) for one in coalitions[start : start + MOST_COALITIONS])
+            asked = WorthsOf(id=uuid4().hex, task=task, round=number, coalitions=some)
+            said = None
+            while said is None:
+                status = await self._commander.ask(
+                    "trainer", "task_worths", asked, WorthsStatus, 20 + _ANSWER_S
+                )
+                said = status.worths
+            before = said.before
+            found += [right - before for right in said.right]
+        return found
+
+    async def reveal_test(self, task: int) -> RevealedTest:
+        """Have the test set of a task of this account's put into the store, in the clear."""
+        return await self._commander.ask(
+            "trainer", "reveal_task_test", RevealTest(task=task), RevealedTest, 60
+        )
