@@ -59,7 +59,7 @@ flower: .flower/.ready ## Install Flower, with which tests compare strategies, i
 
 flower-simulation: .flower-simulation/.ready ## Install Flower with its simulation, with which a benchmark compares
 
-bench: setup ## Measure, beside peers, and print one JSON object for each benchmark
+bench: setup flower-simulation ## Measure, beside peers, and print one JSON object for each benchmark
 	@for file in benchmarks/[a-z]*.py; do name=$$(basename $$file .py); \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 

@@ -1,4 +1,4 @@
-"""What trades, votes and data pools share: contracts read and sent to, refusals in words.
+"""What trades, votes, data pools and training tasks share: contracts read and sent to, refusals in words.
 
 RefusedError
 ├── TradeRefusedError       a contract refused; says why, and what to do
@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
-from agorai import pool_refusals
+from agorai import pool_refusals, task_refusals
 from agorai.client import Client
 from agorai.devchain import TOKEN
 from agorai.pool_refusals import PoolRefusedError
+from agorai.task_refusals import TaskRefusedError
 from agorai_shared.bindings.data_pool import State
 from agorai_shared.bindings.fair_exchange import FairExchange
+from agorai_shared.bindings.training_task import SubtaskState, TaskState
 from agorai_shared.bindings.voting_panel import VotingPanel
 from agorai_shared.chain import ContractRevertError
 from agorai_shared.contract import Call
@@ -30,8 +32,25 @@ from agorai_shared.vault import TransactionRevertedError
 EventT = TypeVar("EventT", bound=Event)
 
 _UNLIMITED: Final = 2**256 - 1
-_REFUSAL: Final = re.compile(r"\b((?:FairExchange|VotingPanel|DataPool|Registry)_\w+)\(([^()]*)\)")
-_AMOUNTS: Final = frozenset({"deposit", "price", "bonus", "least", "needed", "left"})
+_REFUSAL: Final = re.compile(
+    r"\b((?:FairExchange|VotingPanel|DataPool|TrainingTask|Registry)_\w+)\(([^()]*)\)"
+)
+_AMOUNTS: Final = frozenset(
+    {
+        "deposit",
+        "price",
+        "bonus",
+        "least",
+        "needed",
+        "left",
+        "bond",
+        "wage",
+        "fee",
+        "amount",
+        "total",
+        "budget",
+    }
+)
 _TIMES: Final = frozenset({"until", "deadline", "closesAt"})
 REFUSALS: Final[Mapping[str, tuple[str, str]]] = {
     "FairExchange_NotMember": (
@@ -94,7 +113,7 @@ REFUSALS: Final[Mapping[str, tuple[str, str]]] = {
     ),
 }
 """By error: why, and what to do, with the error's values."""
-_WORDS: Final = {**REFUSALS, **pool_refusals.REFUSALS}
+_WORDS: Final = {**REFUSALS, **pool_refusals.REFUSALS, **task_refusals.REFUSALS}
 
 
 class TradeRefusedError(RefusedError):
@@ -122,7 +141,7 @@ def explained() -> Iterator[None]:
 
     Raises
     ------
-    TradeRefusedError, PoolRefusedError
+    TradeRefusedError, PoolRefusedError, TaskRefusedError
     """
     try:
         yield
@@ -140,7 +159,15 @@ def refusal(name: str, values: Mapping[str, object]) -> RefusedError:
     shown = {value: _shown(value, str(given)) for value, given in values.items()}
     if name == "DataPool_WrongState":
         shown["state"] = pool_refusals.STATES[State(int(shown["state"]))]
-    kind = PoolRefusedError if name in pool_refusals.REFUSALS else TradeRefusedError
+    elif name == "TrainingTask_WrongTaskState":
+        shown["state"] = task_refusals.TASK_STATES[TaskState(int(shown["state"]))]
+    elif name == "TrainingTask_WrongState":
+        shown["state"] = task_refusals.SUBTASK_STATES[SubtaskState(int(shown["state"]))]
+    kind: type[PoolRefusedError | TaskRefusedError | TradeRefusedError] = TradeRefusedError
+    if name in pool_refusals.REFUSALS:
+        kind = PoolRefusedError
+    elif name in task_refusals.REFUSALS:
+        kind = TaskRefusedError
     return kind(why.format_map(shown), remedy.format_map(shown))
 
 

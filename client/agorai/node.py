@@ -22,13 +22,14 @@ from agorai_shared import cid as cids
 from agorai_shared import logging
 from agorai_shared.chain import Chain, Finality
 from agorai_shared.command import Commander, bus_of
-from agorai_shared.content import NODE_PIN, ContentStore
+from agorai_shared.content import NODE_PIN, ContentNotFoundError, ContentStore
 from agorai_shared.deployment import Deployment
-from agorai_shared.documents import Profile
+from agorai_shared.documents import DocumentMalformedError, Profile
 from agorai_shared.market import Market
 from agorai_shared.rpc import Rpc
 from agorai_shared.service import Host, PortTakenError, Service, listen, make_broker
 from agorai_shared.settings import NodeSettings
+from agorai_shared.types import Digest
 from agorai_shared.vault import Vault
 from agorai_storage import app as storage
 from agorai_storage.settings import StorageSettings
@@ -188,11 +189,15 @@ async def _join(info: NodeFile, gateway: str, keys: Keys, broker: NatsBroker) ->
     async with Rpc(info.rpc_url) as rpc, aiohttp.ClientSession() as session:
         store = ContentStore(info.url, info.token, session)
         market = Market(Chain(rpc, Finality(0)), Deployment.load(info.deployment), store, session)
-        profile_document = Profile(name=info.name, inbox=f"{gateway.rstrip('/')}/peer").to_bytes()
-        described = await store.put_document(profile_document, name=f"{NODE_PIN}profile")
+        (actor,) = await market.chain.read(market.registry.actor(keys.address))
+        made = Profile(
+            name=info.name,
+            inbox=f"{gateway.rstrip('/')}/peer",
+            specification=await _specification(store, actor.profile),
+        )
+        described = await store.put_document(made.to_bytes(), name=f"{NODE_PIN}profile")
         public_key = await store.put_document(keys.public_document, name=f"{NODE_PIN}encryption key")
         profile, key = cids.digest_of(described), cids.digest_of(public_key)
-        (actor,) = await market.chain.read(market.registry.actor(keys.address))
         if (actor.profile, actor.encryption_key, actor.gateway) == (profile, key, gateway):
             return
         node_vault = Vault(Commander(bus_of(broker), keys.address, info.token), info.url, info.token, session)
@@ -201,3 +206,14 @@ async def _join(info: NodeFile, gateway: str, keys: Keys, broker: NatsBroker) ->
         await node_vault.send(once, call)
         await node_vault.settled(once)
         log.info("registry.joined", address=keys.address, gateway=gateway)
+
+
+async def _specification(store: ContentStore, profile: Digest) -> str | None:
+    """Give what the node's present profile names as its offer to training; a profile that is lost offers nothing."""
+    if not any(profile):
+        return None
+    try:
+        return Profile.from_bytes(await store.get_document(cids.of_digest(profile))).specification
+    except (ContentNotFoundError, DocumentMalformedError) as error:
+        log.warning("profile.lost", reason=str(error))
+        return None

@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 from pydantic import JsonValue
 
 from agorai.client import Client, OnStage, silent
+from agorai.devchain import TOKEN
 from agorai.exchange import Contracts
 from agorai_shared import cid as cids
 from agorai_shared.bindings.training_task import Opened, Subtask, Task, Terms
@@ -40,8 +41,11 @@ _WINDOW_S: Final = (60, 30 * 86_400)
 """From the shortest to the longest that the contract takes."""
 
 
+_MOST_SEATS: Final = 15
+
+
 class TaskTermsError(InputError):
-    """A task cannot be opened on these terms."""
+    """A task cannot be opened on these terms; nothing was sent."""
 
     def __init__(self, why: str, remedy: str) -> None:
         super().__init__(f"The task cannot be opened: {why}.", remedy=remedy)
@@ -225,10 +229,13 @@ class Tasks(Contracts):
             raise TaskTermsError("the award is more than the budget", "Of the budget it is what fees leave.")
         if terms.rounds < 1 or terms.quorum < 1:
             raise TaskTermsError("it has no rounds or no quorum", "Take one at least of each.")
+        if not 3 <= terms.panel_size <= _MOST_SEATS or terms.panel_size % 2 == 0:
+            why = f"a panel of {terms.panel_size} seats is not permitted"
+            raise TaskTermsError(why, f"Take an odd number from 3 to {_MOST_SEATS}.")
         least = max(terms.award, 2 * await self._bonus(terms.panel_size), 1)
         if terms.bond < least:
             raise TaskTermsError(
-                f"the bond is below {least} (of the token's smallest unit)",
+                f"the bond of {terms.bond / TOKEN:g} tokens is below {least / TOKEN:g}",
                 "It is at least the award, and twice what voters get for a case.",
             )
         windows = {

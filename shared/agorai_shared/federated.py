@@ -23,13 +23,8 @@ Amount = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,28})$")]
 """Of the token's smallest unit, in decimal; as JSON numbers such amounts are not exact."""
 Id = Annotated[int, Field(gt=0, lt=1 << 64)]
 Round = Annotated[int, Field(ge=0, lt=1 << 16)]
-Mode = Literal["open", "dai", "aggregate"]
-"""How updates travel.
-
-`open`: sealed to the task's key alone. `dai`: encrypted homomorphically before that, and decrypted one by one by the
-model provider (DAI, 4.4). `aggregate`: encrypted homomorphically and added up by a computation provider that has no
-secret key, so that the model provider is handed sums of several only.
-"""
+Mode = Literal["open"]
+"""How updates travel: sealed to the task's key alone, which is revealed in the end."""
 
 
 class DataOffer(Document):

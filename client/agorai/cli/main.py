@@ -33,6 +33,8 @@ _VERBS = {
     "exchange": "exchange:app",
     "pool": "pool:app",
     "learner": "learner:app",
+    "task": "task:app",
+    "audit": "task_audit:app",
     "vote": "vote:app",
     "demo": "demo:demo",
 }
@@ -42,6 +44,7 @@ _MORE = {
     "events": ("hub_state", "subscriptions"),
     "store": ("store_pins",),
     "pool": ("pool_samples", "pool_versions"),
+    "task": ("task_model",),
 }
 """Modules that add verbs of their own to a group."""
 

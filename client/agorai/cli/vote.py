@@ -14,7 +14,8 @@ from agorai.voting import Drawing, Voting
 from agorai_shared.bindings.voting_panel import Phase, Seat, Verdict, Voter
 
 app = typer.Typer(
-    help="Judge trades and pool challenges of others, for a share of their deposits.", no_args_is_help=True
+    help="Judge trades, pool challenges and payouts of others, for a share of their deposits.",
+    no_args_is_help=True,
 )
 
 SEATS = typer.Argument(help="How many seats.", min=1)
@@ -76,6 +77,8 @@ def _about(one: dict[str, Any]) -> str:
             return f"trade {one['item']}"
         case "DataPool":
             return f"contribution {one['item']} of pool {one['pool']}"
+        case "TrainingTask":
+            return f"payout of task {one['item']}"
     return f"item {one['item']} of {one['contract']}"
 
 

@@ -26,6 +26,7 @@ from agorai_shared.errors import RemoteError
 from agorai_shared.package import Card, InputColumn, Output, Structure, TradeBinding
 from agorai_shared.service import Host, Service, make_broker
 from agorai_shared.settings import NodeSettings
+from agorai_shared.single_flight import SingleFlight
 from agorai_shared.testing import running_nats
 from agorai_shared.trainer import (
     Degrade,
@@ -42,7 +43,6 @@ from agorai_trainer import evaluating, formats, packages, training
 from agorai_trainer.estimators import ExtraMissingError
 from agorai_trainer.packages import Packages, answering
 from agorai_trainer.sandbox import Sandbox
-from agorai_shared.single_flight import SingleFlight
 from agorai_trainer.tasks import TrainedModel, TrainingTask
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -19,6 +19,7 @@ from agorai_shared.bindings.invocation import Invocation
 from agorai_shared.bindings.market_token import MarketToken
 from agorai_shared.bindings.online_learner import OnlineLearner
 from agorai_shared.bindings.registry import Registry
+from agorai_shared.bindings.training_task import TrainingTask
 from agorai_shared.bindings.voting_panel import Config, VotingPanel
 from agorai_shared.chain import Chain, Finality
 from agorai_shared.contract import Call
@@ -71,6 +72,7 @@ class Ground:
             "FairExchange": await create(FairExchange.deploy_data(token, registry, panel)),
             "DataPool": await create(DataPool.deploy_data(token, registry, panel)),
             "OnlineLearner": await create(OnlineLearner.deploy_data()),
+            "TrainingTask": await create(TrainingTask.deploy_data(token, registry, panel)),
         }
         return cls(anvil, rpc, issuer, Deployment(chain_id=CHAIN_ID, start_block=0, contracts=contracts))
 

@@ -190,7 +190,7 @@ class Provided:
     fits: bool
     """Whether the data are what the task wants."""
     computers: tuple[Computer, ...]
-    """Not asked for this subtask yet, the cheapest first; this account is one if it offers computing."""
+    """Not asked for this subtask yet; this account first if it offers computing, then the cheapest first."""
     replaced: bool
     """Whether another computer is asked to take over."""
 
@@ -243,8 +243,7 @@ def provided_due(provided: Provided, now: int) -> int | None:
     if provided.subtask.state == SubtaskState.APPROVED:
         at = provided.since + _computer_patience(provided)
     elif provided.subtask.state == SubtaskState.READY and provided.task.state == TaskState.RUNNING:
-        window = provided.task.round_window
-        at = max(provided.task.deadline - window // 2, provided.since + window // 4)
+        at = _missing_from(provided)
     else:
         return None
     return at if at > now else None
@@ -258,12 +257,16 @@ def _rational(provided: Provided) -> Computer | None:
 
 
 def _is_missing(provided: Provided, now: int) -> bool:
-    """Tell whether half of a round is over without the computer's update."""
+    """Tell whether the computer's update is so late that another should take over."""
     task, subtask = provided.task, provided.subtask
-    late = now >= task.deadline - task.round_window // 2
-    return (
-        subtask.state == SubtaskState.READY and late and subtask.updated < task.round and now <= task.deadline
-    )
+    awaited = subtask.state == SubtaskState.READY and subtask.updated < task.round
+    return awaited and _missing_from(provided) <= now <= task.deadline
+
+
+def _missing_from(provided: Provided) -> int:
+    """Say from when on an update is late: half of the round is over, and a quarter since its computer is ready."""
+    window = provided.task.round_window
+    return max(provided.task.deadline - window // 2, provided.since + window // 4)
 
 
 def _computer_patience(provided: Provided) -> int:

@@ -77,7 +77,7 @@ class ProvidedProtocol:
             since=await self._reader.since(key, subtask),
             asks=asks,
             fits=asks is not None and wants and await self._is_fit(subtask.task, line),
-            computers=await self._offers.computing(asked) if wants else (),
+            computers=await self._computers(asked) if wants else (),
             replaced=await self._is_replaced(subtask.task, key),
         )
 
@@ -128,6 +128,11 @@ class ProvidedProtocol:
 
     async def _line(self, task: int, subtask: int) -> Line:
         return (await self._files.history(task)).subtasks[subtask]
+
+    async def _computers(self, asked: set[Address]) -> tuple[decide.Computer, ...]:
+        """Give who could compute; this account first, if it offers that, for so its data go nowhere."""
+        found = await self._offers.computing(asked)
+        return tuple(sorted(found, key=lambda one: one.account != self._reader.me))
 
     async def _is_replaced(self, task: int, key: int) -> bool:
         for line in (await self._files.history(task)).subtasks.values():

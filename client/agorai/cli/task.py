@@ -1,0 +1,327 @@
+"""`agorai task`: a model that is trained in rounds on data of many, which nobody sees but who trains on them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Group
+
+from agorai.cli.output import HOME, JSON, emit, err, local, progress, styled, with_client
+from agorai.cli.pool_shown import YES, confirm, tokens_told
+from agorai.cli.task_shown import (
+    offering_json,
+    offers_table,
+    plan_table,
+    rounds_json,
+    rounds_table,
+    specification_json,
+    subtasks_json,
+    subtasks_table,
+    task_json,
+    task_table,
+    tasks_table,
+    waits_for,
+)
+from agorai.client import Client
+from agorai.devchain import TOKEN
+from agorai.home import Home
+from agorai.pool_spec import read
+from agorai.task_offering import offerable, offerings
+from agorai.task_reading import all_seen, follow, records, seen
+from agorai.task_spec import TaskSpec
+from agorai.tasks import TaskPlan, Tasks
+from agorai_shared.federated import ComputingOffer, DataOffer, Specification
+from agorai_shared.types import Wei
+
+app = typer.Typer(
+    help="Models that are trained in rounds on data which stay with those who have them.",
+    no_args_is_help=True,
+)
+
+TASK = typer.Argument(help="The task's id.", min=1)
+_OFFER = re.compile(r"([1-9][0-9]{0,17})=([0-9]{1,9}(?:\.[0-9]+)?)")
+
+
+@app.command("open")
+def open_task(
+    spec: Path = typer.Argument(help="What is trained and paid, JSON.", exists=True, dir_okay=False),
+    test: Path = typer.Option(
+        ...,
+        exists=True,
+        dir_okay=False,
+        help="The hidden test set, CSV: sealed until the payout is proposed.",
+    ),
+    yes: bool = YES,
+    home: Path = HOME,
+    as_json: bool = JSON,
+) -> None:
+    """Open a task: it is read, shown, and only then sent; your node does the rest."""
+
+    def prepare() -> tuple[TaskPlan, bytes]:
+        Home(home).running_node()
+        hidden = read(test)
+        return TaskSpec.load(spec).plan(hidden), hidden
+
+    plan, hidden = local(prepare, as_json)
+    if not as_json:
+        err.print(plan_table(plan))
+    laid_down = tokens_told(plan.terms.budget + plan.terms.bond)
+    confirm(
+        f"Open “{plan.name}”, and lay down {laid_down}?", "The task was not opened", yes=yes, as_json=as_json
+    )
+
+    async def work(client: Client) -> dict[str, Any]:
+        tasks = Tasks(client)
+        with progress(as_json) as tell:
+            task = await tasks.open(plan, hidden, on_stage=tell)
+        return task_json(await seen(tasks, task))
+
+    found = with_client(home, as_json, work)
+    emit(
+        found,
+        as_json,
+        lambda: styled(
+            "[bold green]✓[/] Task [bold]{task}[/] (“{name}”) is open. Your node asks data providers, aggregates, "
+            "and proposes the payout: keep it running. `agorai task watch {task}` follows it.",
+            **found,
+        ),
+    )
+
+
+@app.command("list")
+def list_tasks(home: Path = HOME, as_json: bool = JSON) -> None:
+    """Show all tasks, the newest first."""
+
+    async def work(client: Client) -> list[dict[str, Any]]:
+        return [task_json(one) for one in await all_seen(Tasks(client))]
+
+    found = with_client(home, as_json, work)
+    emit(found, as_json, lambda: tasks_table(found))
+
+
+@app.command("show")
+def show(task: int = TASK, home: Path = HOME, as_json: bool = JSON) -> None:
+    """Show a task: who takes part, what rounds came to, what is awaited and until when."""
+
+    async def work(client: Client) -> tuple[dict[str, Any], str]:
+        tasks = Tasks(client)
+        found = await seen(tasks, task)
+        rounds = rounds_json(found, await records(tasks, found))
+        return {**task_json(found), "subtasks": subtasks_json(found), "rounds_run": rounds}, client.address
+
+    found, account = with_client(home, as_json, work)
+
+    def human() -> object:
+        parts: list[Any] = [task_table(found, account)]
+        if found["subtasks"]:
+            parts.append(subtasks_table(found["subtasks"], account))
+        if found["rounds_run"]:
+            parts.append(rounds_table(found["rounds_run"], found["test_samples"]))
+        return Group(*parts)
+
+    emit(found, as_json, human)
+
+
+@app.command("watch")
+def watch(task: int = TASK, home: Path = HOME, as_json: bool = JSON) -> None:
+    """Follow a task until it has ended."""
+
+    async def work(client: Client) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        with progress(as_json) as tell:
+            async for one in follow(Tasks(client), task):
+                found = task_json(one)
+                round_ = f"round {found['round']}: " if found["state"] == "running" else ""
+                tell(round_ + (waits_for(found) or found["state"]))
+        return found
+
+    found = with_client(home, as_json, work)
+    emit(
+        found,
+        as_json,
+        lambda: styled(
+            "Task [bold]{task}[/] is {state}. Nodes claim what they are due; [bold]agorai task withdraw[/] takes it.",
+            **found,
+        ),
+    )
+
+
+@app.command("offer")
+def offer(
+    data: list[str] = typer.Option(
+        [], metavar="RESOURCE=FEE", help="A data set of yours, and its fee a round."
+    ),
+    computing: float | None = typer.Option(
+        None, min=0, metavar="WAGE", help="Train for others, for this wage a round."
+    ),
+    subtasks: int = typer.Option(1, min=1, help="That you train at the same time."),
+    nothing: bool = typer.Option(False, "--nothing", help="Take back what you offer."),
+    home: Path = HOME,
+    as_json: bool = JSON,
+) -> None:
+    """Say all that you offer to training tasks, in place of what you offered before."""
+    if nothing == bool(data or computing is not None):
+        raise typer.BadParameter("Give --data or --computing or both, or else --nothing.")
+    offers = tuple(map(_data_offer, data))
+    if len({one.resource for one in offers}) != len(offers):
+        raise typer.BadParameter("--data: each data set has one fee.")
+    lent = None
+    if computing is not None:
+        lent = ComputingOffer(
+            wage=str(round(computing * TOKEN)),
+            subtasks=subtasks,
+            cores=os.cpu_count() or 1,
+            memory_mib=_memory(),
+        )
+    made = Specification(data=offers, computing=lent)
+
+    async def work(client: Client) -> dict[str, Any]:
+        tasks = Tasks(client)
+        with progress(as_json) as tell:
+            for one in made.data:
+                tell(f"looking at resource {one.resource}")
+                await offerable(tasks, one.resource)
+            tell("offering")
+            await tasks.offer(made)
+        return specification_json(made)
+
+    found = with_client(home, as_json, work)
+    emit(
+        found,
+        as_json,
+        lambda: styled(
+            "[bold green]✓[/] You offer nothing any more; subtasks that you agreed to go on."
+            if nothing
+            else "[bold green]✓[/] Offered. Your node takes part where that pays."
+        ),
+    )
+
+
+def _data_offer(given: str) -> DataOffer:
+    found = _OFFER.fullmatch(given)
+    if found is None:
+        raise typer.BadParameter(f"--data {given}: write it as RESOURCE=FEE, such as 7=0.5.")
+    return DataOffer(resource=int(found[1]), fee=str(round(float(found[2]) * TOKEN)))
+
+
+def _memory() -> int:
+    return max(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20, 1)
+
+
+@app.command("offers")
+def offers(home: Path = HOME, as_json: bool = JSON) -> None:
+    """Show what members offer to training tasks."""
+
+    async def work(client: Client) -> tuple[list[dict[str, Any]], str]:
+        return [offering_json(one) for one in await offerings(Tasks(client))], client.address
+
+    found, account = with_client(home, as_json, work)
+    emit(found, as_json, lambda: offers_table(found, account))
+
+
+@app.command("fund")
+def fund(
+    task: int = TASK,
+    amount: float = typer.Argument(help="How many tokens.", min=0),
+    home: Path = HOME,
+    as_json: bool = JSON,
+) -> None:
+    """Add to a task's budget."""
+    found = _changed(
+        task,
+        lambda tasks: tasks.fund(task, Wei(round(amount * TOKEN))),
+        "adding to the budget",
+        home,
+        as_json,
+    )
+    emit(
+        found,
+        as_json,
+        lambda: styled("[bold green]✓[/] Task [bold]{task}[/] has a budget of {budget:g}.", **found),
+    )
+
+
+@app.command("cancel")
+def cancel(task: int = TASK, home: Path = HOME, as_json: bool = JSON) -> None:
+    """Give a task of yours up before its first round; all goes back."""
+    found = _changed(task, lambda tasks: tasks.cancel(task), "cancelling", home, as_json)
+    emit(
+        found,
+        as_json,
+        lambda: styled(
+            "[bold green]✓[/] Task [bold]{task}[/] is cancelled; budget and bond are credited to you: "
+            "[bold]agorai task withdraw[/] takes them.",
+            **found,
+        ),
+    )
+
+
+def _changed(
+    task: int, change: Callable[[Tasks], Awaitable[object]], stage: str, home: Path, as_json: bool
+) -> dict[str, Any]:
+    async def work(client: Client) -> dict[str, Any]:
+        tasks = Tasks(client)
+        with progress(as_json) as tell:
+            tell(stage)
+            await change(tasks)
+        return task_json(await seen(tasks, task))
+
+    return with_client(home, as_json, work)
+
+
+@app.command("leave")
+def leave(
+    subtask: int = typer.Argument(help="The subtask's id.", min=1), home: Path = HOME, as_json: bool = JSON
+) -> None:
+    """Leave a subtask that is on your data or that you train; what it delivered stays delivered."""
+
+    async def work(client: Client) -> dict[str, Any]:
+        tasks = Tasks(client)
+        with progress(as_json) as tell:
+            tell("leaving")
+            await tasks.leave(subtask)
+        found = await tasks.files.subtask(subtask)
+        return {
+            "subtask": subtask,
+            "task": found.task,
+            "state": found.state.name.lower(),
+            "delivered": found.delivered,
+        }
+
+    found = with_client(home, as_json, work)
+    emit(
+        found,
+        as_json,
+        lambda: styled(
+            "[bold green]✓[/] You have left subtask [bold]{subtask}[/], with {delivered} rounds delivered.",
+            **found,
+        ),
+    )
+
+
+@app.command("withdraw")
+def withdraw(home: Path = HOME, as_json: bool = JSON) -> None:
+    """Take what training tasks credited to you."""
+
+    async def work(client: Client) -> dict[str, Any]:
+        tasks = Tasks(client)
+        credit = await tasks.credit()
+        if credit:
+            await tasks.withdraw()
+        return {"withdrawn": credit / TOKEN}
+
+    found = with_client(home, as_json, work)
+    emit(
+        found,
+        as_json,
+        lambda: (
+            f"Took {tokens_told(found['withdrawn'] * TOKEN)}."
+            if found["withdrawn"]
+            else "There is no credit to take."
+        ),
+    )

@@ -1,0 +1,514 @@
+"""`agorai task` and `agorai audit` as people use them: what they write down, what they are shown, what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from string import Formatter
+from typing import Any, cast
+
+import pytest
+import pytest_asyncio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from agorai import node
+from agorai.cli import output
+from agorai.cli.main import app
+from agorai.cli.task_audit import audited_json
+from agorai.cli.task_shown import task_json
+from agorai.cli.vote import _about
+from agorai.client import Client
+from agorai.demo.town import LIGHT_SCRYPT_N, Resident, Town, running
+from agorai.devchain import TOKEN
+from agorai.exchange import explained, refusal
+from agorai.home import Home
+from agorai.node import _specification
+from agorai.task_refusals import (
+    REFUSALS,
+    SUBTASK_STATES,
+    TASK_STATES,
+    HiddenSetError,
+    TaskRefusedError,
+    TaskSpecError,
+)
+from agorai.task_spec import TaskSpec
+from agorai.task_state import awaited, standing
+from agorai.tasks import Tasks, TaskSeen
+from agorai_shared.bindings.training_task import (
+    Challenged,
+    Opened,
+    Outcome,
+    Proposed,
+    Resolved,
+    Role,
+    Subtask,
+    SubtaskState,
+    Task,
+    TaskState,
+    Terms,
+    TrainingTask,
+)
+from agorai_shared.chain import ContractRevertError
+from agorai_shared.content import ContentNotFoundError, ContentStore
+from agorai_shared.federated import PayoutDocument, PayoutRow, TaskBinding
+from agorai_shared.task_history import TaskHistory
+from agorai_shared.task_reward import Audited, AuditFinding, DueOf
+from agorai_shared.types import Address, Cid, Digest
+from agorai_trainer.table_refusals import MissingColumnError
+from tests.pooling import until
+from tests.trades import pass_time
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
+HIDDEN = EXAMPLES / "flowers_test.csv"
+DORA, CORA = Address("0x" + "0d" * 20), Address("0x" + "0c" * 20)
+
+
+# ------------------------------------------------------------------------------------------ written down
+
+
+def spec(**changes: object) -> dict[str, Any]:
+    return {**json.loads((EXAMPLES / "flowers_task.json").read_text()), **changes}
+
+
+def planned(test: bytes, **changes: object) -> Any:
+    return TaskSpec.model_validate(spec(**changes)).plan(test)
+
+
+async def test_amounts_and_times_are_read_as_people_write_them() -> None:
+    terms = planned(HIDDEN.read_bytes(), award=2.5, join_window="12h").terms
+    assert (terms.budget, terms.award) == (8 * TOKEN, 25 * TOKEN // 10)
+    assert (terms.join_window, terms.round_window, terms.challenge_window) == (43_200, 600, 86_400)
+
+
+async def test_features_and_classes_are_told_by_the_test_set_with_room_for_what_others_have() -> None:
+    test = b"area,noise,kind\n" + b"".join(
+        b"%d,-3,%s\n" % (area, b"ab"[area % 2 :][:1]) for area in range(11)
+    )
+    model = planned(test, target="kind").model
+    area, noise = model["features"]
+    assert area == {"name": "area", "offset": 5.0, "scale": 3.16, "minimum": 0.0, "maximum": 30.0}
+    assert noise == {"name": "noise", "offset": -3.0, "scale": 1.0, "minimum": -6.0, "maximum": 0.0}
+    assert (model["target"]["name"], model["classes"]) == ("kind", ["a", "b"])
+
+
+async def test_large_numbers_that_differ_little_keep_what_tells_them_apart() -> None:
+    rows = "".join(f"{1_700_000_000 + second},{second % 2}\n" for second in range(100))
+    (at,) = planned(f"at,kind\n{rows}".encode(), target="kind").model["features"]
+    assert at["offset"] == pytest.approx(1_700_000_049.5, abs=0.1)
+    assert at["minimum"] == pytest.approx(1_700_000_000 - 198, abs=1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-1e149, 1e149, allow_nan=False), min_size=1, max_size=20))
+async def test_columns_that_a_test_set_tells_take_its_samples(values: list[float]) -> None:
+    rows = "".join(f"{value!r},{place % 2}\n" for place, value in enumerate([*values, values[0]]))
+    (column,) = planned(f"x,kind\n{rows}".encode(), target="kind").model["features"]
+    assert column["minimum"] <= min(values) <= max(values) <= column["maximum"]
+    assert column["scale"] > 0
+
+
+async def test_numbers_too_far_apart_to_be_scaled_are_refused() -> None:
+    with pytest.raises(HiddenSetError, match="'x' are too far apart"):
+        planned(b"x,kind\n-1e300,a\n1e300,b\n", target="kind")
+
+
+async def test_a_regression_has_a_scaled_target_and_no_classes() -> None:
+    model = {"kind": "linear_regression", "tolerance": 0.5}
+    found = planned(b"x,y\n1,10\n2,20\n3,30\n", target="y", model=model).model
+    assert "classes" not in found
+    assert (found["target"]["offset"], found["target"]["scale"]) == (20.0, 8.16)
+
+
+async def test_features_that_a_spec_names_are_left_as_they_are() -> None:
+    named = {"kind": "logistic_regression", "features": [{"name": "petal_width", "maximum": 3}]}
+    (feature,) = planned(HIDDEN.read_bytes(), model=named).model["features"]
+    assert (feature["name"], feature["scale"], feature["maximum"]) == ("petal_width", 1.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"round_window": "5w"}, "round_window: write '5w' as a number and s, m, h or d"),
+        ({"award": -1}, "award: .*greater than or equal to 0"),
+        ({"mode": "aggregate"}, "mode: Input should be 'open'"),
+        ({"wanted": {"providers": 2}}, "wanted.most_fee: Field required"),
+        ({"colour": "red"}, "colour: Extra inputs"),
+    ],
+)
+async def test_what_is_wrong_in_a_spec_is_named(changes: dict[str, object], why: str, tmp_path: Path) -> None:
+    path = tmp_path / "task.json"
+    path.write_text(json.dumps(spec(**changes)))
+    with pytest.raises(TaskSpecError, match=why):
+        TaskSpec.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "why"),
+    [
+        ({"model": {"kind": "oracle"}}, TaskSpecError, "The model: kind"),
+        ({"strategy": {"name": "FedMagic"}}, TaskSpecError, "The strategy: .*FedMagic"),
+        ({"target": "colour"}, MissingColumnError, "colour"),
+    ],
+)
+async def test_a_model_that_there_is_not_is_refused_before_a_node_is_asked(
+    changes: dict[str, object], error: type[Exception], why: str
+) -> None:
+    with pytest.raises(error, match=why):
+        planned(HIDDEN.read_bytes() if changes.get("target") is None else b"x,y\n1,2\n", **changes)
+
+
+async def test_a_test_set_without_columns_to_learn_from_is_refused() -> None:
+    with pytest.raises(HiddenSetError, match="no columns besides the target"):
+        planned(b"species\na\nb\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("offer",), "or else --nothing"),
+        (("offer", "--nothing", "--computing", 1), "or else --nothing"),
+        (("offer", "--data", "7"), "write it as RESOURCE=FEE"),
+        (("offer", "--data", "7=-1"), "write it as RESOURCE=FEE"),
+        (("offer", "--data", "7=1", "--data", "7=2"), "each data set has one fee"),
+    ],
+)
+async def test_usage_that_is_wrong_is_told_before_any_node_is_asked(
+    arguments: tuple[object, ...], why: str, tmp_path: Path
+) -> None:
+    command = ["task", *map(str, arguments), "--home", str(tmp_path), "--json"]
+    found = CliRunner().invoke(app, command)
+    assert (found.exit_code, why in json.loads(found.stdout)["error"]["detail"]) == (2, True), found.stdout
+
+
+# ---------------------------------------------------------------------------------------------- refusals
+
+
+async def test_every_refusal_of_the_contract_is_told_with_its_values() -> None:
+    errors = {found.name: found for found in TrainingTask.ABI.errors.values()}
+    of_users = {name for name in errors if name.startswith("TrainingTask_")} - {"TrainingTask_NotContract"}
+    assert of_users == REFUSALS.keys()
+    for error, texts in REFUSALS.items():
+        named = {name for text in texts for _, name, _, _ in Formatter().parse(text) if name}
+        assert named <= {parameter.name for parameter in errors[error].inputs}
+
+
+async def test_amounts_and_states_of_a_refusal_are_read_as_people_write_them() -> None:
+    spent = f"TrainingTask_BudgetSpent(task=3, needed={5 * TOKEN}, left={TOKEN // 2})"
+    with (
+        pytest.raises(TaskRefusedError, match=r"Task 3 has 0\.5 tokens left .* takes 5\.") as told,
+        explained(),
+    ):
+        raise ContractRevertError("TrainingTask", "request", spent)
+    assert "agorai task fund 3" in told.value.remedy
+    for state, words in TASK_STATES.items():
+        said = refusal("TrainingTask_WrongTaskState", {"task": 3, "state": int(state)})
+        assert said.message == f"Task 3 {words}."
+    for one, words in SUBTASK_STATES.items():
+        said = refusal("TrainingTask_WrongState", {"subtask": 4, "state": int(one)})
+        assert said.message == f"Subtask 4 {words}."
+
+
+# ------------------------------------------------------------------------------------------------- shown
+
+TERMS = Terms(
+    document=b"d" * 32, key=DORA, test_commitment=b"t" * 32, budget=8 * TOKEN, award=5 * TOKEN, bond=5 * TOKEN,
+    join_window=3600, round_window=600, step_window=100, challenge_window=900, rounds=3, quorum=2, panel_size=3,
+)  # fmt: skip
+RUNNING = Task(
+    model_provider=CORA, award=5 * TOKEN, owed=0, delivered=0, awaited=2, done=0, trainers=2, round=2, rounds=3,
+    deadline=1_000, state=TaskState.RUNNING, budget=8 * TOKEN, committed=0, panel_case=0, key=DORA,
+    round_window=600, step_window=100, challenge_window=900, test_commitment=b"t" * 32, bond=5 * TOKEN, quorum=2,
+    panel_size=3, failed=0, claimed=0, root=bytes(32), proposer=CORA, total=0, challenged_root=bytes(32),
+    challenger=DORA, challenged_total=0,
+)  # fmt: skip
+
+
+def of_subtask(updated: int, state: SubtaskState = SubtaskState.READY) -> Subtask:
+    return Subtask(
+        computer=DORA, fee=TOKEN, data_provider=DORA, wage=0, task=1, replaces=0, promised=3, delivered=updated,
+        updated=updated, role=Role.TRAINER, state=state, claimed=False,
+    )  # fmt: skip
+
+
+def at(now: int, **changes: Any) -> TaskSeen:
+    subtasks = {7: of_subtask(2), 8: of_subtask(1), 9: of_subtask(1, SubtaskState.LEFT), 10: of_subtask(0)}
+    task = replace(RUNNING, **changes)
+    return TaskSeen(1, Opened(1, CORA, TERMS), task, None, TaskHistory(), subtasks, now)
+
+
+@pytest.mark.parametrize(
+    ("seen", "what", "until_"),
+    [
+        (at(900), "updates in round 2, of subtasks 8, 10", 1_000),
+        (at(900, awaited=0), "the model provider aggregates round 2", 1_100),
+        (at(1_001), "the model provider aggregates round 2", 1_100),
+        (at(1_101), "the model provider did not go on in time: anyone ends it", None),
+        (at(900, state=TaskState.MATCHING, trainers=1), "data providers agree: 1 of 2 are ready", 1_000),
+        (at(900, state=TaskState.MATCHING), "the model provider begins the first round", 1_000),
+        (
+            at(1_001, state=TaskState.FINISHED),
+            "the model provider did not go on in time: anyone ends it",
+            None,
+        ),
+        (at(1_000, state=TaskState.FINISHED), "the model provider proposes the payout", 1_000),
+        (at(1_000, state=TaskState.PROPOSED), "anyone may challenge the payout", 1_000),
+        (at(1_001, state=TaskState.PROPOSED), "anyone settles it", None),
+        (at(900, state=TaskState.CHALLENGED, panel_case=4), "voters judge the payout, in case 4", None),
+    ],
+)
+async def test_a_task_says_whom_it_waits_for_and_until_when(
+    seen: TaskSeen, what: str, until_: int | None
+) -> None:
+    found = task_json(seen)
+    assert (found["awaited"], found["until"]) == (what, until_)
+
+
+@pytest.mark.parametrize("state", [TaskState.SETTLED, TaskState.ABANDONED])
+async def test_a_task_that_has_ended_waits_for_nobody(state: TaskState) -> None:
+    assert awaited(at(900, state=state)) is None
+
+
+async def test_the_payout_that_stands_is_that_of_the_last_challenge_that_succeeded() -> None:
+    history = TaskHistory()
+    assert standing(history) is None
+    first = Proposed(1, CORA, b"r" * 32, 1, Digest(b"e" * 32), 5, b"t" * 32, b"s" * 32, 900)
+    one, two, three = (
+        Challenged(1, DORA, CORA, bytes([n]) * 32, n, Digest(bytes([n]) * 32), 1, n) for n in (1, 2, 3)
+    )
+    ends = [Resolved(1, DORA, outcome, 900) for outcome in (Outcome.REJECTED, Outcome.CONFIRMED)]
+    history.take((event, bytes(32)) for event in (first, one))
+    assert standing(history) == first
+    history.take((event, bytes(32)) for event in (ends[0], two, ends[1], three))
+    assert standing(history) == one
+
+
+async def test_an_audit_puts_what_is_due_beside_what_was_proposed() -> None:
+    binding = TaskBinding(chain_id=1, contract=CORA, task=1)
+    proposed = PayoutDocument(
+        task=binding,
+        rows=(PayoutRow(account=CORA, amount=str(3 * TOKEN)), PayoutRow(account=DORA, amount=str(2 * TOKEN))),
+        test_set="bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy",
+    )
+    audited = Audited(
+        verdict="wrong",
+        findings=(AuditFinding(kind="wrong", text="It is more."),),
+        rows=(PayoutRow(account=DORA, amount=str(2 * TOKEN)),),
+        total=str(5 * TOKEN),
+        subtasks=(DueOf(subtask=7, contribution="-1/3", delivered=2),),
+    )
+    found = audited_json(1, audited, proposed)
+    assert found["accounts"] == [
+        {"account": CORA, "due": 0, "proposed": 3, "as_due": False},
+        {"account": DORA, "due": 2, "proposed": 2, "as_due": True},
+    ]
+    (contribution,) = found["contributions"]
+    assert (contribution["contribution"], contribution["about"]) == ("-1/3", pytest.approx(-0.333, abs=1e-3))
+    unknown = audited_json(1, audited.model_copy(update={"rows": None}), proposed)
+    assert {(one["due"], one["as_due"]) for one in unknown["accounts"]} == {(None, None)}
+    unserved = audited_json(1, audited, None)
+    assert [(one["proposed"], one["as_due"]) for one in unserved["accounts"]] == [(None, None)]
+
+
+async def test_a_voter_is_shown_that_a_case_is_about_a_payout() -> None:
+    assert _about({"contract": "TrainingTask", "item": 3, "pool": None}) == "payout of task 3"
+
+
+# ------------------------------------------------------------------------------------- with running nodes
+
+
+@dataclass
+class Market:
+    """Mira's node, and Dora's, which stops and starts."""
+
+    folder: Path
+    town: Town
+    dora: Home
+    clients: dict[str, Client] = field(default_factory=dict)
+
+    async def run(self, name: str, *arguments: object, status: int = 0) -> str:
+        environment = {"AGORAI_HOME": str(self.folder / name)}
+        found = await asyncio.to_thread(CliRunner().invoke, app, [*map(str, arguments)], env=environment)
+        assert found.exit_code == status, found.output
+        return found.output
+
+    async def agorai(self, name: str, *arguments: object, status: int = 0) -> Any:
+        return json.loads((await self.run(name, *arguments, "--json", status=status)).splitlines()[-1])
+
+    async def refusal(self, name: str, *arguments: object) -> str:
+        error = (await self.agorai(name, *arguments, status=1))["error"]
+        return f"{error['detail']} {error['remedy']}"
+
+    def file(self, name: str, data: object) -> Path:
+        path = self.folder / name
+        path.write_text(json.dumps(data))
+        return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _wide() -> Iterator[None]:
+    """Let tables be as wide as they like, whatever the console was when the command was first loaded."""
+    consoles = (output.out, output.err)
+    before = [console.width for console in consoles]
+    for console in consoles:
+        console.width = 220
+    yield
+    for console, width in zip(consoles, before, strict=True):
+        console.width = width
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def market(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Market]:
+    """Have Dora offer a data set and computing, and her node stop and start again, by another name."""
+    folder = tmp_path_factory.mktemp("homes")
+    async with running([Resident("mira", 100)]) as town, AsyncExitStack() as stack:
+        (folder / "mira").mkdir()
+        town.clients["mira"].info.save(Home(folder / "mira").node_file)
+        home, passphrase = Home(folder / "dora"), "a long enough passphrase"
+        keys = await asyncio.to_thread(node.open_keys, home, passphrase, scrypt_n=LIGHT_SCRYPT_N)
+        await town.platform.fund(keys.address, 0)
+        info = town.platform.info
+        place = node.Place(
+            bus_url=info.bus_url,
+            bus_password=await town.platform.add_node(keys.address),
+            rpc_url=info.rpc_url,
+            confirmations=info.confirmations,
+            deployment=info.deployment,
+        )
+        found = Market(folder, town, home)
+        async with node.running(home, "dora", keys, passphrase, place, town.sandbox):
+            flowers = EXAMPLES / "flowers.csv"
+            await found.agorai("dora", "publish", "data", flowers, "--target", "species", "--price", 1)
+            said = await found.agorai("dora", "task", "offer", "--data", "1=0.25", "--computing", 0.125)
+            assert said["data"] == [{"resource": 1, "fee": 0.25}]
+        await stack.enter_async_context(
+            node.running(home, "dora anew", keys, passphrase, place, town.sandbox)
+        )
+        yield found
+
+
+async def test_a_node_that_starts_again_offers_what_it_did(market: Market) -> None:
+    (offer,) = await market.agorai("mira", "task", "offers")
+    assert offer["data"] == [{"resource": 1, "fee": 0.25}]
+    assert (offer["computing"]["wage"], offer["computing"]["subtasks"]) == (0.125, 1)
+    assert "1 for 0.25" in await market.run("mira", "task", "offers")
+
+
+@pytest.mark.parametrize("held", [None, b"no profile"])
+async def test_a_profile_that_is_lost_offers_nothing_and_holds_up_no_start(held: bytes | None) -> None:
+    class Store:
+        async def get_document(self, cid: Cid) -> bytes:
+            if held is None:
+                raise ContentNotFoundError(cid, "http://127.0.0.1")
+            return held
+
+    assert await _specification(cast("ContentStore", Store()), Digest(b"d" * 32)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "resource", "why"),
+    [("mira", 1, "it is not yours"), ("dora", 99, "There is no resource 99")],
+)
+async def test_what_cannot_be_offered_is_refused(market: Market, name: str, resource: int, why: str) -> None:
+    assert why in await market.refusal(name, "task", "offer", "--data", f"{resource}=1")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def task(market: Market) -> int:
+    """Open the task of the example, and wait until its payout is proposed."""
+    path = market.file("task.json", spec(wanted={"providers": 1, "most_fee": 0.5}, challenge_window="1h"))
+    command = ("task", "open", path, "--test", HIDDEN)
+    assert "--yes" in await market.refusal("mira", *command)
+    opened = await market.agorai("mira", *command, "--yes")
+    assert (opened["name"], opened["state"], opened["budget"]) == ("flowers", "matching", 8)
+    tasks = Tasks(market.town.clients["mira"])
+
+    async def is_proposed() -> bool:
+        return (await tasks.files.task(opened["task"])).state == TaskState.PROPOSED
+
+    await until(is_proposed, "the payout")
+    return int(opened["task"])
+
+
+async def test_a_task_shows_who_takes_part_and_what_rounds_came_to(market: Market, task: int) -> None:
+    found = await market.agorai("mira", "task", "show", task)
+    assert found["awaited"] == "anyone may challenge the payout"
+    (subtask,) = found["subtasks"]
+    assert (subtask["resource"], subtask["fee"], subtask["delivered"]) == (1, 0.25, 3)
+    assert subtask["computer"] == subtask["data_provider"]
+    assert [one["round"] for one in found["rounds_run"]] == [0, 1, 2, 3]
+    assert found["rounds_run"][3]["right"] > found["rounds_run"][0]["right"]
+    shown = await market.run("dora", "task", "show", task)
+    assert "you" in shown
+    assert "has a proposed payout" in shown
+    assert f"{found['rounds_run'][3]['right'] / found['test_samples']:.1%}" in shown
+    (listed,) = await market.agorai("dora", "task", "list")
+    assert (listed["task"], listed["round"], listed["state"]) == (task, 3, "proposed")
+
+
+async def test_an_audit_by_anyone_comes_to_what_was_proposed(market: Market, task: int) -> None:
+    found = await market.agorai("dora", "audit", "task", task)
+    assert (found["verdict"], [one["as_due"] for one in found["accounts"]]) == ("right", [True])
+    assert found["accounts"][0]["due"] == pytest.approx(0.75 + 5)
+    assert "is right" in await market.run("dora", "audit", "task", task)
+    assert "There is no task 99" in await market.refusal("dora", "audit", "task", 99)
+
+
+async def test_the_model_that_was_paid_for_is_a_file_to_be_published(market: Market, task: int) -> None:
+    model, schema = market.folder / "model.safetensors", market.folder / "schema.json"
+    for name in ("mira", "dora"):
+        command = ("task", "download", task, "--model", model, "--schema", schema)
+        found = await market.agorai(name, *command)
+        assert (found["round"], found["format"]) == (3, "safetensors")
+        assert "File exists" in await market.refusal(name, *command)
+        published = await market.agorai(name, "publish", "model", model, "--schema", schema)
+        assert published["resource"] > 1
+        model.unlink()
+        schema.unlink()
+
+
+async def test_what_comes_too_late_is_refused_in_words(market: Market, task: int) -> None:
+    assert f"Task {task} has a proposed payout" in await market.refusal("mira", "task", "cancel", task)
+    assert f"Task {task} has a proposed payout" in await market.refusal("mira", "task", "fund", task, 1)
+    assert "There is no subtask 99" in await market.refusal("dora", "task", "leave", 99)
+
+
+async def test_a_task_is_cancelled_and_all_goes_back(market: Market) -> None:
+    path = market.file("lonely.json", spec(wanted={"providers": 5, "most_fee": 0.01}, quorum=5))
+    opened = await market.agorai("mira", "task", "open", path, "--test", HIDDEN, "--yes")
+    funded = await market.agorai("mira", "task", "fund", opened["task"], 2)
+    assert funded["budget"] == 10
+    download = ("task", "download", opened["task"], "--model", market.folder / "none")
+    assert "its last round has not ended" in await market.refusal("mira", *download)
+    assert "Nobody has proposed" in await market.refusal("mira", "audit", "task", opened["task"])
+    said = await market.agorai("mira", "task", "cancel", opened["task"])
+    assert (said["state"], said["awaited"]) == ("abandoned", None)
+    assert (await market.agorai("mira", "task", "withdraw"))["withdrawn"] == 15
+
+
+async def test_a_task_is_watched_to_its_end_and_its_money_taken(market: Market, task: int) -> None:
+    await pass_time(market.town.clients["mira"], 3_601)
+    found = await market.agorai("mira", "task", "watch", task)
+    assert found["state"] == "settled"
+    taken = 0.0
+
+    async def is_taken() -> bool:
+        nonlocal taken
+        taken += float((await market.agorai("dora", "task", "withdraw"))["withdrawn"])
+        return taken > 0
+
+    await until(is_taken, "what Dora is due")
+    assert taken == pytest.approx(0.75 + 5)
+    assert "no credit to take" in await market.run("dora", "task", "withdraw")
+
+
+async def test_an_offer_is_taken_back(market: Market) -> None:
+    await market.agorai("dora", "task", "offer", "--nothing")
+    assert await market.agorai("mira", "task", "offers") == []
