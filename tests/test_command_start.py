@@ -32,7 +32,8 @@ TALKING = {"aiohttp", "pydantic", "structlog", "uvloop"}
         (["trade", "asks"], {"agorai.client"}, TRAINING | SERVING | {"joserfc", "agorai.cli.node"}),
         (["events"], {"agorai.hub_client"}, TRAINING | SERVING | CHAIN_AND_BUS),
         (["store", "put", __file__], {"agorai.store_client"}, TRAINING | SERVING | CHAIN_AND_BUS),
-        (["up"], {"agorai.node"}, TRAINING | {"ipfshttpclient", "requests", "web3"}),
+        # A node adds updates up itself.
+        (["up"], {"agorai.node"}, TRAINING - {"numpy"} | {"ipfshttpclient", "requests", "web3"}),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
 )

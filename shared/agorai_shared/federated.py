@@ -153,7 +153,8 @@ class UpdateDocument(Document):
     task: TaskBinding
     subtask: Id
     round: Round
-    samples: int = Field(gt=0)
+    samples: int = Field(gt=0, lt=1 << 32)
+    """No more than its data set has rows."""
     update: Envelope
 
 

@@ -51,6 +51,8 @@ class Line:
     data: bytes = b""
     """Digest of the `DataHandover`; none where the data provider computes itself."""
     replaces: int = 0
+    approvals: int = 0
+    """How often a computer was asked."""
     ready: bool = False
     """Whether it was ready at some time."""
 
@@ -113,9 +115,15 @@ class TaskHistory:
                 self.subtasks[id_] = Line(id_, event.data_provider, event.resource, event.fee, event.role)
             case Approved():
                 line = self.subtasks.get(id_) or replace(
-                    self.subtasks[event.replaces], id=id_, replaces=event.replaces, ready=False
+                    self.subtasks[event.replaces], id=id_, replaces=event.replaces, approvals=0, ready=False
                 )
-                self.subtasks[id_] = replace(line, computer=event.computer, wage=event.wage, data=event.data)
+                self.subtasks[id_] = replace(
+                    line,
+                    computer=event.computer,
+                    wage=event.wage,
+                    data=event.data,
+                    approvals=line.approvals + 1,
+                )
             case Accepted():
                 self.subtasks[id_] = replace(self.subtasks[id_], ready=True)
 

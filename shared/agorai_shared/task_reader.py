@@ -13,6 +13,17 @@ from agorai_shared.task_files import TaskFiles
 from agorai_shared.types import Address, Cid
 from agorai_shared.vault import OpenEnvelope, Vault
 
+FAULT_CODES: Final = frozenset(
+    {
+        "envelope_faulty", "not_for_key", "not_sealed", "seal_tampered", "seal_truncated", "wrong_key",
+        "block_malformed", "not_a_file", "tree_inconsistent", "cid_unsupported", "plaintext_too_large",
+    }
+)  # fmt: skip
+"""Codes of errors, as the vault tells them, that only who sealed an envelope can have caused."""
+
+GONE_CODES: Final = frozenset({"no_peer_has", "not_a_member", "plaintext_cut_off"})
+"""Codes of errors that say that what was sealed is not to be had whole; who sealed it can cause each of them."""
+
 _OVERHEAD: Final = 1 << 16
 """Bytes by which a sealed object may be longer than what is in it, besides a share of that."""
 

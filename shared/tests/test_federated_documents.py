@@ -41,7 +41,7 @@ DOCUMENT = TaskDocument(
     name="digits",
     model={"kind": "logistic_regression"},
     strategy={"name": "FedAvg"},
-    mode="dai",
+    mode="open",
     wanted=Wanted(least_rows=10, least_quality=0.5, most_fee="12345678901234567890", providers=3),
     contribution=ContributionRule(method="samples"),
     stop=Stop(patience=2, least_gain=0.25),

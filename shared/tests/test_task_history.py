@@ -67,11 +67,11 @@ def test_a_subtask_is_what_was_said_of_it_last() -> None:
         2: Line(2, DORA, 7, 9, Role.ADDER),
     }
     told(approved(1), history=history)
-    assert history.subtasks[1] == Line(1, DORA, 7, 5, Role.TRAINER, CORA, 2, HANDOVER)
+    assert history.subtasks[1] == Line(1, DORA, 7, 5, Role.TRAINER, CORA, 2, HANDOVER, approvals=1)
     told(Declined(subtask=1, task=1, by=CORA), approved(1, COLE, 3, ANOTHER), history=history)
-    assert history.subtasks[1] == Line(1, DORA, 7, 5, Role.TRAINER, COLE, 3, ANOTHER)
+    assert history.subtasks[1] == Line(1, DORA, 7, 5, Role.TRAINER, COLE, 3, ANOTHER, approvals=2)
     told(accepted(1, COLE), Left(subtask=1, task=1, by=COLE), history=history)
-    assert history.subtasks[1] == Line(1, DORA, 7, 5, Role.TRAINER, COLE, 3, ANOTHER, ready=True)
+    assert history.subtasks[1] == Line(1, DORA, 7, 5, Role.TRAINER, COLE, 3, ANOTHER, approvals=2, ready=True)
 
 
 def test_who_computes_on_its_own_data_hands_nothing_over() -> None:
@@ -82,12 +82,18 @@ def test_who_computes_on_its_own_data_hands_nothing_over() -> None:
 
 def test_a_replacement_has_the_data_and_the_fee_of_what_it_replaces() -> None:
     history = told(
-        requested(1), approved(1), accepted(1), begun(1), approved(2, COLE, 4, ANOTHER, replaces=1)
+        requested(1),
+        approved(1),
+        accepted(1),
+        begun(1),
+        approved(2, COLE, 4, ANOTHER, replaces=1),
     )
     assert history.subtasks[1].ready
-    assert history.subtasks[2] == Line(2, DORA, 7, 5, Role.TRAINER, COLE, 4, ANOTHER, replaces=1)
+    assert history.subtasks[2] == Line(2, DORA, 7, 5, Role.TRAINER, COLE, 4, ANOTHER, replaces=1, approvals=1)
     told(approved(2, DORA, 0, NONE, replaces=1), accepted(2, DORA), history=history)
-    assert history.subtasks[2] == Line(2, DORA, 7, 5, Role.TRAINER, DORA, 0, NONE, replaces=1, ready=True)
+    assert history.subtasks[2] == Line(
+        2, DORA, 7, 5, Role.TRAINER, DORA, 0, NONE, replaces=1, approvals=2, ready=True
+    )
     told(approved(3, CORA, 1, HANDOVER, replaces=2), history=history)
     assert (history.subtasks[3].resource, history.subtasks[3].fee) == (7, 5)
     assert not history.subtasks[3].ready

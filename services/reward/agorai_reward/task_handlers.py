@@ -12,6 +12,7 @@ from agorai_reward.audit import Audit, Proposal, Verdict, audit, root_of
 from agorai_reward.decide import MovePanel, Resolve
 from agorai_reward.due import Coalition, Due, due
 from agorai_reward.handlers import Sender
+from agorai_reward.payout import Row
 from agorai_reward.task_record import Records
 from agorai_shared import cid, logging
 from agorai_shared.bindings.training_task import (
@@ -69,8 +70,10 @@ class TaskProtocol:
         self._records, self._files = records, records.opener.files
         self._me, self._sender = me, sender
         self._token = self._files.market.token
-        self._verdicts: dict[tuple[int, bytes], Verdict] = {}
-        """By task and root, of the payouts that this node has audited."""
+        self._rows: dict[int, tuple[Row, ...]] = {}
+        """By task, of payouts that are for good."""
+        self._verdicts: dict[tuple[int, bytes, int], Verdict] = {}
+        """By task, root and total, of the payouts that this node has audited."""
 
     async def read(self, key: int) -> task_decide.Owed:
         """Read the task at final blocks, and what of it concerns this account."""
@@ -85,7 +88,7 @@ class TaskProtocol:
         owed = task_decide.Owed(
             task=task,
             turn=await self._turn(key),
-            verdict=self._verdicts.get((key, task.root)),
+            verdict=self._verdicts.get((key, task.root, task.total)),
             case=case,
             unclaimed=await self._unclaimed(key, task),
         )
@@ -116,7 +119,10 @@ class TaskProtocol:
             once = f"{once}/{first}"
         if isinstance(step, task_decide.Audit):
             task = await self._files.task(key)
-            self._verdicts[key, task.root] = (await self.audit(key)).verdict
+            found = await self.audit(key)
+            if found.verdict == Verdict.UNKNOWN:
+                raise PayoutUnknownError(key, found.findings[0].text)
+            self._verdicts[key, task.root, task.total] = found.verdict
             return True
         if isinstance(step, task_decide.Approve):
             approved = self._token.approve(self._files.contract.address, Wei(_UNLIMITED))
@@ -249,9 +255,20 @@ class TaskProtocol:
             task, root, total, evidence, key, bytes.fromhex(revealed.digest), bytes.fromhex(revealed.salt)
         )
 
+    async def _leaves(self, task: int) -> tuple[Row, ...]:
+        """Give the leaves of the payout that stands: as its evidence has them or, where that does not, as is due."""
+        if task not in self._rows:
+            proposal = (await self.standing(task)).proposal
+            rows = proposal.rows
+            if rows is None or root_of(task, rows) != proposal.root:
+                rows = (await self.due_of(task)).rows
+            if rows is None or root_of(task, rows) != proposal.root:
+                raise PayoutUnknownError(task, "the evidence of the payout that stands is not served.")
+            self._rows[task] = rows
+        return self._rows[task]
+
     async def _claim(self, task: int) -> Call[Any]:
-        standing = await self.standing(task)
-        rows = standing.proposal.rows or ()
+        rows = await self._leaves(task)
         mine = next(row for row in rows if row.account == self._me)
         leaves = [merkle.leaf_of(task, row) for row in rows]
         proof = merkle.proof(leaves, merkle.leaf_of(task, mine))
@@ -286,7 +303,7 @@ class TaskProtocol:
             return tuple(id_ for id_, one in subtasks.items() if one.delivered and not one.claimed)
         if task.state != TaskState.SETTLED:
             return ()
-        rows = (await self.standing(key)).proposal.rows or ()
+        rows = await self._leaves(key)
         if not any(row.account == self._me for row in rows):
             return ()
         (claimed,) = await self._files.market.chain.read(self._files.contract.is_claimed(key, self._me))

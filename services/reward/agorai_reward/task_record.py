@@ -12,13 +12,13 @@ from agorai_reward.conduct import Vector
 from agorai_reward.due import Coalition, Record, Submission, TaskRound, Terms
 from agorai_reward.payout import Row, Subtask
 from agorai_shared.bindings.training_task import Updated
-from agorai_shared.digest_files import FileAbsentError
+from agorai_shared.digest_files import FileAbsentError, FileOversizeError
 from agorai_shared.documents import DocumentMalformedError
 from agorai_shared.envelopes import EnvelopeFaultyError, NotForKeyError
 from agorai_shared.errors import RemoteError
 from agorai_shared.federated import PayoutDocument
 from agorai_shared.sealing import NotSealedError, SealTamperedError, WrongKeyError
-from agorai_shared.task_reader import TaskOpener
+from agorai_shared.task_reader import FAULT_CODES, GONE_CODES, TaskOpener
 from agorai_shared.task_trainer import TaskTrainer
 from agorai_shared.types import Address
 from agorai_shared.vault import PlaintextTooLargeError
@@ -26,11 +26,8 @@ from agorai_shared.vectors import MOST_BYTES, VectorRefusedError, of_any_length
 
 _FAULTS: Final = (
     EnvelopeFaultyError, NotForKeyError, DocumentMalformedError, VectorRefusedError,
-    NotSealedError, SealTamperedError, WrongKeyError, PlaintextTooLargeError,
+    NotSealedError, SealTamperedError, WrongKeyError, PlaintextTooLargeError, FileOversizeError,
 )  # fmt: skip
-_FAULT_CODES: Final = frozenset(
-    {"envelope_faulty", "not_for_key", "not_sealed", "seal_tampered", "seal_truncated", "wrong_key"}
-)
 _EMPTY: Final = np.empty(0)
 """Bytes that are no vector."""
 
@@ -106,7 +103,7 @@ class Records:
         except FileAbsentError:
             return None
         except RemoteError as error:
-            if error.code in _FAULT_CODES:
+            if error.code in FAULT_CODES:
                 return _EMPTY
             raise
 
@@ -137,6 +134,8 @@ class Records:
         try:
             document = await files.update(event)
             samples = document.samples
+            if document.update.to_task is None:  # nobody could ever audit it
+                raise NotForKeyError("the task's key")
             data = await self.opener.open(task, document.update, context, event.computer, MOST_BYTES)
             return Submission(event.subtask, samples, of_any_length(data))
         except _FAULTS:
@@ -144,6 +143,8 @@ class Records:
         except FileAbsentError:
             return Submission(event.subtask, samples, None)
         except RemoteError as error:
-            if error.code not in _FAULT_CODES:
+            if error.code in GONE_CODES:
+                return Submission(event.subtask, samples, None)
+            if error.code not in FAULT_CODES:
                 raise
             return Submission(event.subtask, samples, _EMPTY)

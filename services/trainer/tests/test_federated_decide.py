@@ -319,8 +319,8 @@ def test_time_alone_brings_the_replacement_of_a_silent_computer() -> None:
 @pytest.mark.parametrize(
     ("wage", "free", "step"),
     [
-        (4, True, Accept()),
-        (3, True, Accept()),
+        (4, True, Accept(4)),
+        (3, True, Accept(4)),
         (5, True, Refuse()),
         (None, True, Refuse()),
         (4, False, Refuse()),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 from eth_utils.address import to_checksum_address
+from pydantic import ValidationError
 
 from agorai_shared import cid, vectors
-from agorai_shared.bindings.training_task import Begun, Opened, Proposed, Terms, Updated
+from agorai_shared.bindings.training_task import Begun, Opened, Proposed, Role, Terms, Updated
 from agorai_shared.deployment import NEEDED, Deployment
 from agorai_shared.digest_files import FileAbsentError
+from agorai_shared.documents import Metadata
 from agorai_shared.envelopes import TaskKey, open_as_task, seal_to_task
 from agorai_shared.errors import AgoraiError, RemoteError
 from agorai_shared.federated import TaskBinding, TaskDocument, UpdateDocument, Wanted
@@ -21,7 +24,7 @@ from agorai_shared.peers import NoPeerHasError
 from agorai_shared.sealing import new_content_key, open_bytes, seal_bytes
 from agorai_shared.shared_jwe import Envelope
 from agorai_shared.task_files import TaskFiles
-from agorai_shared.task_history import TaskHistory
+from agorai_shared.task_history import Line, TaskHistory
 from agorai_shared.types import Address, Cid, Digest
 from agorai_shared.unixfs import FileTooLargeError
 from agorai_shared.vault import OpenEnvelope, PlaintextTooLargeError
@@ -45,6 +48,7 @@ SPEC = ModelSpec(
     target=Column(name="y"),
     classes=("no", "yes"),
 )
+METADATA = Metadata(kind="data", name="rows", format="csv", size=9, rows=100)
 SIZE = models.size(SPEC)
 VECTOR = np.arange(SIZE, dtype=np.float64)
 
@@ -76,6 +80,9 @@ class MarketDouble:
 
     async def actor(self, account: Address) -> object:
         raise NotAMemberError(account)
+
+    async def resource(self, _resource: int) -> object:
+        return SimpleNamespace(metadata=cid.digest_of(cid.of_raw(METADATA.to_bytes())), owner=EVE)
 
 
 class VaultDouble:
@@ -125,6 +132,8 @@ class Ground:
         self.reader = TaskReader(MIRA, self.files, cast("Any", VaultDouble(self.store)), cast("Any", None))
 
     async def described(self, **changes: Any) -> None:
+        await self.store.put(METADATA.to_bytes())
+        self.files.told.subtasks[SUBTASK] = Line(SUBTASK, EVE, 7, 1, Role.TRAINER, EVE)
         document = TaskDocument.model_validate(
             {
                 "name": "t", "model": SPEC.model_dump(mode="json"), "strategy": {"name": "FedAvg"},
@@ -349,3 +358,31 @@ async def test_a_task_that_cannot_be_trained_is_told_by_its_part(changes: dict[s
     await ground.described(**changes)
     with pytest.raises(TaskUnusableError, match=f"its {part} is malformed"):
         await ground.reader.described(1)
+
+
+async def test_who_claims_more_samples_than_its_data_set_has_is_not_taken(ground: Ground) -> None:
+    sealed = await ground.sealed(vectors.to_bytes(VECTOR))
+    await ground.delivered(update(sealed, samples=101))
+    assert "trained on 101 samples, and its data set has 100" in await ground.why()
+    with pytest.raises(ValidationError, match="less than"):
+        update(sealed, samples=10**3000)
+
+
+async def test_an_update_that_nobody_could_audit_is_none(ground: Ground) -> None:
+    sealed = await ground.sealed(vectors.to_bytes(VECTOR))
+    await ground.delivered(update(sealed.model_copy(update={"to_task": None})))
+    assert "not sealed to the task's key" in await ground.why()
+
+
+@pytest.mark.parametrize("what", ["document", "object"])
+async def test_what_nobody_serves_is_waited_for_and_in_the_end_left_out(ground: Ground, what: str) -> None:
+    document = update(await ground.sealed(vectors.to_bytes(VECTOR)))
+    await ground.delivered(document)
+    gone = cid.of_raw(document.to_bytes()) if what == "document" else document.update.cid
+    del ground.store.files[Cid(gone)]
+    with pytest.raises((FileAbsentError, RemoteError)):
+        await ground.reader.updates(1, ROUND)
+    (given,) = await ground.reader.updates(1, ROUND, final=True)
+    assert given.update is None
+    assert given.why
+    assert await ground.reader.updates(1, ROUND, only=set()) == []

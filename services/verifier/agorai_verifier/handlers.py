@@ -48,6 +48,10 @@ cause of the first three, and then an honest maker is one vote worse off. What t
 sandbox does not do says nothing about anybody (`content_not_found` and `store_unreachable` are of the data alone)."""
 
 
+WITHHELD: Final = frozenset({"file_absent", "document_malformed", "task_unusable"})
+"""Codes of errors that say that a task's public record is not to be had as its model provider should serve it."""
+
+
 class TermsAbsentError(NotFoundError):
     """The trade's terms are not on the chain, or not final."""
 
@@ -270,8 +274,14 @@ class CaseProtocol:
 
     async def _judge_payout(self, case: CaseId, state: Case, *, final: bool) -> None:
         """Judge the payout of a task by recomputing it; what cannot be recomputed in the end was not shown right."""
-        async with self._in_time(case, state, final=final):
-            audited = await self.reward.audit(state.item)
+        try:
+            async with self._in_time(case, state, final=final):
+                audited = await self.reward.audit(state.item)
+        except RemoteError as error:
+            if not final or error.code not in WITHHELD:
+                raise
+            self._vote(case, confirms=False, why=f"what is to be judged cannot be had: {error.message}")
+            return
         texts = [one.text for one in audited.findings if one.kind != "noted"]
         if audited.verdict == "unknown" and not final:
             raise PayoutUnknownError(state.item, texts[0])

@@ -119,9 +119,9 @@ class TaskCommands:
         task, number = command.task, command.round
         described = await self._reader.described(task)
         before = await self._reader.model(task, number - 1)
-        updates = {
-            one.update.place: one.update for one in await self._reader.updates(task, number) if one.update
-        }
+        named = {subtask for coalition in command.coalitions for subtask in coalition}
+        given = await self._reader.updates(task, number, only=named)
+        updates = {one.update.place: one.update for one in given if one.update}
         vectors = [before]
         for coalition in command.coalitions:
             some = [updates[subtask] for subtask in coalition if subtask in updates]
@@ -136,7 +136,7 @@ class TaskCommands:
     async def _taken(self, task: int, number: int) -> list[Given]:
         """Give what a round's record says was taken; the chain's order is the updates' own."""
         record = await self._reader.files.round(task, number)
-        return [one for one in await self._reader.updates(task, number) if one.event.subtask in record.taken]
+        return await self._reader.updates(task, number, only=set(record.taken))
 
 
 def _of_coalition(described: Described, before: Vector, updates: list[Update]) -> Vector:

@@ -2,47 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
-
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from agorai_shared.documents import Schema
 from agorai_shared.errors import InputError
 from agorai_trainer import quality, schemas, tables
 from agorai_trainer.estimators import Target
+from agorai_trainer.federated.findings import MOST_TEXT, MOST_TOLD, Checked, Fault, Finding
 from agorai_trainer.federated.models import Column, ModelSpec, class_numbers
 from agorai_trainer.federated.nets import Matrix
 from agorai_trainer.table_refusals import MissingColumnError, NotFiniteError, NotNumericError, listed
 from agorai_trainer.tables import Table
-
-MOST_TOLD: Final = 100
-"""Faults that are told of one file."""
-_MOST_TEXT: Final = 500
-
-Fault = Literal["unreadable", "absent", "type", "missing value", "range", "class", "rows", "schema"]
-
-
-class Finding(BaseModel):
-    """Something in the data that is not as the task or the schema says.
-
-    An explanation may quote a value of the data: it is for those who have them.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    fault: Fault
-    column: str | None = Field(max_length=1000)
-    explanation: str = Field(max_length=_MOST_TEXT)
-
-
-class Checked(BaseModel):
-    """What was found of a file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    rows: int = Field(ge=0)
-    findings: tuple[Finding, ...] = Field(max_length=MOST_TOLD)
 
 
 def read(spec: ModelSpec, data: bytes) -> tuple[Matrix, Target]:
@@ -143,4 +113,4 @@ def _refused(column: str, error: InputError) -> Finding:
 
 
 def _finding(fault: Fault, column: str | None, why: str) -> Finding:
-    return Finding(fault=fault, column=column, explanation=why[:_MOST_TEXT])
+    return Finding(fault=fault, column=column, explanation=why[:MOST_TEXT])

@@ -18,12 +18,13 @@ from agorai_shared.reconciler import idempotency_key
 from agorai_shared.shared_jwe import Envelope
 from agorai_shared.task_history import Line
 from agorai_shared.types import Digest, ResourceId
-from agorai_shared.vault import OpenEnvelope, SealEnvelope, send_step
+from agorai_shared.vault import OpenEnvelope, SealEnvelope
 from agorai_shared.vectors import Vector
 from agorai_trainer.federated import decide, models
 from agorai_trainer.federated.offers import Offers
 from agorai_trainer.federated.reading import TaskReader
 from agorai_trainer.federated.sandboxed import FederatedSandbox
+from agorai_trainer.federated.sending import send_in_time
 
 log = logging.get(__name__)
 
@@ -43,6 +44,8 @@ class ComputedProtocol:
         self._reader, self._files, self._vault = reader, reader.files, reader.vault
         self._offers, self._sandbox, self._most = offers, sandbox, max_content
         self._trained: OrderedDict[tuple[int, int], Digest] = OrderedDict()
+        self._accepted: set[int] = set()
+        """Subtasks that this node has accepted, which the chain may not say yet."""
 
     async def read(self, key: int) -> decide.Computed:
         """Read the subtask and its task at final blocks, and what this account offers."""
@@ -75,13 +78,16 @@ class ComputedProtocol:
         match step:
             case decide.Refuse():
                 call: Call[Any] = contract.decline(key)
-            case decide.Accept():
+                once = await self._once_asked(subtask.task, key)
+            case decide.Accept(wage):
                 good = await self._is_as_wanted(subtask.task, key)
-                call = contract.accept(key, subtask.wage) if good else contract.decline(key)
+                call = contract.accept(key, wage) if good else contract.decline(key)
+                once = await self._once_asked(subtask.task, key)
+                self._accepted |= {key} if good else set()
             case decide.Train(number):
                 digest = self._trained.get((key, number)) or await self._train(subtask.task, key, number)
                 call, once = contract.update(key, number, digest), self._once(key, number)
-        await send_step(self._vault, once, call)
+        await send_in_time(self._vault, once, call)
         return False
 
     async def open_items(self) -> Iterable[int]:
@@ -103,7 +109,7 @@ class ComputedProtocol:
         return found
 
     async def _busy(self) -> int:
-        return sum(state == SubtaskState.READY for _, state in await self._own())
+        return sum(state == SubtaskState.READY or id_ in self._accepted for id_, state in await self._own())
 
     async def _is_as_wanted(self, task: int, key: int) -> bool:
         """Tell whether the data can be opened, and are what the task wants and their schema says."""
@@ -166,6 +172,14 @@ class ComputedProtocol:
         while len(self._trained) > _KEPT:
             self._trained.popitem(last=False)
         return digest
+
+    async def _once_asked(self, task: int, subtask: int) -> str:
+        """Give one key for whatever is answered when asked: the state of the task changes meanwhile."""
+        line = (await self._files.history(task)).subtasks[subtask]
+        deployment = self._files.market.deployment
+        return idempotency_key(
+            deployment.chain_id, deployment.training_task, "asked", subtask, line.approvals
+        )
 
     def _once(self, subtask: int, number: int) -> str:
         deployment = self._files.market.deployment

@@ -291,7 +291,9 @@ class Computed:
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """Take part, if the data are what the task wants, and decline otherwise."""
+    """Take part for this wage, if the data are what the task wants, and decline otherwise."""
+
+    wage: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +316,7 @@ def next_computed_step(computed: Computed, now: int) -> ComputedStep | None:
     task, subtask = computed.task, computed.subtask
     if subtask.state == SubtaskState.APPROVED and task.state in (TaskState.MATCHING, TaskState.RUNNING):
         pays = computed.wage is not None and subtask.wage >= computed.wage
-        return Accept() if pays and computed.free else Refuse()
+        return Accept(subtask.wage) if pays and computed.free else Refuse()
     if subtask.state == SubtaskState.READY and task.state == TaskState.RUNNING:
         return Train(task.round) if subtask.updated < task.round and now <= task.deadline else None
     return None

@@ -14,6 +14,7 @@ from agorai_shared.digest_files import DigestFiles, several
 from agorai_shared.documents import Metadata, Profile, Schema
 from agorai_shared.errors import AgoraiError
 from agorai_shared.federated import DataOffer, Specification, Wanted
+from agorai_shared.market import NotAMemberError
 from agorai_shared.search import SchemaQuery, WantedField
 from agorai_shared.types import Address, Cid, ResourceId, Wei
 from agorai_trainer.federated.decide import Candidate, Computer
@@ -37,8 +38,17 @@ class Offers:
     files: DigestFiles
 
     async def of(self, account: Address) -> Specification | None:
-        """Give what a member offers; None if it offers nothing, or that cannot be had."""
-        found = await self._offered(account)
+        """Give what a member offers; None if it offers nothing.
+
+        Raises
+        ------
+        FileAbsentError, DocumentMalformedError
+            If that cannot be had: of one's own offer that is no reason to decline.
+        """
+        try:
+            found = await self._read(account)
+        except NotAMemberError:
+            return None
         return found.specification if found else None
 
     async def data(
@@ -90,15 +100,18 @@ class Offers:
 
     async def _offered(self, account: Address) -> Offered | None:
         try:
-            actor = await self.files.market.actor(account)
-            profile = await self._profile(account, actor)
-            if profile is None or profile.specification is None:
-                return None
-            digest, what = cid.digest_of(Cid(profile.specification)), f"specification of {account}"
-            return Offered(account, await self.files.read(Specification, digest, what, [account]))
+            return await self._read(account)
         except AgoraiError as error:
             log.info("offer.unread", account=account, why=str(error))
             return None
+
+    async def _read(self, account: Address) -> Offered | None:
+        actor = await self.files.market.actor(account)
+        profile = await self._profile(account, actor)
+        if profile is None or profile.specification is None:
+            return None
+        digest, what = cid.digest_of(Cid(profile.specification)), f"specification of {account}"
+        return Offered(account, await self.files.read(Specification, digest, what, [account]))
 
     async def _profile(self, account: Address, actor: Actor) -> Profile | None:
         if not any(actor.profile):

@@ -21,11 +21,12 @@ from agorai_shared.market import topic_of
 from agorai_shared.reconciler import idempotency_key
 from agorai_shared.shared_jwe import Envelope
 from agorai_shared.types import Address, Cid, Digest
-from agorai_shared.vault import SealEnvelope, send_step
+from agorai_shared.vault import SealEnvelope
 from agorai_trainer.federated import decide, models
 from agorai_trainer.federated.offers import Offers
 from agorai_trainer.federated.reading import Described, Given, TaskReader
 from agorai_trainer.federated.sandboxed import FederatedSandbox
+from agorai_trainer.federated.sending import send_in_time
 from agorai_trainer.federated.strategies import TooFewUpdatesError
 from agorai_trainer.federated.updates import State
 
@@ -108,7 +109,7 @@ class OwnedProtocol:
                 call, once = await self._started(key), self._once(key, "begin", 1)
             case decide.Advance(number):
                 call, once = await self._advanced(key, number), self._once(key, "advance", number)
-        await send_step(self._vault, once, call)
+        await send_in_time(self._vault, once, call)
         return False
 
     async def open_items(self) -> Iterable[int]:
@@ -143,9 +144,10 @@ class OwnedProtocol:
     async def _aggregated(self, task: int, number: int) -> Ended:
         described = await self._reader.described(task)
         before = await self._reader.state(task, number - 1)
-        given = await self._reader.updates(task, number)
-        state = aggregated(described, before, given)
         on_chain = await self._files.task(task)
+        final = await self._reader.now() >= on_chain.deadline + on_chain.step_window // 4
+        given = await self._reader.updates(task, number, final=final)
+        state = aggregated(described, before, given)
         earlier = [await self._right_behind(task, one) for one in range(number)]
         samples = described.document.test_samples
         right = await self._right(task, described, state)

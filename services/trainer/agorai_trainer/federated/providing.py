@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from agorai_shared import cid, vectors
-from agorai_shared.bindings.training_task import Requested, Role, SubtaskState, TaskState
+from agorai_shared.bindings.training_task import Requested, Role, Subtask, SubtaskState, Task, TaskState
 from agorai_shared.content import NODE_PIN
 from agorai_shared.contract import Call
 from agorai_shared.errors import RefusedError
@@ -15,12 +15,15 @@ from agorai_shared.market import topic_of
 from agorai_shared.reconciler import idempotency_key
 from agorai_shared.task_history import Line, TaskHistory
 from agorai_shared.types import Address, Digest, ResourceId
-from agorai_shared.vault import SealEnvelope, send_step
+from agorai_shared.vault import SealEnvelope
 from agorai_trainer.federated import decide
 from agorai_trainer.federated.offers import Offers
 from agorai_trainer.federated.reading import TaskReader
 from agorai_trainer.federated.sandboxed import FederatedSandbox
+from agorai_trainer.federated.sending import send_in_time
 
+_SOON_S = 60
+"""Before half of a round is over its data provider looks round for others."""
 NEEDED_STATES = (SubtaskState.REQUESTED, SubtaskState.APPROVED, SubtaskState.READY, SubtaskState.LEFT)
 
 
@@ -54,7 +57,8 @@ class ProvidedProtocol:
     ) -> None:
         self._reader, self._files, self._vault = reader, reader.files, reader.vault
         self._offers, self._sandbox, self._most = offers, sandbox, max_content
-        self._fits: dict[int, bool] = {}
+        self._fits: dict[tuple[int, int], bool] = {}
+        """By task and resource."""
         self._approved: dict[int, set[Address]] = {}
         """By subtask, whom this node has asked."""
 
@@ -63,11 +67,11 @@ class ProvidedProtocol:
         subtask = await self._files.subtask(key)
         task = await self._files.task(subtask.task)
         line = await self._line(subtask.task, key)
-        mine = await self._offers.of(self._reader.me)
+        wants = await self._may_want(task, subtask)
+        mine = await self._offers.of(self._reader.me) if wants else None
         asks = (
             next((int(one.fee) for one in mine.data if one.resource == line.resource), None) if mine else None
         )
-        wants = task.state in (TaskState.MATCHING, TaskState.RUNNING) and subtask.state in NEEDED_STATES
         history = await self._files.history(subtask.task)
         lines = _alike(history, key)
         asked = {one.computer for one in lines if one.computer} | self._approved.get(key, set())
@@ -78,8 +82,17 @@ class ProvidedProtocol:
             asks=asks,
             fits=asks is not None and wants and await self._is_fit(subtask.task, line),
             computers=await self._computers(asked) if wants else (),
-            replaced=await self._is_replaced(subtask.task, key),
+            replaced=wants and await self._is_replaced(subtask.task, key),
         )
+
+    async def _may_want(self, task: Task, subtask: Subtask) -> bool:
+        """Tell whether a computer may be wanted: not while one is at it in time."""
+        if task.state not in (TaskState.MATCHING, TaskState.RUNNING) or subtask.state not in NEEDED_STATES:
+            return False
+        if subtask.state != SubtaskState.READY:
+            return True
+        half = task.deadline - task.round_window // 2
+        return task.state == TaskState.RUNNING and await self._reader.now() + _SOON_S >= half
 
     def next_step(self, state: decide.Provided, now: int) -> decide.ProvidedStep | None:
         """Decide."""
@@ -98,16 +111,21 @@ class ProvidedProtocol:
                 call: Call[Any] = contract.decline(key)
                 once = self._once(key, "decline")
             case decide.Approve(computer):
-                data = await self._handed_over(subtask.task, line, key, computer, 0)
+                task = await self._files.task(subtask.task)
+                data = await self._handed_over(
+                    subtask.task, line, key, computer, task.round if line.replaces else 0
+                )
                 call = contract.approve(key, computer.account, computer.wage, data)
-                once = self._once(key, "approve", computer.account)
+                once = self._once(key, "approve", line.approvals)
             case decide.Replace(computer):
                 # The new subtask's number is not known yet: what is handed over is bound to the old one's.
                 number = (await self._files.task(subtask.task)).round
                 data = await self._handed_over(subtask.task, line, key, computer, number)
                 call = contract.replace(key, computer.account, computer.wage, data)
-                once = self._once(key, "replace", computer.account)
-        await send_step(self._vault, once, call)
+                replacements = (await self._files.history(subtask.task)).subtasks.values()
+                count = sum(one.replaces == key for one in replacements)
+                once = self._once(key, "replace", count)
+        await send_in_time(self._vault, once, call)
         if not isinstance(step, decide.Decline):
             self._approved.setdefault(key, set()).add(step.computer.account)
         return False
@@ -136,18 +154,20 @@ class ProvidedProtocol:
 
     async def _is_replaced(self, task: int, key: int) -> bool:
         for line in (await self._files.history(task)).subtasks.values():
-            if line.replaces == key and (await self._files.subtask(line.id)).state == SubtaskState.APPROVED:
+            asked = (SubtaskState.REQUESTED, SubtaskState.APPROVED)
+            if line.replaces == key and (await self._files.subtask(line.id)).state in asked:
                 return True
         return False
 
     async def _is_fit(self, task: int, line: Line) -> bool:
-        if line.resource not in self._fits:
+        key = task, line.resource
+        if key not in self._fits:
             described = await self._reader.described(task)
             data = await self._data(line.resource)
             least = described.document.wanted.least_rows
             checked = await self._sandbox.check_data(described.model, data, least)
-            self._fits[line.resource] = not checked.findings
-        return self._fits[line.resource]
+            self._fits[key] = not checked.findings
+        return self._fits[key]
 
     async def _data(self, resource: int) -> bytes:
         commitment = (await self._files.market.resource(ResourceId(resource))).commitment

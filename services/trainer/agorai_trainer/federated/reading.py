@@ -8,6 +8,9 @@ RefusedError
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import orjson
@@ -15,15 +18,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from agorai_shared import vectors
 from agorai_shared.bindings.training_task import Subtask, SubtaskState, Updated
-from agorai_shared.digest_files import MOST_FILE, several
-from agorai_shared.documents import DocumentMalformedError
+from agorai_shared.digest_files import MOST_FILE, FileAbsentError, FileOversizeError, hurry, several
+from agorai_shared.documents import DocumentMalformedError, Metadata
 from agorai_shared.envelopes import EnvelopeFaultyError, NotForKeyError
 from agorai_shared.errors import InputError, RefusedError, RemoteError
 from agorai_shared.federated import TaskDocument
 from agorai_shared.sealing import NotSealedError, SealTamperedError, WrongKeyError
 from agorai_shared.task_files import TaskFiles
-from agorai_shared.task_reader import TaskOpener
-from agorai_shared.types import Address
+from agorai_shared.task_reader import FAULT_CODES, GONE_CODES, TaskOpener
+from agorai_shared.types import Address, ResourceId
 from agorai_shared.vault import PlaintextTooLargeError, Vault
 from agorai_shared.vectors import Vector, VectorRefusedError
 from agorai_trainer.federated import models
@@ -36,13 +39,12 @@ from agorai_trainer.pooling.store import KeptTest, PoolStore
 _SLACK = 4096
 """Bytes of a file of parameters that are no parameters."""
 _FAULTS = (
-    EnvelopeFaultyError, NotForKeyError, DocumentMalformedError, VectorRefusedError,
+    EnvelopeFaultyError, NotForKeyError, DocumentMalformedError, VectorRefusedError, FileOversizeError,
     NotSealedError, SealTamperedError, WrongKeyError, PlaintextTooLargeError,
 )  # fmt: skip
 """An update's author's own."""
-_FAULT_CODES = frozenset(
-    {"envelope_faulty", "not_for_key", "not_sealed", "seal_tampered", "seal_truncated", "wrong_key"}
-)
+_BUDGET_S = 60.0
+"""How long all updates together may take that are not waited for any longer."""
 
 
 class TaskUnusableError(InputError):
@@ -175,20 +177,49 @@ class TaskReader(TaskOpener):
         most = 4 * described.most_bytes
         return State.from_bytes(await self.open(task, round_.state, context, author, most))
 
-    async def updates(self, task: int, number: int) -> list[Given]:
+    async def updates(
+        self, task: int, number: int, *, only: Collection[int] | None = None, final: bool = False
+    ) -> list[Given]:
         """Give what was delivered in a round, in the order of the chain, as model provider or auditor.
 
         What its author's fault makes unusable has a reason in its place; what cannot be had for now is an error.
+
+        Parameters
+        ----------
+        only
+            Subtasks whose updates are wanted; none: all.
+        final
+            What cannot be had is not waited for any longer, and has a reason in its place, too.
         """
         history = await self.files.history(task)
-        events = history.rounds[number - 1].updates.values()
-        return await several(lambda event: self._given(task, event), events)
+        events = [
+            event for id_, event in history.rounds[number - 1].updates.items() if only is None or id_ in only
+        ]
+        with hurry(_BUDGET_S) if final else nullcontext():
+            return await several(lambda event: self._given(task, event, final=final), events)
 
-    async def _given(self, task: int, event: Updated) -> Given:
+    async def _given(self, task: int, event: Updated, *, final: bool) -> Given:
+        try:
+            async with asyncio.timeout(_BUDGET_S if final else None):
+                return await self._read(task, event)
+        except TimeoutError:
+            return Given(event, None, f"It did not come within {_BUDGET_S:g} s.")
+        except FileAbsentError as error:
+            if not final:
+                raise
+            return Given(event, None, error.message)
+        except RemoteError as error:
+            if not (final and error.code in GONE_CODES):
+                raise
+            return Given(event, None, error.message)
+
+    async def _read(self, task: int, event: Updated) -> Given:
         described = await self.described(task)
         size = models.size(described.model)
         try:
             document = await self.files.update(event)
+            if document.update.to_task is None:  # nobody could ever audit it
+                raise NotForKeyError("the task's key")
             context = self.files.binding(task).update(event.subtask, event.round)
             data = await self.open(task, document.update, context, event.computer, described.most_bytes)
             vector = vectors.from_bytes(data, size)
@@ -196,12 +227,21 @@ class TaskReader(TaskOpener):
         except _FAULTS as error:
             return Given(event, None, error.message)
         except RemoteError as error:
-            if error.code not in _FAULT_CODES:
+            if error.code not in FAULT_CODES:
                 raise
             return Given(event, None, error.message)
+        rows = await self._rows((await self.files.history(task)).subtasks[event.subtask].resource)
+        if why is None and rows is not None and document.samples > rows:
+            why = f"it says that it was trained on {document.samples} samples, and its data set has {rows}"
         return (
             Given(event, None, why) if why else Given(event, Update(event.subtask, vector, document.samples))
         )
+
+    async def _rows(self, resource: int) -> int | None:
+        """Give how many rows a data set has, as its owner said when it was registered; None if it did not."""
+        found = await self.files.market.resource(ResourceId(resource))
+        what = f"metadata of resource {resource}"
+        return (await self.files.read(Metadata, found.metadata, what, [found.owner])).rows
 
 
 STRATEGY: TypeAdapter[StrategySpec] = TypeAdapter(StrategySpec)

@@ -18,7 +18,7 @@ from agorai_shared.documents import Count, Schema
 from agorai_shared.vectors import Vector, VectorRefusedError
 from agorai_trainer import verdicts
 from agorai_trainer.federated import models
-from agorai_trainer.federated.checking import Checked
+from agorai_trainer.federated.findings import Checked
 from agorai_trainer.federated.models import ModelSpec
 from agorai_trainer.frames import Json, Reply
 from agorai_trainer.sandbox import Sandbox

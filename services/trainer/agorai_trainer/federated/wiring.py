@@ -24,8 +24,10 @@ from agorai_trainer.pooling.store import PoolStore
 from agorai_trainer.sandbox import Sandbox
 
 _OF_SUBTASK: Final = frozenset({"Requested", "Approved", "Accepted", "Declined", "Left", "Updated"})
+"""Events after which there may be something to do for the model provider and, of this subtask, for its parties."""
 _OF_TASK: Final = frozenset({"Opened", "Funded", "Begun"})
-"""Events after which there may be something to do for all who take part."""
+_OF_OWNER: Final = frozenset({"Updated", "Opened", "Funded"})
+"""Of these, those that concern the model provider alone."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +52,22 @@ class Tasks:
             yield
 
     async def wake(self, event: ChainEvent) -> None:
-        """Look at what an event concerns: the task's, if it is this account's, and its own subtasks of it."""
+        """Look at what an event concerns: the task, if it is this account's, and its own subtasks among those."""
+        subtask: int | None = None
         if event.event in _OF_TASK:
             task = int(event.key)
         elif event.event in _OF_SUBTASK:
-            task = as_int(event.args["task"])
+            task, subtask = as_int(event.args["task"]), int(event.key)
         else:
             return
         me, files = self.reader.me, self.reader.files
         if (await files.opened(task)).model_provider == me:
             self.owned.wake(task)
-        for line in (await files.history(task)).subtasks.values():
+        if event.event in _OF_OWNER:
+            return
+        lines = (await files.history(task)).subtasks
+        concerned = lines if subtask is None else (subtask, lines[subtask].replaces)
+        for line in [lines[id_] for id_ in concerned if id_ in lines]:
             if line.data_provider == me:
                 self.provided.wake(line.id)
             if line.computer == me:
