@@ -14,7 +14,8 @@ from agorai_shared.documents import Schema
 from agorai_shared.vectors import VectorRefusedError
 from agorai_trainer import formats, schemas, tables, verdicts
 from agorai_trainer.federated import models, published
-from agorai_trainer.federated.checking import Checked, check, read
+from agorai_trainer.federated.checking import check, read
+from agorai_trainer.federated.findings import Checked
 from agorai_trainer.federated.models import Column, Kind, ModelSpec
 from agorai_trainer.federated.sandboxed import FederatedSandbox
 from agorai_trainer.frames import Json, Reply
