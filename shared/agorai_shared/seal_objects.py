@@ -12,19 +12,26 @@ written here.
     relin. keys  [primes][2][all primes][N] words
 
 TenSEAL (https://github.com/OpenMined/TenSEAL) is what binds SEAL; it takes half a second to import, so it is
-imported when first used.
+imported when first used, and not beside TensorFlow: each brings a protobuf library of its own, and the process
+crashes.
+
+UnavailableError
+└── TensorFlowLoadedError      TensorFlow is in this process
 """
 
 from __future__ import annotations
 
 import importlib
 import struct
+import sys
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from agorai_shared.errors import UnavailableError
 
 Words: TypeAlias = npt.NDArray[np.uint64]
 
@@ -34,6 +41,16 @@ _MAGIC, _HEADER_SIZE, _VERSION, _UNCOMPRESSED = 0xA15E, 16, (4, 3), 0
 _PUBLIC_CONTEXT, _PRIVATE_CONTEXT = 2, 3
 _PUBLIC_KEY, _SECRET_KEY, _RELIN_KEYS = 1, 1, 4
 """Numbers of the fields of TenSEAL's messages `TenSEALContextProto`, `TenSEALPublicProto`, `TenSEALPrivateProto`."""
+
+
+class TensorFlowLoadedError(UnavailableError):
+    """Homomorphic encryption and TensorFlow are used in one process."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "TensorFlow is loaded in this process, beside which TenSEAL crashes.",
+            remedy="Encrypt in a process of its own.",
+        )
 
 
 def context(
@@ -108,6 +125,8 @@ def vector_of(within: Any, words: Words, scale_bits: int) -> Any:
 
 
 def _tenseal() -> Any:
+    if "tensorflow" in sys.modules:
+        raise TensorFlowLoadedError
     return importlib.import_module("tenseal")
 
 

@@ -6,6 +6,7 @@ import math
 import struct
 import subprocess
 import sys
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from agorai_shared.ckks import (
     VectorRangeError,
 )
 from agorai_shared.he_parameters import MOST_MODULUS_BITS, SUMS, HeParameters
+from agorai_shared.seal_objects import TensorFlowLoadedError
 
 RNG = np.random.default_rng(5)
 SMALL = HeParameters(degree=4096, modulus_bits=(45, 44, 20), scale_bits=60, most_value=64, most_terms=4)
@@ -292,3 +294,9 @@ def test_parameters_are_the_same_when_read_again() -> None:
 def test_the_library_is_loaded_only_when_it_is_used() -> None:
     code = "import sys, agorai_shared.ckks; sys.exit('tenseal' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_beside_tensorflow_it_is_refused_before_it_crashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow", cast("Any", object()))
+    with pytest.raises(TensorFlowLoadedError, match="a process of its own"):
+        HeKeys.generate()
