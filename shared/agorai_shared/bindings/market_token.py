@@ -152,7 +152,7 @@ class MarketToken(Contract):
         return self._call(_NAME, (), lambda out: as_text(out[0]))
 
     def nonces(self, owner: Address) -> Call[int]:
-        """Returns the current nonce for `owner`."""
+        """Call `nonces`."""
         return self._call(_NONCES, (owner,), lambda out: as_int(out[0]))
 
     def permit(

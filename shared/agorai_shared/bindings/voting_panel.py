@@ -331,7 +331,7 @@ class Revealed:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """A resource was taken off the market for good."""
+    """An account took out what was credited to it."""
 
     ABI: ClassVar[EventAbi] = CONTRACT.event("Withdrawn")
 
@@ -501,5 +501,5 @@ class VotingPanel(Contract):
         return self._call(_VOTER_OF, (account,), lambda out: Voter.from_abi(out[0]))
 
     def withdraw(self) -> Call[None]:
-        """Take a resource off the market for good; the owner only. Open invocations are not touched."""
+        """Take out what is credited: stakes taken back, and bonuses."""
         return self._call(_WITHDRAW, (), lambda _: None)
