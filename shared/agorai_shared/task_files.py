@@ -190,7 +190,8 @@ class TaskFiles(DigestFiles):
             If it is not of this subtask and round.
         """
         what = f"update of subtask {event.subtask} in round {event.round}"
-        read = await self.read(UpdateDocument, event.digest, what, [event.computer])
+        owners = [event.computer, (await self.opened(event.task)).model_provider]
+        read = await self.read(UpdateDocument, event.digest, what, owners)
         said = read.task, read.subtask, read.round
         if said != (self.binding(event.task), event.subtask, event.round):
             raise DocumentMalformedError("update", f"it is of subtask {read.subtask} in round {read.round}")

@@ -6,12 +6,21 @@ import time
 from typing import Final
 
 from agorai_shared import cid
-from agorai_shared.envelopes import TaskKey, open_as_task
-from agorai_shared.sealing import open_bytes
+from agorai_shared.digest_files import FileOversizeError
+from agorai_shared.documents import DocumentMalformedError
+from agorai_shared.envelopes import EnvelopeFaultyError, NotForKeyError, TaskKey, open_as_task
+from agorai_shared.sealing import NotSealedError, SealTamperedError, WrongKeyError, open_bytes
 from agorai_shared.shared_jwe import Envelope
 from agorai_shared.task_files import TaskFiles
 from agorai_shared.types import Address, Cid
-from agorai_shared.vault import OpenEnvelope, Vault
+from agorai_shared.vault import OpenEnvelope, PlaintextTooLargeError, Vault
+from agorai_shared.vectors import VectorRefusedError
+
+FAULTS: Final = (
+    EnvelopeFaultyError, NotForKeyError, DocumentMalformedError, VectorRefusedError, FileOversizeError,
+    NotSealedError, SealTamperedError, WrongKeyError, PlaintextTooLargeError,
+)  # fmt: skip
+"""Errors that only who sealed an envelope, or wrote what names it, can have caused."""
 
 FAULT_CODES: Final = frozenset(
     {
@@ -26,6 +35,11 @@ GONE_CODES: Final = frozenset({"no_peer_has", "not_a_member", "plaintext_cut_off
 
 _OVERHEAD: Final = 1 << 16
 """Bytes by which a sealed object may be longer than what is in it, besides a share of that."""
+
+
+def sealed_size(most: int) -> int:
+    """Give how many bytes a sealed object of at most so many may have."""
+    return most + most // 8 + _OVERHEAD
 
 
 class TaskOpener:
@@ -52,9 +66,7 @@ class TaskOpener:
         if history.proposals and envelope.to_task is not None:
             key = open_as_task(envelope, TaskKey(history.proposals[0].key), context)
             digest, owners = cid.digest_of(Cid(envelope.cid)), [author, opened.model_provider]
-            sealed = await self.files.file(
-                digest, f"envelope {context}", owners, most + most // 8 + _OVERHEAD
-            )
+            sealed = await self.files.file(digest, f"envelope {context}", owners, sealed_size(most))
             return open_bytes(sealed, key)
         mine = opened.model_provider == self.me and envelope.to_task is not None
         nonce = (await self.files.document(task)).nonce if mine else None

@@ -12,22 +12,16 @@ from agorai_reward.conduct import Vector
 from agorai_reward.due import Coalition, Record, Submission, TaskRound, Terms
 from agorai_reward.payout import Row, Subtask
 from agorai_shared.bindings.training_task import Updated
-from agorai_shared.digest_files import FileAbsentError, FileOversizeError
+from agorai_shared.digest_files import FileAbsentError
 from agorai_shared.documents import DocumentMalformedError
-from agorai_shared.envelopes import EnvelopeFaultyError, NotForKeyError
+from agorai_shared.envelopes import NotForKeyError
 from agorai_shared.errors import RemoteError
 from agorai_shared.federated import PayoutDocument
-from agorai_shared.sealing import NotSealedError, SealTamperedError, WrongKeyError
-from agorai_shared.task_reader import FAULT_CODES, GONE_CODES, TaskOpener
+from agorai_shared.task_reader import FAULT_CODES, FAULTS, GONE_CODES, TaskOpener
 from agorai_shared.task_trainer import TaskTrainer
 from agorai_shared.types import Address
-from agorai_shared.vault import PlaintextTooLargeError
-from agorai_shared.vectors import MOST_BYTES, VectorRefusedError, of_any_length
+from agorai_shared.vectors import MOST_BYTES, of_any_length
 
-_FAULTS: Final = (
-    EnvelopeFaultyError, NotForKeyError, DocumentMalformedError, VectorRefusedError,
-    NotSealedError, SealTamperedError, WrongKeyError, PlaintextTooLargeError, FileOversizeError,
-)  # fmt: skip
 _EMPTY: Final = np.empty(0)
 """Bytes that are no vector."""
 
@@ -98,7 +92,7 @@ class Records:
         try:
             record = await files.round(task, number)
             return of_any_length(await self.opener.open(task, record.model, context, author, MOST_BYTES))
-        except _FAULTS:
+        except FAULTS:
             return _EMPTY
         except FileAbsentError:
             return None
@@ -138,7 +132,7 @@ class Records:
                 raise NotForKeyError("the task's key")
             data = await self.opener.open(task, document.update, context, event.computer, MOST_BYTES)
             return Submission(event.subtask, samples, of_any_length(data))
-        except _FAULTS:
+        except FAULTS:
             return Submission(event.subtask, samples, _EMPTY)
         except FileAbsentError:
             return Submission(event.subtask, samples, None)

@@ -386,3 +386,15 @@ async def test_what_nobody_serves_is_waited_for_and_in_the_end_left_out(ground: 
     assert given.update is None
     assert given.why
     assert await ground.reader.updates(1, ROUND, only=set()) == []
+
+
+async def test_what_was_taken_is_kept_against_its_author_s_going_away() -> None:
+    ground = Ground(revealed=False)
+    await ground.described()
+    document = update(await ground.sealed(vectors.to_bytes(VECTOR)))
+    await ground.delivered(document)
+    (given,) = await ground.reader.updates(1, ROUND)
+    ground.store.names.clear()
+    await ground.reader.keep(given.event)
+    wanted = {cid.of_raw(document.to_bytes()), document.update.cid, cid.of_raw(METADATA.to_bytes())}
+    assert wanted <= ground.store.names.keys()

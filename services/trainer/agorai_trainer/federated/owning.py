@@ -15,6 +15,7 @@ from agorai_shared import cid, logging, vectors
 from agorai_shared.bindings.training_task import Opened, Role, SubtaskState, TaskState
 from agorai_shared.content import NODE_PIN
 from agorai_shared.contract import Call
+from agorai_shared.digest_files import several
 from agorai_shared.documents import Document
 from agorai_shared.federated import Refused, RoundDocument
 from agorai_shared.market import topic_of
@@ -147,6 +148,7 @@ class OwnedProtocol:
         on_chain = await self._files.task(task)
         final = await self._reader.now() >= on_chain.deadline + on_chain.step_window // 4
         given = await self._reader.updates(task, number, final=final)
+        await several(self._reader.keep, [one.event for one in given if one.update])
         state = aggregated(described, before, given)
         earlier = [await self._right_behind(task, one) for one in range(number)]
         samples = described.document.test_samples

@@ -16,19 +16,19 @@ from dataclasses import dataclass
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from agorai_shared import vectors
+from agorai_shared import cid, vectors
 from agorai_shared.bindings.training_task import Subtask, SubtaskState, Updated
-from agorai_shared.digest_files import MOST_FILE, FileAbsentError, FileOversizeError, hurry, several
-from agorai_shared.documents import DocumentMalformedError, Metadata
-from agorai_shared.envelopes import EnvelopeFaultyError, NotForKeyError
+from agorai_shared.content import NODE_PIN
+from agorai_shared.digest_files import MOST_FILE, FileAbsentError, hurry, several
+from agorai_shared.documents import Metadata
+from agorai_shared.envelopes import NotForKeyError
 from agorai_shared.errors import InputError, RefusedError, RemoteError
-from agorai_shared.federated import TaskDocument
-from agorai_shared.sealing import NotSealedError, SealTamperedError, WrongKeyError
+from agorai_shared.federated import TaskDocument, UpdateDocument
 from agorai_shared.task_files import TaskFiles
-from agorai_shared.task_reader import FAULT_CODES, GONE_CODES, TaskOpener
-from agorai_shared.types import Address, ResourceId
-from agorai_shared.vault import PlaintextTooLargeError, Vault
-from agorai_shared.vectors import Vector, VectorRefusedError
+from agorai_shared.task_reader import FAULT_CODES, FAULTS, GONE_CODES, TaskOpener, sealed_size
+from agorai_shared.types import Address, Cid, ResourceId
+from agorai_shared.vault import Vault
+from agorai_shared.vectors import Vector
 from agorai_trainer.federated import models
 from agorai_trainer.federated.models import ModelSpec
 from agorai_trainer.federated.specs import StrategySpec
@@ -38,11 +38,6 @@ from agorai_trainer.pooling.store import KeptTest, PoolStore
 
 _SLACK = 4096
 """Bytes of a file of parameters that are no parameters."""
-_FAULTS = (
-    EnvelopeFaultyError, NotForKeyError, DocumentMalformedError, VectorRefusedError, FileOversizeError,
-    NotSealedError, SealTamperedError, WrongKeyError, PlaintextTooLargeError,
-)  # fmt: skip
-"""An update's author's own."""
 _BUDGET_S = 60.0
 """How long all updates together may take that are not waited for any longer."""
 
@@ -224,24 +219,50 @@ class TaskReader(TaskOpener):
             data = await self.open(task, document.update, context, event.computer, described.most_bytes)
             vector = vectors.from_bytes(data, size)
             why = refusal(vector, size)
-        except _FAULTS as error:
+            rows = await self._rows(event)
+        except FAULTS as error:
             return Given(event, None, error.message)
         except RemoteError as error:
             if error.code not in FAULT_CODES:
                 raise
             return Given(event, None, error.message)
-        rows = await self._rows((await self.files.history(task)).subtasks[event.subtask].resource)
         if why is None and rows is not None and document.samples > rows:
             why = f"it says that it was trained on {document.samples} samples, and its data set has {rows}"
         return (
             Given(event, None, why) if why else Given(event, Update(event.subtask, vector, document.samples))
         )
 
-    async def _rows(self, resource: int) -> int | None:
+    async def keep(self, event: Updated) -> None:
+        """Pin all that an update is audited by: its author could withhold it later, and the payout look false.
+
+        Raises
+        ------
+        FileAbsentError, RemoteError
+            If it cannot be had, or this node's store does not keep it.
+        """
+        store, described = self.files.market.store, await self.described(event.task)
+        envelope = (await self.files.update(event)).update
+        metadata, owner = await self._metadata(event)
+        most = sealed_size(described.most_bytes)
+        for digest, author, limit in (
+            (event.digest, event.computer, UpdateDocument.MOST_BYTES),
+            (cid.digest_of(Cid(envelope.cid)), event.computer, most),
+            (metadata, owner, Metadata.MOST_BYTES),
+        ):
+            what = f"update of subtask {event.subtask} in round {event.round}"
+            await store.put(await self.files.file(digest, what, [author], limit), name=f"{NODE_PIN}{what}")
+
+    async def _rows(self, event: Updated) -> int | None:
         """Give how many rows a data set has, as its owner said when it was registered; None if it did not."""
+        digest, owner = await self._metadata(event)
+        what = f"metadata of the data of subtask {event.subtask}"
+        owners = [owner, (await self.files.opened(event.task)).model_provider]
+        return (await self.files.read(Metadata, digest, what, owners)).rows
+
+    async def _metadata(self, event: Updated) -> tuple[bytes, Address]:
+        resource = (await self.files.history(event.task)).subtasks[event.subtask].resource
         found = await self.files.market.resource(ResourceId(resource))
-        what = f"metadata of resource {resource}"
-        return (await self.files.read(Metadata, found.metadata, what, [found.owner])).rows
+        return found.metadata, found.owner
 
 
 STRATEGY: TypeAdapter[StrategySpec] = TypeAdapter(StrategySpec)
