@@ -9,20 +9,20 @@ import pytest
 import pytest_asyncio
 
 from agorai.demo.town import Resident, Town, running
-from agorai.devchain import PANEL
 from agorai.tasks import Tasks
 from agorai_reward.audit import root_of
 from agorai_reward.payout import Row
 from agorai_reward.task_handlers import TaskProtocol
 from agorai_shared import cid
 from agorai_shared.bindings.training_task import Outcome, SubtaskState, TaskState
+from agorai_shared.bindings.voting_panel import Phase, VotingPanel
 from agorai_shared.federated import PayoutDocument, PayoutRow
 from agorai_shared.task_reward import TaskReward
-from agorai_shared.types import Digest
+from agorai_shared.types import CaseId, Digest
 from agorai_trainer.federated.computing import ComputedProtocol
 from agorai_trainer.federated.sandboxed import FederatedSandbox, Trained
 from tests.pooling import until
-from tests.trades import VOTERS, enlist, pass_time
+from tests.trades import VOTERS, enlist, pass_time, pass_until
 from tests.training import (
     AWARD,
     FEE,
@@ -177,8 +177,14 @@ async def _owned(tasks: Tasks) -> int:
 
 
 async def _has_outcome(tasks: Tasks, task: int) -> bool:
-    """Let the panel's time pass: those who were drawn are quicker than that."""
-    await pass_time(tasks.client, max(PANEL.commit_window, PANEL.reveal_window) // 20)
+    """Let a phase of the panel pass once all who were drawn have spoken in it, and tell whether the panel has."""
+    state = await tasks.files.task(task)
+    if state.panel_case:
+        panel = VotingPanel(tasks.client.market.deployment.voting_panel)
+        (case,) = await tasks.client.chain.read(panel.case_of(CaseId(state.panel_case)))
+        spoken = {Phase.COMMITTING: case.committed, Phase.REVEALING: case.revealed}.get(case.phase)
+        if spoken == case.size:
+            await pass_until(tasks.client, case.deadline + 1)
     return bool((await tasks.files.history(task)).outcomes)
 
 
