@@ -15,7 +15,7 @@ from agorai.client import Client
 from agorai.devchain import TOKEN
 from agorai.tasks import TaskPlan, Tasks, TaskTerms
 from agorai_shared.documents import Column, Metadata
-from agorai_shared.federated import ComputingOffer, DataOffer, Specification, Wanted
+from agorai_shared.federated import ComputingOffer, DataOffer, Mode, Specification, Wanted
 from agorai_shared.types import Wei
 from agorai_trainer.federated.partition import dirichlet
 from agorai_trainer.messages import Offer
@@ -68,12 +68,14 @@ def plan(
     quorum: int = 3,
     strategy: dict[str, JsonValue] | None = None,
     providers: int | None = None,
+    mode: Mode = "open",
 ) -> TaskPlan:
-    fees = FEE * rounds * (providers or quorum)
+    fees = FEE * rounds * ((providers or quorum) + (mode == "aggregate"))
     return TaskPlan(
         name="digits",
         model=MODEL,
         strategy=strategy or {"name": "FedAvg"},
+        mode=mode,
         wanted=Wanted(most_fee=str(FEE), providers=providers or quorum),
         terms=TaskTerms(
             budget=Wei(fees + AWARD),
@@ -113,6 +115,10 @@ async def offer_data(client: Client, rows: npt.NDArray[np.float64], *, computes:
 async def offer_computing(client: Client, wage: int = WAGE, subtasks: int = 10) -> None:
     computing = ComputingOffer(wage=str(wage), cores=1, memory_mib=512, subtasks=subtasks)
     await Tasks(client).offer(Specification(computing=computing))
+
+
+async def offer_adding(client: Client) -> None:
+    await Tasks(client).offer(Specification(adding=str(FEE)))
 
 
 def names(count: int) -> Sequence[str]:

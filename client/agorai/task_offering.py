@@ -32,7 +32,7 @@ async def offerings(tasks: Tasks) -> list[Offering]:
     return [
         Offering(account, one)
         for account, one in zip(accounts, found, strict=True)
-        if one is not None and (one.data or one.computing)
+        if one is not None and (one.data or one.computing or one.adding)
     ]
 
 

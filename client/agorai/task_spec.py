@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from agorai.pool_spec import Tokens, Window, duration, read
 from agorai.task_refusals import HiddenSetError, TaskSpecError
 from agorai.tasks import TaskPlan, TaskTerms
 from agorai_shared.documents import Share
-from agorai_shared.federated import MOST_SUBTASKS, ContributionRule, Stop, Wanted
+from agorai_shared.federated import MOST_SUBTASKS, ContributionRule, Mode, Stop, Wanted
 from agorai_shared.types import Wei
 from agorai_trainer import tables
 from agorai_trainer.federated.models import ModelSpec
@@ -36,6 +36,7 @@ class WantedSpec(BaseModel):
     most_fee: Tokens
     least_rows: int = Field(1, gt=0)
     least_quality: Share = 0.0
+    adders: int = Field(1, gt=0, le=8)
 
 
 class TaskSpec(BaseModel):
@@ -50,7 +51,7 @@ class TaskSpec(BaseModel):
     model: dict[str, JsonValue]
     """Its kind and hyperparameters; features and classes that it does not name are as the test set tells."""
     strategy: dict[str, JsonValue] = {"name": "FedAvg"}
-    mode: Literal["open"] = "open"
+    mode: Mode = "open"
     wanted: WantedSpec
     contribution: ContributionRule = ContributionRule()
     stop: Stop = Stop()
@@ -100,6 +101,7 @@ class TaskSpec(BaseModel):
                 most_fee=str(_wei(wanted.most_fee)),
                 least_rows=wanted.least_rows,
                 least_quality=wanted.least_quality,
+                adders=wanted.adders,
             ),
             contribution=self.contribution,
             stop=self.stop,

@@ -156,10 +156,12 @@ class Tasks(Contracts):
         await self.require(terms.budget + terms.bond)
         tell("sealing the test set")
         sealed = await self.client.vault.put(test)
-        asked = KeepTaskTest(model=plan.model, strategy=plan.strategy, test=sealed.cid)
-        kept = await self.trainer.keep_test(asked)
         nonce = secrets.token_hex(32)
         key = await self.client.vault.task_key(nonce)
+        asked = KeepTaskTest(
+            model=plan.model, strategy=plan.strategy, test=sealed.cid, mode=plan.mode, key=key.public
+        )
+        kept = await self.trainer.keep_test(asked)
         document = TaskDocument(
             name=plan.name,
             description=plan.description,
@@ -171,6 +173,7 @@ class Tasks(Contracts):
             stop=plan.stop,
             key=key.public,
             nonce=nonce,
+            homomorphic=kept.homomorphic,
             test_samples=kept.samples,
         )
         tell("storing the description")

@@ -140,6 +140,7 @@ class HeKeys:
         return cls(parameters, shown, kept)
 
 
+@lru_cache(maxsize=2)
 def read_public(raw: bytes) -> PublicKey:
     """Take a public key apart; anybody may have made it.
 
@@ -221,7 +222,7 @@ def add(public: bytes, ciphertexts: Iterable[bytes]) -> bytes:
         if term.length != length:
             raise SumError(f"one has {length} values, another {term.length}")
         total += term.words
-        np.subtract(total, primes, out=total, where=total >= primes)
+        np.minimum(total, total - primes, out=total)  # a difference below zero wraps, and is the larger
     if total is None:
         raise SumError("there are none")
     return _HEADER.pack(_CIPHERTEXT, _VERSION, key.parameters.digest, key.id, terms, length) + _raw(total)

@@ -23,8 +23,13 @@ Amount = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,28})$")]
 """Of the token's smallest unit, in decimal; as JSON numbers such amounts are not exact."""
 Id = Annotated[int, Field(gt=0, lt=1 << 64)]
 Round = Annotated[int, Field(ge=0, lt=1 << 16)]
-Mode = Literal["open"]
-"""How updates travel: sealed to the task's key alone, which is revealed in the end."""
+Mode = Literal["open", "dai", "aggregate"]
+"""How updates travel.
+
+`open`: sealed to the task's key alone, which is revealed in the end. `dai`: encrypted homomorphically besides, under
+the model provider's key, which decrypts each (DAI, 4.3 and 4.4). `aggregate`: encrypted homomorphically and sealed to
+adders, who have no key; the model provider is handed sums of two at least.
+"""
 
 
 class DataOffer(Document):
@@ -52,6 +57,8 @@ class Specification(Document):
     type: Literal["agorai/specification/1"] = "agorai/specification/1"
     data: tuple[DataOffer, ...] = Field((), max_length=1_000, fail_fast=True)
     computing: ComputingOffer | None = None
+    adding: Amount | None = None
+    """The fee for each round for which it adds encrypted updates up."""
 
     @model_validator(mode="after")
     def _offers_each_once(self) -> Self:
@@ -78,6 +85,10 @@ class TaskBinding(Document):
     def update(self, subtask: int, round_: int) -> str:
         """Give the context of what a subtask gives in a round."""
         return f"{self}:update:{subtask}:{round_}"
+
+    def sum(self, adder: int, round_: int, place: int) -> str:
+        """Give the context of one of the sums that an adder's subtask gives in a round."""
+        return f"{self}:sum:{adder}:{round_}:{place}"
 
     def __str__(self) -> str:
         return f"eip155:{self.chain_id}:{self.contract.lower()}:{self.task}"
@@ -109,6 +120,22 @@ class Wanted(Document):
     """For each round."""
     providers: int = Field(gt=0, le=MOST_SUBTASKS)
     """To ask, the cheapest for their quality first."""
+    adders: int = Field(1, gt=0, le=8)
+    """To ask in mode `aggregate`: the sums of one are enough."""
+
+
+class HomomorphicKey(Document):
+    """What updates are encrypted by, and what sums of them are decrypted by once the task's key is revealed."""
+
+    public: CidText
+    """Of the public key's file; see `agorai_shared.ckks`."""
+    secret: Envelope
+    """The secret key's file, sealed to the task's key."""
+
+    @staticmethod
+    def context(key: str) -> str:
+        """Give the context of the secret key's envelope: the task has no number yet, and one public key."""
+        return f"homomorphic:{key}"
 
 
 class TaskDocument(Document):
@@ -129,7 +156,15 @@ class TaskDocument(Document):
     """Public, compressed; its address is on the chain."""
     nonce: Sha256
     """What the model provider's vault derives the private key from, besides its account's."""
+    homomorphic: HomomorphicKey | None = None
+    """In all modes but `open`."""
     test_samples: int = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _has_what_its_mode_needs(self) -> Self:
+        if (self.homomorphic is None) != (self.mode == "open"):
+            raise ValueError(f"mode {self.mode} and its homomorphic key do not go together")
+        return self
 
 
 class DataHandover(Document):
@@ -156,6 +191,7 @@ class UpdateDocument(Document):
     samples: int = Field(gt=0, lt=1 << 32)
     """No more than its data set has rows."""
     update: Envelope
+    """Parameters as bytes or, where they are encrypted homomorphically, a ciphertext of them times `samples`."""
 
 
 class Refused(Document):
@@ -163,6 +199,28 @@ class Refused(Document):
 
     subtask: Id
     why: str = Field(max_length=500)
+
+
+class GroupSum(Document):
+    """The sum of the ciphertexts of some subtasks."""
+
+    members: tuple[Id, ...] = Field(min_length=2, max_length=MOST_SUBTASKS, fail_fast=True)
+    """In order."""
+    sum: Envelope
+    """Sealed to the task's key."""
+
+
+class SumsDocument(Document):
+    """What an adder gives in a round: of the first updates on the chain, all that it does not refuse, added."""
+
+    type: Literal["agorai/sums/1"] = "agorai/sums/1"
+    task: TaskBinding
+    subtask: Id
+    """The adder's."""
+    round: Round
+    sums: tuple[GroupSum, ...] = Field((), max_length=MOST_SUBTASKS, fail_fast=True)
+    """Of the groups that `groups.deal` deals by the hash of the block with the last of these updates."""
+    refused: tuple[Refused, ...] = Field((), max_length=MOST_SUBTASKS, fail_fast=True)
 
 
 class RoundDocument(Document):

@@ -64,6 +64,11 @@ class HeParameters(Document):
         """Values in one ciphertext."""
         return self.degree // 2
 
+    def ciphertext_size(self, length: int) -> int:
+        """Give how many bytes the file of an encrypted vector of that length has at most."""
+        header = 128
+        return header + -(-length // self.slots) * 2 * (len(self.modulus_bits) - 1) * self.degree * 8
+
     @cached_property
     def primes(self) -> tuple[int, ...]:
         """Of the modulus, the last being the one for keys only."""
@@ -128,6 +133,8 @@ def _is_prime(number: int) -> bool:
 
 
 SUMS: Final = HeParameters(
-    degree=8192, modulus_bits=(60, 60, 30), scale_bits=96, most_value=1 << 12, most_terms=1 << 10
+    degree=8192, modulus_bits=(60, 60, 30), scale_bits=86, most_value=1 << 22, most_terms=1 << 10
 )
-"""For updates to be added: up to 1,024 of values up to 4,096; each value takes 64 bytes."""
+"""For updates that are weighted by their samples and added: up to 1,024 of values up to 4,194,304, each value true to
+0.0002; each takes 64 bytes.
+"""

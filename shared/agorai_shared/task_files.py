@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import cast
+from typing import TypeVar, cast
 
 from agorai_shared.bindings.training_task import Opened, Subtask, Task, TrainingTask, Updated
 from agorai_shared.chain import ContractRevertError
@@ -20,6 +20,7 @@ from agorai_shared.errors import NotFoundError
 from agorai_shared.federated import (
     DataHandover,
     RoundDocument,
+    SumsDocument,
     TaskBinding,
     TaskDocument,
     UpdateDocument,
@@ -29,6 +30,8 @@ from agorai_shared.task_history import OF_SUBTASK, OF_TASK, Line, OfSubtask, OfT
 from agorai_shared.types import Address
 
 _KINDS: dict[str, type[OfTask | OfSubtask]] = {kind.ABI.topic0: kind for kind in (*OF_TASK, *OF_SUBTASK)}
+
+DeliveredT = TypeVar("DeliveredT", UpdateDocument, SumsDocument)
 
 
 class TaskAbsentError(NotFoundError):
@@ -189,12 +192,19 @@ class TaskFiles(DigestFiles):
         DocumentMalformedError
             If it is not of this subtask and round.
         """
-        what = f"update of subtask {event.subtask} in round {event.round}"
+        return await self._delivered(UpdateDocument, "update", event)
+
+    async def sums(self, event: Updated) -> SumsDocument:
+        """Give what an adder delivered in a round; raises as `update` does."""
+        return await self._delivered(SumsDocument, "sums", event)
+
+    async def _delivered(self, kind: type[DeliveredT], name: str, event: Updated) -> DeliveredT:
+        what = f"{name} of subtask {event.subtask} in round {event.round}"
         owners = [event.computer, (await self.opened(event.task)).model_provider]
-        read = await self.read(UpdateDocument, event.digest, what, owners)
+        read = await self.read(kind, event.digest, what, owners)
         said = read.task, read.subtask, read.round
         if said != (self.binding(event.task), event.subtask, event.round):
-            raise DocumentMalformedError("update", f"it is of subtask {read.subtask} in round {read.round}")
+            raise DocumentMalformedError(name, f"it is of subtask {read.subtask} in round {read.round}")
         return read
 
 

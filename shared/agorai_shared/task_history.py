@@ -64,8 +64,13 @@ class RoundLine:
     begun: Begun
     updates: dict[int, Updated] = field(default_factory=dict)
     """By subtask, in the order of the chain."""
-    seed: bytes = bytes(32)
-    """Hash of the block with the last of them: known behind all updates, and chosen by none who takes part."""
+    blocks: dict[int, bytes] = field(default_factory=dict)
+    """By subtask, the hash of the block with its update: known behind it, and chosen by none who takes part."""
+
+    @property
+    def seed(self) -> bytes:
+        """Give the hash of the block with the last update."""
+        return next(reversed(self.blocks.values()), bytes(32))
 
 
 class TaskHistory:
@@ -96,7 +101,7 @@ class TaskHistory:
                 self.rounds.append(RoundLine(event))
             case Updated(subtask=id_):
                 line = self.rounds[event.round - 1]
-                line.updates[id_], line.seed = event, block
+                line.updates[id_], line.blocks[id_] = event, block
             case Finished():
                 self.finished = event
             case Proposed():
@@ -126,6 +131,16 @@ class TaskHistory:
                 )
             case Accepted():
                 self.subtasks[id_] = replace(self.subtasks[id_], ready=True)
+
+    def trained(self, round_: int) -> list[int]:
+        """Give the subtasks that have delivered a trained model in a round, in the order of the chain."""
+        updates = self.rounds[round_ - 1].updates
+        return [id_ for id_ in updates if self.subtasks[id_].role == Role.TRAINER]
+
+    def added(self, round_: int) -> list[int]:
+        """Give the adders that have delivered in a round, in the order of the chain."""
+        updates = self.rounds[round_ - 1].updates
+        return [id_ for id_ in updates if self.subtasks[id_].role == Role.ADDER]
 
     def delivered(self, subtask: int) -> int:
         """Count the rounds that a subtask delivered."""

@@ -6,9 +6,11 @@ import time
 from typing import Final
 
 from agorai_shared import cid
-from agorai_shared.digest_files import FileOversizeError
+from agorai_shared.ckks import NotHomomorphicError, OtherKeyError, SumRangeError
+from agorai_shared.digest_files import FileAbsentError, FileOversizeError
 from agorai_shared.documents import DocumentMalformedError
 from agorai_shared.envelopes import EnvelopeFaultyError, NotForKeyError, TaskKey, open_as_task
+from agorai_shared.errors import AgoraiError, IntegrityError, RemoteError
 from agorai_shared.sealing import NotSealedError, SealTamperedError, WrongKeyError, open_bytes
 from agorai_shared.shared_jwe import Envelope
 from agorai_shared.task_files import TaskFiles
@@ -16,9 +18,18 @@ from agorai_shared.types import Address, Cid
 from agorai_shared.vault import OpenEnvelope, PlaintextTooLargeError, Vault
 from agorai_shared.vectors import VectorRefusedError
 
+
+class CiphertextUnfitError(IntegrityError):
+    """A ciphertext holds something else than what it should."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The ciphertext cannot be taken: {why}.", remedy="Its author must encrypt it anew.")
+
+
 FAULTS: Final = (
     EnvelopeFaultyError, NotForKeyError, DocumentMalformedError, VectorRefusedError, FileOversizeError,
-    NotSealedError, SealTamperedError, WrongKeyError, PlaintextTooLargeError,
+    NotSealedError, SealTamperedError, WrongKeyError, PlaintextTooLargeError, NotHomomorphicError, OtherKeyError,
+    SumRangeError, CiphertextUnfitError,
 )  # fmt: skip
 """Errors that only who sealed an envelope, or wrote what names it, can have caused."""
 
@@ -32,6 +43,17 @@ FAULT_CODES: Final = frozenset(
 
 GONE_CODES: Final = frozenset({"no_peer_has", "not_a_member", "plaintext_cut_off"})
 """Codes of errors that say that what was sealed is not to be had whole; who sealed it can cause each of them."""
+
+
+def is_fault(error: AgoraiError) -> bool:
+    """Say whether only who sealed something, or wrote what names it, can have caused an error."""
+    return isinstance(error, FAULTS) or (isinstance(error, RemoteError) and error.code in FAULT_CODES)
+
+
+def is_gone(error: AgoraiError) -> bool:
+    """Say whether an error says that something is not to be had, now or ever."""
+    return isinstance(error, FileAbsentError) or (isinstance(error, RemoteError) and error.code in GONE_CODES)
+
 
 _OVERHEAD: Final = 1 << 16
 """Bytes by which a sealed object may be longer than what is in it, besides a share of that."""

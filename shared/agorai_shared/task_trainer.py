@@ -14,6 +14,7 @@ from pydantic import Field, JsonValue
 
 from agorai_shared.command import Commander, Message
 from agorai_shared.documents import CidText
+from agorai_shared.federated import HomomorphicKey, Mode
 from agorai_shared.pool import Sha256
 from agorai_shared.trainer import JobId
 
@@ -42,6 +43,9 @@ class KeepTaskTest(Message):
     strategy: dict[str, JsonValue]
     test: CidText
     """A CSV or Parquet file with the task's columns, sealed by this node's vault."""
+    mode: Mode
+    key: str
+    """The task's public key."""
 
 
 class KeptTaskTest(Message):
@@ -52,6 +56,8 @@ class KeptTaskTest(Message):
     samples: int
     parameters: int
     """Of the model."""
+    homomorphic: HomomorphicKey | None
+    """A fresh one, where the mode needs one."""
 
 
 class ReplayRound(TaskCommand):

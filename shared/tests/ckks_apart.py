@@ -68,7 +68,7 @@ def test_a_thousand_updates_add_up_to_the_precision_promised(keys: HeKeys) -> No
     hundred = ckks.add(keys.public, encrypted * 25)
     total = ckks.decrypt(keys.secret, ckks.add(keys.public, (hundred for _ in range(10))))
     assert np.abs(total - 250 * np.sum(vectors, axis=0)).max() <= SUMS.error
-    assert SUMS.error < 2e-7
+    assert SUMS.error < 2e-4
 
 
 def test_the_largest_values_that_may_be_added_do_not_run_over(keys: HeKeys) -> None:
@@ -291,8 +291,36 @@ def test_parameters_are_the_same_when_read_again() -> None:
     assert HeParameters.from_bytes(SUMS.to_bytes()) == SUMS
 
 
-def test_the_library_is_loaded_only_when_it_is_used() -> None:
-    code = "import sys, agorai_shared.ckks; sys.exit('tenseal' in sys.modules)"
+@pytest.mark.parametrize(("parameters", "compressed"), [(SUMS, False), (SMALL, True)])
+def test_the_words_read_are_those_that_seal_holds(parameters: HeParameters, compressed: bool) -> None:
+    within = ckks.public_context(HeKeys.generate(parameters).public)
+    vector = seal_objects.new_vector(within, np.ones(parameters.slots), parameters.scale_bits)
+    words = seal_objects.words_of(vector)
+    assert (len(vector.serialize()) < words.nbytes) == compressed
+    assert words.shape == (2, 2, parameters.degree)
+    (held,) = vector.ciphertext()
+    assert words.ravel().tolist() == [held[at] for at in range(words.size)]
+
+
+def test_keys_to_multiply_with_are_read_whole() -> None:
+    degree, bits = 8192, (50, 40, 40, 50)
+    public, secret, relinearisation = seal_objects.new_keys(degree, bits, relinearisation=True)
+    assert relinearisation is not None
+    assert relinearisation.shape == (3, 2, 4, degree)
+    within = seal_objects.context(degree, bits, public=public, relinearisation=relinearisation)
+    owner = seal_objects.context(degree, bits, secret=secret)
+    two = seal_objects.new_vector(within, np.full(degree // 2, 2.0), 40)
+    eight = (two * two * two).decrypt(owner.secret_key())
+    assert np.abs(np.array(eight) - 8).max() < 1e-4
+
+
+def test_a_public_key_that_was_read_cannot_be_altered(small: HeKeys) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        ckks.read_public(small.public).words[0, 0, 0] = 1
+
+
+def test_the_libraries_are_loaded_only_when_they_are_used() -> None:
+    code = "import sys, agorai_shared.ckks; sys.exit(bool({'tenseal', 'pyarrow'} & sys.modules.keys()))"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -160,13 +160,19 @@ def offer(
         None, min=0, metavar="WAGE", help="Train for others, for this wage a round."
     ),
     subtasks: int = typer.Option(1, min=1, help="That you train at the same time."),
+    adding: float | None = typer.Option(
+        None,
+        min=0,
+        metavar="FEE",
+        help="Add encrypted updates up, which you cannot read, for this fee a round.",
+    ),
     nothing: bool = typer.Option(False, "--nothing", help="Take back what you offer."),
     home: Path = HOME,
     as_json: bool = JSON,
 ) -> None:
     """Say all that you offer to training tasks, in place of what you offered before."""
-    if nothing == bool(data or computing is not None):
-        raise typer.BadParameter("Give --data or --computing or both, or else --nothing.")
+    if nothing == bool(data or computing is not None or adding is not None):
+        raise typer.BadParameter("Give some of --data, --computing and --adding, or else --nothing.")
     offers = tuple(map(_data_offer, data))
     if len({one.resource for one in offers}) != len(offers):
         raise typer.BadParameter("--data: each data set has one fee.")
@@ -178,7 +184,8 @@ def offer(
             cores=os.cpu_count() or 1,
             memory_mib=_memory(),
         )
-    made = Specification(data=offers, computing=lent)
+    adds = None if adding is None else str(round(adding * TOKEN))
+    made = Specification(data=offers, computing=lent, adding=adds)
 
     async def work(client: Client) -> dict[str, Any]:
         tasks = Tasks(client)

@@ -116,6 +116,10 @@ def plan_table(plan: TaskPlan) -> object:
     shown.add_row("learns from", f"{len(names)} columns: {', '.join(names[:6])}{' ...' if names[6:] else ''}")
     shown.add_row("asks", f"{plan.wanted.providers} data providers, and begins with {terms.quorum} at least")
     shown.add_row("pays", f"{tokens_told(int(plan.wanted.most_fee))} a round to each, at most")
+    if plan.mode != "open":
+        shown.add_row("mode", f"{plan.mode}: updates are encrypted homomorphically")
+    if plan.mode == "aggregate":
+        shown.add_row("adders", f"{plan.wanted.adders}, who are paid likewise")
     shown.add_row("award", f"{tokens_told(terms.award)}, by contribution")
     shown.add_row("rounds", f"at most {terms.rounds}")
     return shown
@@ -172,7 +176,7 @@ def subtasks_table(found: list[dict[str, Any]], account: str) -> object:
         )
         replaces = f", in place of {one['replaces']}" if one["replaces"] else ""
         shown.add_row(
-            str(one["subtask"]), str(one["resource"] or ""), data, computer, f"{one['fee']:g}",
+            str(one["subtask"]), str(one["resource"] or "(adds)"), data, computer, f"{one['fee']:g}",
             f"{one['wage']:g}", str(one["delivered"]), state + replaces,
         )  # fmt: skip
     return shown
@@ -212,6 +216,7 @@ def specification_json(specification: Specification) -> dict[str, Any]:
             "memory_mib": computing.memory_mib,
             "gpu": computing.gpu or None,
         },
+        "adding": None if specification.adding is None else int(specification.adding) / TOKEN,
     }
 
 
@@ -222,7 +227,15 @@ def offering_json(one: Offering) -> dict[str, Any]:
 
 def offers_table(found: list[dict[str, Any]], account: str) -> object:
     """Show what members offer."""
-    shown = table("Member", "Data sets, fee a round", ">Wage a round", ">Subtasks", ">Cores", ">Memory")
+    shown = table(
+        "Member",
+        "Data sets, fee a round",
+        ">Wage a round",
+        ">Subtasks",
+        ">Cores",
+        ">Memory",
+        ">Adds, fee a round",
+    )
     for one in found:
         data = ", ".join(f"{each['resource']} for {each['fee']:g}" for each in one["data"])
         computing = one["computing"]
@@ -231,5 +244,6 @@ def offers_table(found: list[dict[str, Any]], account: str) -> object:
             memory = f"{computing['memory_mib']:,} MiB"
             cells = (f"{computing['wage']:g}", str(computing["subtasks"]), str(computing["cores"]), memory)
         you = " (you)" if one["account"] == account else ""
-        shown.add_row(one["account"] + you, data, *cells)
+        adding = "" if one["adding"] is None else f"{one['adding']:g}"
+        shown.add_row(one["account"] + you, data, *cells, adding)
     return shown

@@ -30,8 +30,8 @@ from agorai_shared.rpc import Rpc
 from agorai_shared.service import Service, run
 from agorai_shared.settings import NodeSettings
 from agorai_shared.task_files import TaskFiles
-from agorai_shared.task_reader import TaskOpener
 from agorai_shared.task_trainer import TaskTrainer
+from agorai_shared.task_updates import UpdateReader
 from agorai_shared.types import Address, CaseId
 from agorai_shared.vault import Vault
 from agorai_shared.waking import on_final_blocks, on_final_events, stream_made
@@ -69,7 +69,7 @@ async def create(node: NodeSettings, settings: RewardSettings, broker: NatsBroke
         scope, on_dead = (chain_id, deployment.data_pool, "reward"), bury(broker, "reward")
         settling: Contributions = Reconciler(contributions, scope, on_dead, clock=contributions.now)
         sharing: Pools = Reconciler(pools, scope, on_dead, clock=contributions.now)
-        opener = TaskOpener(settings.address, TaskFiles(market), vault)
+        opener = UpdateReader(settings.address, TaskFiles(market), vault)
         tasks = TaskProtocol(Records(opener, TaskTrainer(commander)), settings.address, sender)
         ending: Tasks = Reconciler(
             tasks, (chain_id, deployment.training_task, "reward"), on_dead, clock=tasks.now

@@ -43,8 +43,8 @@ class Terms:
     method: Method
     permutations: int
     """To draw in a round with more players than have exact Shapley values."""
-    group_size: int | None = None
-    """The least members of a group whose sum is seen; None where each update is."""
+    by_groups: bool = False
+    """Whether only sums of updates are seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,9 @@ class TaskRound:
     seed: bytes
     """32 bytes that no party could choose, from the chain, known after the round's updates."""
     sums: Mapping[Coalition, Vector | None]
-    """Of groups, where only those are seen; None if not served."""
+    """What groups come to, where only those are seen; None if not served."""
+    adders: tuple[int, ...] = ()
+    """Subtasks that have added the updates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +130,14 @@ def due(record: Record, worths: Worths) -> Due:
     if missing:
         return Due(None, {}, {}, (), missing)
     honest, noted = _honest_rounds(record)
-    judged = [] if record.terms.group_size else list(_judge(record, honest))
+    judged = [] if record.terms.by_groups else list(_judge(record, honest))
     unpaid = {(number, found.subtask) for number, found in judged if found.reason in UNPAID}
     delivered: Counter[int] = Counter()
     contributions: dict[int, Fraction] = {subtask.id: Fraction(0) for subtask in record.subtasks}
     for number, round_ in enumerate(record.rounds, 1):
         sound = [update for update in _served(record, round_) if (number, update.subtask) not in unpaid]
         noted += _differently_taken(number, round_, {update.subtask for update in sound})
-        delivered.update(update.subtask for update in sound)
+        delivered.update((*(update.subtask for update in sound), *round_.adders))
         if honest < len(record.rounds):
             continue
         try:
@@ -146,7 +148,10 @@ def due(record: Record, worths: Worths) -> Due:
         for subtask, value in values.items():
             contributions[subtask] += value
     if honest < len(record.rounds):
-        contributions |= {subtask: Fraction(count) for subtask, count in delivered.items()}
+        adders = {adder for round_ in record.rounds for adder in round_.adders}
+        contributions |= {
+            subtask: Fraction(count) for subtask, count in delivered.items() if subtask not in adders
+        }
     terms = record.terms
     rows = payout(record.subtasks, delivered, contributions, award=terms.award, budget=terms.budget)
     noted += [Finding(Kind.NOTED, _in_words(number, found)) for number, found in judged]
@@ -163,7 +168,7 @@ def _missing(record: Record) -> list[Finding]:
     for number, round_ in enumerate(record.rounds, 1):
         if round_.aggregated is None:
             texts.append(f"The updates of round {number} cannot be aggregated anew.")
-        if record.terms.group_size:
+        if record.terms.by_groups:
             texts += [
                 f"The sum of subtasks {_listed(group)} in round {number} is not served."
                 for group, total in round_.sums.items()
@@ -188,18 +193,7 @@ def _honest_rounds(record: Record) -> tuple[int, list[Finding]]:
         if aggregated is None or not conduct.same_model(models[number], aggregated):
             text = f"The global model behind round {number} is not what the updates taken make of the one before."
             return number - 1, [Finding(Kind.NOTED, text)]
-        if round_.sums.keys() != set(_groups(record.terms, round_)):
-            return number - 1, [
-                Finding(Kind.NOTED, f"The groups of round {number} are not dealt by its seed.")
-            ]
     return len(record.rounds), []
-
-
-def _groups(terms: Terms, round_: TaskRound) -> tuple[Coalition, ...]:
-    subtasks = [update.subtask for update in round_.updates]
-    if not terms.group_size or len(subtasks) < terms.group_size:
-        return ()
-    return shapley.deal(subtasks, round_.seed, terms.group_size)
 
 
 def _judge(record: Record, honest: int) -> Iterable[tuple[int, Misconduct]]:
@@ -224,7 +218,7 @@ def _judge(record: Record, honest: int) -> Iterable[tuple[int, Misconduct]]:
 
 def _served(record: Record, round_: TaskRound) -> list[Submission]:
     """Give the updates that count as delivered: neither taken nor served is not delivered."""
-    if record.terms.group_size:
+    if record.terms.by_groups:
         return list(round_.updates)
     return [update for update in round_.updates if update.vector is not None]
 
@@ -238,11 +232,10 @@ def _values(record: Record, number: int, sound: Sequence[Submission], worths: Wo
     terms, round_, model = record.terms, record.rounds[number - 1], record.models[number - 1]
     if terms.method == "samples":
         return shapley.by_samples({update.subtask: update.samples for update in sound})
-    if terms.group_size:
-        sums = [(group, round_.sums[group]) for group in _groups(terms, round_)]
+    if terms.by_groups:
         players = [
             group
-            for group, total in sums
+            for group, total in round_.sums.items()
             if total is not None and model is not None and conduct.usable(total, model)
         ]
     else:

@@ -18,15 +18,15 @@ InputError
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final, Generic, TypeVar
 
 from agorai_shared.errors import InputError
+from agorai_shared.groups import numbers, shuffled
 
 P = TypeVar("P", bound=Hashable)
 """A player: a subtask, or a group of them."""
@@ -36,8 +36,6 @@ MOST_EXACT: Final = 10
 
 BATCH: Final = 20
 """Permutations between two looks at the stop rule."""
-
-SEED_LENGTH: Final = 32
 
 _Z: Final = Fraction(1_959_964, 1_000_000)
 """The 97.5 % quantile of the normal distribution."""
@@ -147,32 +145,6 @@ def by_samples(samples: Mapping[P, int]) -> dict[P, Fraction]:
     return {player: Fraction(count, total) for player, count in samples.items()}
 
 
-def deal(subtasks: Sequence[int], seed: bytes, size: int) -> tuple[frozenset[int], ...]:
-    """Deal those who have updated in a round into as many groups of `size` as they fill; sizes differ by one at most.
-
-    Parameters
-    ----------
-    seed
-        32 bytes that nobody could choose, such as a hash of the round.
-    size
-        The least members of a group, 2 or more.
-
-    Raises
-    ------
-    TooFewPlayersError
-        If they do not fill one group.
-    ValueError
-        If a group could have a single member, whose sum would be its update.
-    """
-    if size < 2:
-        raise ValueError(f"a group cannot have {size} members")
-    if len(subtasks) < size:
-        raise TooFewPlayersError(len(subtasks), size)
-    order = _shuffled(sorted(subtasks), _numbers(seed, b"agorai/groups/1"))
-    count = len(order) // size
-    return tuple(frozenset(order[index::count]) for index in range(count))
-
-
 def shared_evenly(values: Mapping[frozenset[int], Fraction]) -> dict[int, Fraction]:
     """Give each member of a group an even share of the group's value."""
     return {member: value / len(group) for group, value in values.items() for member in group}
@@ -256,7 +228,7 @@ class Permutations(Generic[P]):
             raise StopRuleError(most, width, tolerance)
         self._players = tuple(players)
         self._most, self._width, self._tolerance = most, width, tolerance
-        self._numbers = _numbers(seed, b"agorai/permutations/1")
+        self._numbers = numbers(seed, b"agorai/permutations/1")
         self._everybody = frozenset(players)
         self._known: dict[frozenset[P], int] = {}
         self._sums = dict.fromkeys(self._players, 0)
@@ -284,7 +256,7 @@ class Permutations(Generic[P]):
             if self._done():
                 break
             draws = range(min(BATCH, self._most - self.drawn))
-            self._batch = [_Walk(_shuffled(self._players, self._numbers)) for _ in draws]
+            self._batch = [_Walk(shuffled(self._players, self._numbers)) for _ in draws]
             self._wanted = self._missing()
 
     def estimates(self) -> dict[P, Estimate]:
@@ -348,22 +320,3 @@ def _worth(worths: Mapping[frozenset[P], int], coalition: frozenset[P]) -> int:
         return worths[coalition]
     except KeyError:
         raise UnknownWorthError(coalition) from None
-
-
-def _numbers(seed: bytes, purpose: bytes) -> Iterator[int]:
-    """Give 64-bit numbers without end: SHA-256 of purpose, seed and a counter of 8 bytes, in four, big-endian."""
-    if len(seed) != SEED_LENGTH:
-        raise ValueError(f"a seed has {SEED_LENGTH} bytes, not {len(seed)}")
-    for counter in itertools.count():
-        digest = hashlib.sha256(purpose + seed + counter.to_bytes(8, "big")).digest()
-        yield from (int.from_bytes(digest[start : start + 8], "big") for start in range(0, len(digest), 8))
-
-
-def _shuffled(items: Sequence[P], numbers: Iterator[int]) -> tuple[P, ...]:
-    """Put the items in a random order (Durstenfeld, "Algorithm 235", 1964), every order as likely as any other."""
-    order = list(items)
-    for last in range(len(order) - 1, 0, -1):
-        even = 2**64 - 2**64 % (last + 1)
-        chosen = next(number for number in numbers if number < even) % (last + 1)
-        order[last], order[chosen] = order[chosen], order[last]
-    return tuple(order)

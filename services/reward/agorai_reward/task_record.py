@@ -14,23 +14,26 @@ from agorai_reward.payout import Row, Subtask
 from agorai_shared.bindings.training_task import Updated
 from agorai_shared.digest_files import FileAbsentError
 from agorai_shared.documents import DocumentMalformedError
-from agorai_shared.envelopes import NotForKeyError
-from agorai_shared.errors import RemoteError
+from agorai_shared.errors import AgoraiError, RemoteError
 from agorai_shared.federated import PayoutDocument
-from agorai_shared.task_reader import FAULT_CODES, FAULTS, GONE_CODES, TaskOpener
+from agorai_shared.he_parameters import SUMS
+from agorai_shared.task_history import TaskHistory
+from agorai_shared.task_reader import is_fault, is_gone
 from agorai_shared.task_trainer import TaskTrainer
+from agorai_shared.task_updates import MOST_ENCRYPTED, KeyFaultyError, UpdateReader
 from agorai_shared.types import Address
 from agorai_shared.vectors import MOST_BYTES, of_any_length
 
 _EMPTY: Final = np.empty(0)
 """Bytes that are no vector."""
+_MOST_SUM: Final = SUMS.ciphertext_size(MOST_ENCRYPTED)
 
 
 @dataclass(frozen=True)
 class Records:
     """Reads records, and has coalitions measured."""
 
-    opener: TaskOpener
+    opener: UpdateReader
     trainer: TaskTrainer
 
     async def record(self, task: int) -> Record:
@@ -45,8 +48,12 @@ class Records:
         opened, history = await files.opened(task), await files.history(task)
         document, on_chain = await files.document(task), await files.task(task)
         count = len(history.rounds)
+        readable = document.mode == "open" or await self._is_key_sound(task)
         models = [await self._model(task, number) for number in range(count + 1)]
-        rounds = [await self._round(task, number, models[number]) for number in range(1, count + 1)]
+        rounds = [
+            await self._round(task, number, models[number]) if readable else self._unreadable(history, number)
+            for number in range(1, count + 1)
+        ]
         return Record(
             terms=Terms(
                 task=task,
@@ -54,6 +61,7 @@ class Records:
                 award=opened.terms.award,
                 method=document.contribution.method,
                 permutations=document.contribution.permutations,
+                by_groups=document.mode == "aggregate" or not readable,
             ),
             subtasks=tuple(
                 Subtask(line.id, line.data_provider, line.computer, line.fee, line.wage)
@@ -92,26 +100,58 @@ class Records:
         try:
             record = await files.round(task, number)
             return of_any_length(await self.opener.open(task, record.model, context, author, MOST_BYTES))
-        except FAULTS:
-            return _EMPTY
-        except FileAbsentError:
-            return None
-        except RemoteError as error:
-            if error.code in FAULT_CODES:
+        except AgoraiError as error:
+            if is_fault(error):
                 return _EMPTY
+            if isinstance(error, FileAbsentError):
+                return None
             raise
+
+    async def _is_key_sound(self, task: int) -> bool:
+        try:
+            await self.opener.keys(task)
+        except KeyFaultyError:
+            return False
+        return True
+
+    def _unreadable(self, history: TaskHistory, number: int) -> TaskRound:
+        """Give a round whose updates nobody can read, by the model provider's fault: all count; it is false."""
+        return TaskRound(
+            updates=tuple(Submission(subtask, 1, None) for subtask in history.trained(number)),
+            taken=frozenset(),
+            aggregated=_EMPTY,
+            seed=history.rounds[number - 1].seed,
+            sums={},
+            adders=tuple(history.added(number)),
+        )
 
     async def _round(self, task: int, number: int, model: Vector | None) -> TaskRound:
         files = self.opener.files
-        line = (await files.history(task)).rounds[number - 1]
-        record = await files.round(task, number)
-        return TaskRound(
-            updates=tuple([await self._submission(task, event) for event in line.updates.values()]),
-            taken=frozenset(record.taken),
-            aggregated=model if await self._is_true(task, number) else _EMPTY,
-            seed=line.seed,
-            sums={},
-        )
+        history, record = await files.history(task), await files.round(task, number)
+        aggregated = model if await self._is_true(task, number) else _EMPTY
+        seed, taken = history.rounds[number - 1].seed, frozenset(record.taken)
+        events = [history.rounds[number - 1].updates[id_] for id_ in history.trained(number)]
+        if (await files.document(task)).mode != "aggregate":
+            updates = [await self._submission(task, event) for event in events]
+            return TaskRound(tuple(updates), taken, aggregated, seed, {})
+        sums = await self.opener.sums(task, number, _MOST_SUM, final=not taken)
+        if sums is None:
+            updates = [Submission(event.subtask, 1, None) for event in events]
+            return TaskRound(tuple(updates), taken, aggregated, seed, {})
+        refused = {one.subtask for one in sums.refused}
+        updates = [await self._claimed(event) for event in events if event.subtask not in refused]
+        means = {
+            Coalition(one.members): one.vector if one.vector is not None or one.gone else _EMPTY
+            for one in sums.groups
+        }
+        return TaskRound(tuple(updates), taken, aggregated, seed, means, sums.adders)
+
+    async def _claimed(self, event: Updated) -> Submission:
+        """Give what an update says of itself, where it is seen in a sum only."""
+        try:
+            return Submission(event.subtask, (await self.opener.files.update(event)).samples, None)
+        except (FileAbsentError, DocumentMalformedError):
+            return Submission(event.subtask, 1, None)
 
     async def _is_true(self, task: int, number: int) -> bool:
         try:
@@ -122,23 +162,14 @@ class Records:
             return False
 
     async def _submission(self, task: int, event: Updated) -> Submission:
-        files = self.opener.files
-        context = files.binding(task).update(event.subtask, event.round)
         samples = 0
         try:
-            document = await files.update(event)
-            samples = document.samples
-            if document.update.to_task is None:  # nobody could ever audit it
-                raise NotForKeyError("the task's key")
-            data = await self.opener.open(task, document.update, context, event.computer, MOST_BYTES)
-            return Submission(event.subtask, samples, of_any_length(data))
-        except FAULTS:
-            return Submission(event.subtask, samples, _EMPTY)
-        except FileAbsentError:
-            return Submission(event.subtask, samples, None)
-        except RemoteError as error:
-            if error.code in GONE_CODES:
+            samples = (await self.opener.files.update(event)).samples
+            _, vector = await self.opener.update(task, event, MOST_BYTES)
+        except AgoraiError as error:
+            if is_fault(error):
+                return Submission(event.subtask, samples, _EMPTY)
+            if is_gone(error):
                 return Submission(event.subtask, samples, None)
-            if error.code not in FAULT_CODES:
-                raise
-            return Submission(event.subtask, samples, _EMPTY)
+            raise
+        return Submission(event.subtask, samples, vector)

@@ -14,6 +14,7 @@ from agorai_reward.audit import Proposal, Verdict, audit, root_of
 from agorai_reward.conduct import Reason, Vector
 from agorai_reward.due import Coalition, Due, Kind, Method, Record, Submission, TaskRound, Terms, due
 from agorai_reward.payout import Row, Subtask
+from agorai_shared.groups import deal
 from agorai_shared.types import Address
 
 SIZE = 40
@@ -33,7 +34,7 @@ def additive(_: int, coalitions: Sequence[Coalition]) -> Mapping[Coalition, int]
 
 
 def record_of(
-    rounds: int = 3, method: Method = "shapley", group_size: int | None = None, **forged: Vector | None
+    rounds: int = 3, method: Method = "shapley", *, by_groups: bool = False, **forged: Vector | None
 ) -> Record:
     """Make a task's record; `u<subtask>_<round>` forges an update, whose taking is as in an honest record."""
     rng = np.random.default_rng(7)
@@ -52,14 +53,14 @@ def record_of(
             if vector is not None and conduct.usable(vector, model)
         }
         models.append(np.mean(list(taken.values()), axis=0))
-        groups = shapley.deal(sorted(WORTH), seed, group_size) if group_size else ()
+        groups = deal(sorted(WORTH), seed) if by_groups else ()
         updates = tuple(
-            Submission(subtask, 50 * subtask, None if group_size else vector)
+            Submission(subtask, 50 * subtask, None if by_groups else vector)
             for subtask, vector in given.items()
         )
         sums = {group: np.sum([vectors[subtask] for subtask in group], axis=0) for group in groups}
         played.append(TaskRound(updates, frozenset(taken), models[-1].copy(), seed, sums))
-    terms = Terms(7, 10_000, 6_000, method, 40, group_size)
+    terms = Terms(7, 10_000, 6_000, method, 40, by_groups)
     return Record(terms, SUBTASKS, tuple(played), tuple(models), key_revealed=True)
 
 
@@ -298,9 +299,9 @@ def test_many_players_are_valued_by_permutations_from_the_rounds_seed() -> None:
 
 
 def test_groups_share_their_value_evenly_and_everybody_is_paid_its_fee() -> None:
-    record = record_of(rounds=1, group_size=2)
+    record = record_of(rounds=1, by_groups=True)
     what = due(record, additive)
-    groups = shapley.deal(sorted(WORTH), record.rounds[0].seed, 2)
+    groups = deal(sorted(WORTH), record.rounds[0].seed)
     assert what.contributions == {
         member: Fraction(sum(WORTH[other] for other in group), 2) for group in groups for member in group
     }
@@ -308,17 +309,24 @@ def test_groups_share_their_value_evenly_and_everybody_is_paid_its_fee() -> None
     assert audit(record, proposal_of(record), additive).verdict == Verdict.RIGHT
 
 
-def test_groups_that_were_not_dealt_by_the_seed_make_the_record_false() -> None:
-    record = record_of(rounds=1, group_size=2)
-    chosen = frozenset({frozenset({1, 2}), frozenset({3, 4}), frozenset({1, 3}), frozenset({2, 4})})
-    wrong = dict.fromkeys(chosen - record.rounds[0].sums.keys(), np.zeros(SIZE))
-    what = due(with_round(record, 1, sums=wrong), additive)
-    assert what.contributions == dict.fromkeys(WORTH, 1)
-    assert "not dealt by its seed" in what.findings[0].text
+def test_who_adds_is_paid_its_fee_and_contributes_nothing() -> None:
+    record = record_of(rounds=2, by_groups=True)
+    for number in (1, 2):
+        record = with_round(record, number, adders=(9,))
+    adder = Subtask(9, "0x" + "9" * 40, "0x" + "9" * 40, 7, 0)
+    record = replace(record, subtasks=(*record.subtasks, adder))
+    what = due(record, additive)
+    assert what.delivered[9] == 2
+    assert what.contributions[9] == 0
+    assert what.rows is not None
+    assert next(row.amount for row in what.rows if row.account == adder.computer) == 14
+    false = due(with_round(record, 1, aggregated=np.zeros(SIZE)), additive)
+    assert false.rows is not None
+    assert next(row.amount for row in false.rows if row.account == adder.computer) == 14
 
 
 def test_a_sum_that_is_not_served_is_missing_and_one_that_is_broken_is_worth_nothing() -> None:
-    record = record_of(rounds=1, group_size=2)
+    record = record_of(rounds=1, by_groups=True)
     one, other = record.rounds[0].sums
     missing = with_round(record, 1, sums={one: None, other: record.rounds[0].sums[other]})
     assert texts(missing, Kind.MISSING)[0].startswith("The sum of subtasks")
@@ -328,7 +336,7 @@ def test_a_sum_that_is_not_served_is_missing_and_one_that_is_broken_is_worth_not
 
 
 def test_too_few_for_a_group_are_paid_their_fees_and_are_worth_nothing() -> None:
-    record = record_of(rounds=1, group_size=2)
+    record = record_of(rounds=1, by_groups=True)
     model = record.models[0]
     alone = with_round(
         record, 1, updates=record.rounds[0].updates[:1], taken=frozenset(), sums={}, aggregated=model

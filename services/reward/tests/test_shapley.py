@@ -263,48 +263,7 @@ def test_quantiles_are_those_in_students_table(freedom: int, quantile: float) ->
     assert float(shapley._student(freedom)) == pytest.approx(quantile, abs=3e-5)
 
 
-def test_every_order_is_as_likely_as_any_other() -> None:
-    numbers = shapley._numbers(SEED, b"test")
-    seen = Counter(shapley._shuffled((1, 2, 3), numbers) for _ in range(6_000))
-    assert len(seen) == 6
-    assert (
-        sum((count - 1_000) ** 2 / 1_000 for count in seen.values()) < 20.5
-    )  # chi-squared, 5 degrees, 0.1 %
-
-
-def test_numbers_that_would_favour_some_orders_are_passed_over() -> None:
-    largest = 2**64 - 1  # three do not divide 2**64
-    assert shapley._shuffled((1, 2, 3), iter((largest, 1, 0))) == shapley._shuffled((1, 2, 3), iter((1, 0)))
-
-
 # Groups
-
-
-@settings(max_examples=40)
-@given(
-    st.sets(st.integers(0, 10**6), min_size=2, max_size=40),
-    st.integers(2, 6),
-    st.binary(min_size=32, max_size=32),
-)
-def test_everybody_is_dealt_into_one_group_of_the_size_at_least(
-    subtasks: set[int], size: int, seed: bytes
-) -> None:
-    if len(subtasks) < size:
-        with pytest.raises(TooFewPlayersError):
-            shapley.deal(sorted(subtasks), seed, size)
-        return
-    groups = shapley.deal(sorted(subtasks), seed, size)
-    assert sorted(itertools.chain(*groups)) == sorted(subtasks)
-    sizes = [len(group) for group in groups]
-    assert size <= min(sizes) <= max(sizes) <= min(sizes) + 1 + (len(groups) == 1) * size
-    assert groups == shapley.deal(sorted(subtasks, reverse=True), seed, size)
-
-
-def test_groups_change_with_the_seed_and_never_have_one_member() -> None:
-    deals = {shapley.deal(range(6), number.to_bytes(32, "big"), 2) for number in range(20)}
-    assert len(deals) > 5
-    with pytest.raises(ValueError, match="1 members"):
-        shapley.deal(range(6), SEED, 1)
 
 
 def test_a_groups_value_is_shared_evenly() -> None:

@@ -14,6 +14,7 @@ from agorai_shared.federated import Stop
 from agorai_shared.types import Address
 from agorai_trainer.federated.decide import (
     Accept,
+    Add,
     Advance,
     Approve,
     Asked,
@@ -33,6 +34,7 @@ from agorai_trainer.federated.decide import (
     Start,
     Train,
     Withdraw,
+    computed_due,
     goes_on,
     next_computed_step,
     next_owned_step,
@@ -77,9 +79,13 @@ def asked(state: SubtaskState, since: int = DEADLINE - 1, id_: int = 1, **values
 
 
 def matching(
-    *asks: Asked, candidates: tuple[Candidate, ...] = (), providers: int = 2, **values: Any
+    *asks: Asked,
+    candidates: tuple[Candidate, ...] = (),
+    providers: int = 2,
+    adders: int = 0,
+    **values: Any,
 ) -> Owned:
-    return Owned(task_of(TaskState.MATCHING, **values), JOIN, providers, asks, candidates)
+    return Owned(task_of(TaskState.MATCHING, **values), JOIN, providers, adders, asks, candidates)
 
 
 @pytest.mark.parametrize("state", [SubtaskState.REQUESTED, SubtaskState.APPROVED])
@@ -139,7 +145,7 @@ def test_a_task_without_a_quorum_is_cancelled_once_it_cannot_begin() -> None:
 
 def running(**values: Any) -> Owned:
     plain = {"round": 3, "trainers": 4, "awaited": 1, "done": 3}
-    return Owned(task_of(TaskState.RUNNING, **(plain | values)), JOIN, 4, (), ())
+    return Owned(task_of(TaskState.RUNNING, **(plain | values)), JOIN, 4, 0, (), ())
 
 
 @pytest.mark.parametrize(
@@ -169,7 +175,7 @@ ENDED = [state for state in TaskState if state not in (TaskState.MATCHING, TaskS
 @pytest.mark.parametrize("state", ENDED)
 def test_of_a_task_that_is_not_trained_any_more_nobody_does_anything(state: TaskState) -> None:
     task = task_of(state, round=3)
-    owned = Owned(task, JOIN, 2, (), (CHEAP,))
+    owned = Owned(task, JOIN, 2, 0, (), (CHEAP,))
     assert (next_owned_step(owned, DEADLINE + 1), owned_due(owned, 0)) == (None, None)
     for subtask in map(subtask_of, SubtaskState):
         assert next_provided_step(provided(subtask, task=task), DEADLINE) is None
@@ -290,9 +296,63 @@ def test_a_computer_that_leaves_or_is_silent_for_half_a_round_is_replaced_in_it(
     assert next_provided_step(provided(subtask, **values), now) == step
 
 
-@pytest.mark.parametrize("state", SubtaskState)
-def test_an_adder_has_no_data_to_provide(state: SubtaskState) -> None:
-    assert next_provided_step(provided(subtask_of(state, role=Role.ADDER)), DEADLINE) is None
+@pytest.mark.parametrize("values", [{}, {"asks": None}, {"asks": FEE + 1}, {"fits": False}])
+def test_an_adder_agrees_where_that_pays_and_has_no_data_to_hand_over(values: dict[str, Any]) -> None:
+    mine = (Computer(DORA, 0),)
+    adds = subtask_of(SubtaskState.REQUESTED, role=Role.ADDER)
+    step = Decline() if values else Approve(mine[0])
+    assert next_provided_step(provided(adds, **{"computers": mine, **values}), 0) == step
+    for state in (SubtaskState.READY, SubtaskState.LEFT, SubtaskState.ENDED):
+        seen = provided(replace(adds, state=state), computers=mine)
+        assert next_provided_step(seen, DEADLINE) is None
+        assert provided_due(seen, 0) is None
+
+
+ADDS = Candidate(COLE, 0, FEE, Role.ADDER)
+
+
+@pytest.mark.parametrize(
+    ("owned", "now", "step"),
+    [
+        (matching(candidates=(CHEAP, ADDS), adders=1), OPENED, Request(ADDS)),
+        (matching(candidates=(ADDS, CHEAP)), OPENED, Request(CHEAP)),
+        (matching(trainers=2, adders=1), OPENED, None),
+        (matching(trainers=2, adders=1), HALF, None),
+        (matching(asked(SubtaskState.REQUESTED, role=Role.ADDER), trainers=2, adders=1), HALF, None),
+        (matching(asked(SubtaskState.READY, role=Role.ADDER), trainers=2, adders=1), OPENED, Start()),
+        (matching(asked(SubtaskState.READY, role=Role.ADDER), trainers=1, adders=2, candidates=(ADDS,)), HALF,
+         Request(ADDS)),
+        (matching(asked(SubtaskState.READY, role=Role.ADDER), trainers=1, adders=2, candidates=(CHEAP,)), HALF,
+         Request(CHEAP)),
+        (matching(asked(SubtaskState.READY, role=Role.ADDER), trainers=1, adders=2), HALF, Start()),
+    ],
+)  # fmt: skip
+def test_updates_that_are_added_need_an_adder_first(owned: Owned, now: int, step: OwnedStep | None) -> None:
+    assert next_owned_step(owned, now) == step
+
+
+@pytest.mark.parametrize(
+    ("values", "now", "step", "at"),
+    [
+        ({"awaits": True}, DEADLINE - ROUND // 4 - 1, None, DEADLINE - ROUND // 4),
+        ({"awaits": True}, DEADLINE - ROUND // 4, Add(3, final=True), None),
+        ({"awaits": False}, 0, Add(3, final=False), DEADLINE - ROUND // 4),
+        ({"awaits": False}, DEADLINE + 1, None, None),
+        ({"subtask": subtask_of(SubtaskState.READY, role=Role.ADDER, updated=3)}, 0, None, None),
+        ({"subtask": subtask_of(SubtaskState.LEFT, role=Role.ADDER)}, 0, None, None),
+        ({"task": task_of(TaskState.FINISHED, round=3)}, 0, None, None),
+    ],
+)
+def test_an_adder_adds_once_nobody_is_awaited_or_three_quarters_of_the_round_are_over(
+    values: dict[str, Any], now: int, step: ComputedStep | None, at: int | None
+) -> None:
+    plain = {
+        "task": task_of(TaskState.RUNNING, round=3), "subtask": subtask_of(SubtaskState.READY, role=Role.ADDER),
+        "wage": None, "free": False, "awaits": False,
+    }  # fmt: skip
+    seen = Computed(**(plain | values))
+    assert next_computed_step(seen, now) == step
+    assert computed_due(seen, now) == at
 
 
 def test_a_computer_that_became_ready_late_in_a_round_has_a_quarter_of_it() -> None:
@@ -447,11 +507,12 @@ def takes_provided(seen: Provided, step: ProvidedStep | None) -> bool:
     state, active = seen.subtask.state, seen.task.state in _ACTIVE
     match step:
         case Approve(computer):
-            trains = seen.subtask.role == Role.TRAINER
-            return state in _ASKED and active and trains and computer.wage <= seen.subtask.fee
+            alone = seen.subtask.role == Role.TRAINER or computer.account == seen.subtask.data_provider
+            return state in _ASKED and active and alone and computer.wage <= seen.subtask.fee
         case Replace(computer):
             replaceable = state in (SubtaskState.READY, SubtaskState.LEFT)
-            return replaceable and active and computer.wage <= seen.subtask.fee
+            trains = seen.subtask.role == Role.TRAINER
+            return replaceable and active and trains and computer.wage <= seen.subtask.fee
         case Decline():
             return state in _ASKED
     return True
@@ -465,7 +526,7 @@ def takes_computed(seen: Computed, step: ComputedStep | None, now: int) -> bool:
             return subtask.state == SubtaskState.APPROVED and task.state in _ACTIVE
         case Refuse():
             return subtask.state == SubtaskState.APPROVED
-        case Train(number):
+        case Train(number) | Add(number):
             trains = subtask.state == SubtaskState.READY and task.state == TaskState.RUNNING
             return trains and now <= task.deadline and number == task.round and subtask.updated != number
     return True

@@ -177,7 +177,7 @@ class Ground:
         """Give why the update is none."""
         (given,) = await self.reader.updates(1, ROUND)
         assert given.update is None
-        assert given.event.subtask == SUBTASK
+        assert given.subtasks == (SUBTASK,)
         return given.why
 
 
@@ -213,8 +213,8 @@ NAN, INFINITE, HUGE = (np.where(VECTOR == 1, value, VECTOR) for value in (np.nan
 @pytest.mark.parametrize(
     ("plain", "why"),
     [
-        (vectors.to_bytes(np.zeros(SIZE - 1)), "bytes and not"),
-        (vectors.to_bytes(np.zeros(SIZE + 1)), "bytes and not"),
+        (vectors.to_bytes(np.zeros(SIZE - 1)), f"its shape is ({SIZE - 1},), not ({SIZE},)"),
+        (vectors.to_bytes(np.zeros(SIZE + 1)), f"its shape is ({SIZE + 1},), not ({SIZE},)"),
         (b"", "are 0 bytes"),
         (b"x" * len(vectors.to_bytes(VECTOR)), "no NumPy file"),
         (raw(NAN), "finite"),
@@ -311,6 +311,7 @@ async def test_an_altered_key_is_no_update(ground: Ground) -> None:
     for altered in (sealed[:-2] + "AA", "....", "x" * 4096):
         changed = envelope.model_copy(update={"to_task": altered})
         ground.files.told = TaskHistory()
+        await ground.described()
         await ground.delivered(update(changed))
         assert "does not open by the task's key" in await ground.why()
 
@@ -318,6 +319,7 @@ async def test_an_altered_key_is_no_update(ground: Ground) -> None:
 async def test_one_provider_s_fault_leaves_the_others_updates(ground: Ground) -> None:
     await ground.delivered(update(await ground.sealed(vectors.to_bytes(VECTOR))))
     nonsense = cid.digest_of(await ground.store.put(b"{}"))
+    ground.files.told.subtasks[9] = Line(9, EVE, 7, 1, Role.TRAINER, EVE)
     faulty = Updated(subtask=9, task=1, computer=EVE, round=ROUND, digest=nonsense)
     ground.files.told.take([(faulty, bytes(32))])
     sound, broken = await ground.reader.updates(1, ROUND)
@@ -395,6 +397,6 @@ async def test_what_was_taken_is_kept_against_its_author_s_going_away() -> None:
     await ground.delivered(document)
     (given,) = await ground.reader.updates(1, ROUND)
     ground.store.names.clear()
-    await ground.reader.keep(given.event)
+    await ground.reader.keep(*given.events)
     wanted = {cid.of_raw(document.to_bytes()), document.update.cid, cid.of_raw(METADATA.to_bytes())}
     assert wanted <= ground.store.names.keys()

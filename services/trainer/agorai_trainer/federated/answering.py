@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Final
@@ -12,10 +13,13 @@ from faststream.nats import NatsRouter
 from pydantic import ValidationError
 
 from agorai_shared import cid, unixfs
+from agorai_shared.ckks import HeKeys
 from agorai_shared.command import subject
 from agorai_shared.content import NODE_PIN
 from agorai_shared.digest_files import MOST_FILE
 from agorai_shared.errors import InputError
+from agorai_shared.federated import HomomorphicKey, Mode
+from agorai_shared.he_parameters import SUMS
 from agorai_shared.single_flight import SingleFlight
 from agorai_shared.task_trainer import (
     KeepTaskTest,
@@ -29,7 +33,9 @@ from agorai_shared.task_trainer import (
     WorthsOf,
     WorthsStatus,
 )
+from agorai_shared.task_updates import MOST_ENCRYPTED
 from agorai_shared.types import Address, Cid
+from agorai_shared.vault import SealEnvelope
 from agorai_shared.vectors import Vector
 from agorai_trainer.federated import models
 from agorai_trainer.federated.models import ModelSpec
@@ -69,7 +75,7 @@ class TaskCommands:
         """By task, the last round that was aggregated again."""
 
     async def keep_test(self, command: KeepTaskTest) -> KeptTaskTest:
-        """See that a task can be trained, and keep its test set.
+        """See that a task can be trained, keep its test set, and make what homomorphic key it needs.
 
         Raises
         ------
@@ -88,10 +94,27 @@ class TaskCommands:
         checked = await self._sandbox.check_data(spec, data, 1)
         if checked.findings:
             raise TestSetUnfitError(checked.findings[0].explanation)
+        if command.mode != "open" and models.size(spec) > MOST_ENCRYPTED:
+            raise TaskDescriptionError(
+                "model", f"of {models.size(spec):,} parameters, at most {MOST_ENCRYPTED:,} can be encrypted"
+            )
+        homomorphic = None if command.mode == "open" else await self._homomorphic_key(command.key)
         kept = self._store.keep_test(cid.digest_of(unixfs.cid_of(data)), Cid(command.test))
         return KeptTaskTest(
-            commitment=kept.commitment.hex(), samples=checked.rows, parameters=models.size(spec)
+            commitment=kept.commitment.hex(),
+            samples=checked.rows,
+            parameters=models.size(spec),
+            homomorphic=homomorphic,
         )
+
+    async def _homomorphic_key(self, key: str) -> HomomorphicKey:
+        """Make a key pair, whose secret key is in the task's hands."""
+        made = await asyncio.to_thread(HeKeys.generate)
+        stored = await self._reader.files.market.store.put(
+            made.public, name=f"{NODE_PIN}homomorphic key of {key}"
+        )
+        to = SealEnvelope(context=HomomorphicKey.context(key), task=key)
+        return HomomorphicKey(public=stored, secret=await self._reader.vault.seal_envelope(made.secret, to))
 
     async def reveal_test(self, command: RevealTest) -> RevealedTest:
         """Put a task's test set into the store, in the clear; raises `TestSetAbsentError`."""
@@ -112,7 +135,8 @@ class TaskCommands:
         for number in range(last + 1, command.round + 1):
             state = aggregated(described, state, await self._taken(task, number))
         self._replayed[task] = command.round, state
-        return Replayed(same=same_model(state.vector, await self._reader.model(task, command.round)))
+        model = await self._reader.model(task, command.round)
+        return Replayed(same=same_model(state.vector, model, described.document.mode))
 
     async def worths(self, command: WorthsOf) -> Worths:
         """Measure coalitions: each takes the place of all updates in the round."""
@@ -121,10 +145,10 @@ class TaskCommands:
         before = await self._reader.model(task, number - 1)
         named = {subtask for coalition in command.coalitions for subtask in coalition}
         given = await self._reader.updates(task, number, only=named)
-        updates = {one.update.place: one.update for one in given if one.update}
+        updates = [(set(one.subtasks), one.update) for one in given if one.update]
         vectors = [before]
         for coalition in command.coalitions:
-            some = [updates[subtask] for subtask in coalition if subtask in updates]
+            some = [update for subtasks, update in updates if subtasks <= set(coalition)]
             vectors.append(_of_coalition(described, before, some))
         test = await self._reader.test(task)
         right: list[int] = []
@@ -147,9 +171,13 @@ def _of_coalition(described: Described, before: Vector, updates: list[Update]) -
         return before
 
 
-def same_model(one: Vector, other: Vector) -> bool:
-    """Say whether two models are the same, but for what machines that add in another order make of it."""
-    return one.shape == other.shape and bool(np.allclose(one, other, rtol=1e-9, atol=1e-12))
+def same_model(one: Vector, other: Vector, mode: Mode = "open") -> bool:
+    """Say whether two models are the same, but for what machines that add in another order make of it.
+
+    Decrypted values are rounded, and what lies between two of them may be rounded to either.
+    """
+    atol = 1e-12 if mode == "open" else SUMS.error
+    return one.shape == other.shape and bool(np.allclose(one, other, rtol=1e-9, atol=atol))
 
 
 @asynccontextmanager

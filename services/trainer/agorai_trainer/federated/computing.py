@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, Final
 
-from agorai_shared import cid, logging, vectors
-from agorai_shared.bindings.training_task import Approved, SubtaskState, TaskState
+from agorai_shared import cid, ckks, groups, logging, vectors
+from agorai_shared.bindings.training_task import Approved, Role, SubtaskState, TaskState
 from agorai_shared.content import NODE_PIN
 from agorai_shared.contract import Call
-from agorai_shared.documents import DocumentMalformedError
+from agorai_shared.documents import Document, DocumentMalformedError
 from agorai_shared.errors import RemoteError
-from agorai_shared.federated import UpdateDocument
+from agorai_shared.federated import GroupSum, Refused, SumsDocument, UpdateDocument
 from agorai_shared.market import topic_of
 from agorai_shared.reconciler import idempotency_key
 from agorai_shared.shared_jwe import Envelope
@@ -54,11 +55,14 @@ class ComputedProtocol:
         mine = await self._offers.of(self._reader.me) if asked else None
         computing = mine.computing if mine else None
         free = computing is not None and await self._busy() < computing.subtasks
+        task = await self._files.task(subtask.task)
+        adds = subtask.role == Role.ADDER and subtask.state == SubtaskState.READY
         return decide.Computed(
-            task=await self._files.task(subtask.task),
+            task=task,
             subtask=subtask,
             wage=int(computing.wage) if computing else None,
             free=free,
+            awaits=adds and task.state == TaskState.RUNNING and await self._awaits(subtask.task, task.round),
         )
 
     def next_step(self, state: decide.Computed, now: int) -> decide.ComputedStep | None:
@@ -67,9 +71,9 @@ class ComputedProtocol:
             return None
         return decide.next_computed_step(state, now)
 
-    def due(self, _state: decide.Computed, _now: int) -> int | None:
-        """Say when time alone brings a step: never."""
-        return None
+    def due(self, state: decide.Computed, now: int) -> int | None:
+        """Say when time alone brings a step."""
+        return decide.computed_due(state, now)
 
     async def perform(self, key: int, step: decide.ComputedStep, once: str) -> bool:
         """Take the step."""
@@ -87,6 +91,11 @@ class ComputedProtocol:
             case decide.Train(number):
                 digest = self._trained.get((key, number)) or await self._train(subtask.task, key, number)
                 call, once = contract.update(key, number, digest), self._once(key, number)
+            case decide.Add(number, final):
+                added = self._trained.get((key, number)) or await self._add(
+                    subtask.task, key, number, final=final
+                )
+                call, once = contract.update(key, number, added), self._once(key, number)
         await send_in_time(self._vault, once, call)
         return False
 
@@ -153,25 +162,73 @@ class ComputedProtocol:
         asked = OpenEnvelope(envelope=envelope, context=context, author=line.data_provider)
         return await self._vault.open_envelope(asked, self._most)
 
-    async def _train(self, task: int, key: int, number: int) -> Digest:
-        line, binding = (await self._files.history(task)).subtasks[key], self._files.binding(task)
-        described = await self._reader.described(task)
-        vector, data = await self._model(task, line, number), await self._data(task, line)
-        trained = await self._sandbox.fit(described.model, vector, data, number, described.proximal_mu)
-        log.info("subtask.trained", subtask=key, round=number, samples=trained.samples)
-        update = await self._vault.seal_envelope(
-            vectors.to_bytes(trained.vector),
-            SealEnvelope(context=binding.update(key, number), task=described.document.key),
+    async def _awaits(self, task: int, number: int) -> bool:
+        """Say whether an open round waits for updates still."""
+        lines = (await self._files.history(task)).subtasks.values()
+        trainers = [line.id for line in lines if line.role == Role.TRAINER]
+        found = await self._files.market.chain.read(*map(self._files.contract.subtask_of, trainers))
+        return any(one.state == SubtaskState.READY and one.updated == number - 1 for one in found)
+
+    async def _encrypted(self, task: int, vector: Vector, samples: int) -> bytes:
+        """Give the bytes of an update, as the task's mode has them."""
+        if (await self._reader.described(task)).document.mode == "open":
+            return vectors.to_bytes(vector)
+        return await asyncio.to_thread(ckks.encrypt, await self._reader.public(task), vector * samples)
+
+    async def _add(self, task: int, key: int, number: int, *, final: bool) -> Digest:
+        """Add the updates delivered so far by groups, without a key; gives the digest of what says so."""
+        binding, public = self._files.binding(task), await self._reader.public(task)
+        terms = {one.subtask: one for one in await self._reader.terms(task, number, final=final)}
+        history, described = await self._files.history(task), await self._reader.described(task)
+        refused = [one for one in terms.values() if one.why]
+        blocks = history.rounds[number - 1].blocks
+        sums: list[GroupSum] = []
+        if terms:
+            good = [id_ for id_, one in terms.items() if not one.why]
+            for place, group in enumerate(groups.deal(good, blocks[list(terms)[-1]])):
+                members = tuple(sorted(group))
+                total = await asyncio.to_thread(ckks.add, public, [terms[id_].ciphertext for id_ in members])
+                context = binding.sum(key, number, place)
+                sealed = await self._vault.seal_envelope(
+                    total, SealEnvelope(context=context, task=described.document.key)
+                )
+                sums.append(GroupSum(members=members, sum=sealed))
+        log.info("round.added", subtask=key, round=number, groups=len(sums), refused=len(refused))
+        document = SumsDocument(
+            task=binding,
+            subtask=key,
+            round=number,
+            sums=tuple(sums),
+            refused=tuple(Refused(subtask=one.subtask, why=one.why[:500]) for one in refused),
         )
-        document = UpdateDocument(
-            task=binding, subtask=key, round=number, samples=trained.samples, update=update
-        )
+        return await self._put(document, key, number)
+
+    async def _put(self, document: Document, key: int, number: int) -> Digest:
         what = f"{NODE_PIN}update of subtask {key} in round {number}"
         digest = cid.digest_of(await self._files.market.store.put(document.to_bytes(), name=what))
         self._trained[key, number] = digest
         while len(self._trained) > _KEPT:
             self._trained.popitem(last=False)
         return digest
+
+    async def _train(self, task: int, key: int, number: int) -> Digest:
+        line, binding = (await self._files.history(task)).subtasks[key], self._files.binding(task)
+        described = await self._reader.described(task)
+        vector, data = await self._model(task, line, number), await self._data(task, line)
+        trained = await self._sandbox.fit(described.model, vector, data, number, described.proximal_mu)
+        log.info("subtask.trained", subtask=key, round=number, samples=trained.samples)
+        context, data = (
+            binding.update(key, number),
+            await self._encrypted(task, trained.vector, trained.samples),
+        )
+        to = SealEnvelope(context=context, task=described.document.key)
+        if described.document.mode == "aggregate":
+            to = SealEnvelope(context=context, members=await self._reader.adders(task))
+        update = await self._vault.seal_envelope(data, to)
+        document = UpdateDocument(
+            task=binding, subtask=key, round=number, samples=trained.samples, update=update
+        )
+        return await self._put(document, key, number)
 
     async def _once_asked(self, task: int, subtask: int) -> str:
         """Give one key for whatever is answered when asked: the state of the task changes meanwhile."""

@@ -19,12 +19,14 @@ from agorai_shared.types import Address
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A data set that could be trained on."""
+    """A data set that could be trained on, or who could add updates."""
 
     data_provider: Address
     resource: int
+    """0 of an adder."""
     fee: int
     """For each round, in the token's smallest unit."""
+    role: Role = Role.TRAINER
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Owned:
     """Seconds from opening to the first round."""
     providers: int
     """To take part, at most."""
+    adders: int
+    """To add updates, at most; 0 where they are not added encrypted."""
     asked: tuple[Asked, ...]
     candidates: tuple[Candidate, ...]
     """Not asked yet, the best first."""
@@ -136,24 +140,32 @@ def goes_on(task: Task, right: Sequence[int], samples: int, stop: Stop) -> bool:
 def _matching(owned: Owned, now: int) -> OwnedStep | None:
     task = owned.task
     waiting = _waiting(owned)
-    taking_part = len(waiting) + task.trainers
     if now > task.deadline:
         return Cancel()
     late = next((one for one in waiting if now >= one.since + _patience(owned)), None)
     if late is not None:
         return Withdraw(late.id)
-    if taking_part < owned.providers and (candidate := _affordable(owned)):
+    adding = sum(_is_adder(one) and one.subtask.state == SubtaskState.READY for one in owned.asked)
+    asked = sum(map(_is_adder, waiting))
+    if adding + asked < owned.adders and (candidate := _affordable(owned, Role.ADDER)):
+        return Request(candidate)
+    training = len(waiting) - asked + task.trainers
+    if training < owned.providers and (candidate := _affordable(owned, Role.TRAINER)):
         return Request(candidate)
     half = now >= owned.opened_at + owned.join_window // 2
-    if task.trainers >= task.quorum and (not waiting or half):
-        return Start()
-    return None
+    is_enough = task.trainers >= task.quorum and (adding > 0 or not owned.adders)
+    return Start() if is_enough and (not waiting or half) else None
 
 
-def _affordable(owned: Owned) -> Candidate | None:
+def _is_adder(asked: Asked) -> bool:
+    return bool(asked.subtask.role == Role.ADDER)
+
+
+def _affordable(owned: Owned, role: Role) -> Candidate | None:
     task = owned.task
     left = task.budget - task.committed - task.award
-    return next((one for one in owned.candidates if one.fee * task.rounds <= left), None)
+    fitting = (one for one in owned.candidates if one.role == role and one.fee * task.rounds <= left)
+    return next(fitting, None)
 
 
 def _waiting(owned: Owned) -> list[Asked]:
@@ -186,9 +198,9 @@ class Provided:
     since: int
     """From when on the subtask is as it is, in seconds since 1970."""
     asks: int | None
-    """What this account asks for the data set, a round; None if it offers it to no training."""
+    """What this account asks for the data set, or for adding, a round; None if it does not offer that."""
     fits: bool
-    """Whether the data are what the task wants."""
+    """Whether the data are what the task wants, or the key is one to add updates under."""
     computers: tuple[Computer, ...]
     """Not asked for this subtask yet; this account first if it offers computing, then the cheapest first."""
     replaced: bool
@@ -223,7 +235,7 @@ def next_provided_step(provided: Provided, now: int) -> ProvidedStep | None:
     Rational (DAI 4.4): the fee is what it asks at least, and more than the wage.
     """
     subtask = provided.subtask
-    if provided.task.state not in (TaskState.MATCHING, TaskState.RUNNING) or subtask.role == Role.ADDER:
+    if provided.task.state not in (TaskState.MATCHING, TaskState.RUNNING):
         return None
     computer = _rational(provided)
     if subtask.state == SubtaskState.REQUESTED:
@@ -231,7 +243,7 @@ def next_provided_step(provided: Provided, now: int) -> ProvidedStep | None:
     if subtask.state == SubtaskState.APPROVED:
         late = now >= provided.since + _computer_patience(provided)
         return Approve(computer) if late and computer else None
-    if computer is None or provided.replaced or provided.task.state != TaskState.RUNNING:
+    if computer is None or provided.replaced or not _is_trained(provided):
         return None
     if subtask.state == SubtaskState.LEFT or _is_missing(provided, now):
         return Replace(computer)
@@ -242,7 +254,7 @@ def provided_due(provided: Provided, now: int) -> int | None:
     """Say when time alone brings the data provider's step."""
     if provided.subtask.state == SubtaskState.APPROVED:
         at = provided.since + _computer_patience(provided)
-    elif provided.subtask.state == SubtaskState.READY and provided.task.state == TaskState.RUNNING:
+    elif provided.subtask.state == SubtaskState.READY and _is_trained(provided):
         at = _missing_from(provided)
     else:
         return None
@@ -254,6 +266,11 @@ def _rational(provided: Provided) -> Computer | None:
     if provided.asks is None or fee < provided.asks:
         return None
     return next((one for one in provided.computers if one.wage < fee), None)
+
+
+def _is_trained(provided: Provided) -> bool:
+    """Tell whether somebody trains on the data in rounds now; who adds cannot be replaced by its data provider."""
+    return bool(provided.task.state == TaskState.RUNNING and provided.subtask.role == Role.TRAINER)
 
 
 def _is_missing(provided: Provided, now: int) -> bool:
@@ -287,6 +304,8 @@ class Computed:
     """What this account asks for, a round; None if it offers no computing."""
     free: bool
     """Whether it has room for a further subtask."""
+    awaits: bool = False
+    """Of an adder: whether updates are still to come that the round waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +327,16 @@ class Train:
     round: int
 
 
-ComputedStep: TypeAlias = Accept | Refuse | Train
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Add a round's updates, and deliver the sums."""
+
+    round: int
+    final: bool
+    """Whether what cannot be had is not waited for any longer."""
+
+
+ComputedStep: TypeAlias = Accept | Refuse | Train | Add
 
 
 def next_computed_step(computed: Computed, now: int) -> ComputedStep | None:
@@ -317,6 +345,28 @@ def next_computed_step(computed: Computed, now: int) -> ComputedStep | None:
     if subtask.state == SubtaskState.APPROVED and task.state in (TaskState.MATCHING, TaskState.RUNNING):
         pays = computed.wage is not None and subtask.wage >= computed.wage
         return Accept(subtask.wage) if pays and computed.free else Refuse()
-    if subtask.state == SubtaskState.READY and task.state == TaskState.RUNNING:
-        return Train(task.round) if subtask.updated < task.round and now <= task.deadline else None
-    return None
+    is_open = subtask.state == SubtaskState.READY and task.state == TaskState.RUNNING and now <= task.deadline
+    if not is_open or subtask.updated >= task.round:
+        return None
+    if subtask.role == Role.TRAINER:
+        return Train(task.round)
+    final = now >= _last_call(computed)
+    return Add(task.round, final) if final or not computed.awaits else None
+
+
+def computed_due(computed: Computed, now: int) -> int | None:
+    """Say when time alone brings the computation provider's step: an adder does not wait for all of a round."""
+    adds = computed.subtask.role == Role.ADDER and computed.subtask.state == SubtaskState.READY
+    if (
+        not adds
+        or computed.task.state != TaskState.RUNNING
+        or computed.subtask.updated >= computed.task.round
+    ):
+        return None
+    at = _last_call(computed)
+    return at if at > now else None
+
+
+def _last_call(computed: Computed) -> int:
+    """Give from when on an adder adds what there is: three quarters of the round are over."""
+    return computed.task.deadline - computed.task.round_window // 4

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from agorai_shared import cid, logging, search
 from agorai_shared.bindings.registry import Actor, Joined, Kind
+from agorai_shared.bindings.training_task import Role
 from agorai_shared.digest_files import DigestFiles, several
 from agorai_shared.documents import Metadata, Profile, Schema
 from agorai_shared.errors import AgoraiError
@@ -77,6 +78,17 @@ class Offers:
             if one.specification.computing and one.account not in left_out
         ]
         return tuple(sorted(found, key=lambda one: (one.wage, one.account)))
+
+    async def adding(self, most_fee: int, without: Iterable[Address]) -> tuple[Candidate, ...]:
+        """Give who adds encrypted updates for at most that fee, the cheapest first."""
+        left_out = set(without)
+        found = [
+            Candidate(one.account, 0, int(one.specification.adding), Role.ADDER)
+            for one in await self._all()
+            if one.specification.adding is not None and one.account not in left_out
+        ]
+        fitting = [one for one in found if one.fee <= most_fee]
+        return tuple(sorted(fitting, key=lambda one: (one.fee, one.data_provider)))
 
     async def schema(self, resource: int) -> Schema | None:
         """Give what a data set's owner says that it holds; None if there is no schema.

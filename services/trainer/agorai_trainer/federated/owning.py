@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from agorai_shared import cid, logging, vectors
-from agorai_shared.bindings.training_task import Opened, Role, SubtaskState, TaskState
+from agorai_shared.bindings.training_task import Opened, SubtaskState, TaskState
 from agorai_shared.content import NODE_PIN
 from agorai_shared.contract import Call
 from agorai_shared.digest_files import several
@@ -74,11 +74,12 @@ class OwnedProtocol:
                     decide.Asked(line.id, subtask, line.resource, await self._reader.since(line.id, subtask))
                 )
             known = [(line.data_provider, line.resource) for line in history.subtasks.values()]
-            candidates = await self._offers.data(described.model, described.document.wanted, known)
+            candidates = await self._candidates(described, known)
         return decide.Owned(
             task=task,
             join_window=opened.terms.join_window,
             providers=described.document.wanted.providers,
+            adders=described.document.wanted.adders if described.document.mode == "aggregate" else 0,
             asked=tuple(asked),
             candidates=candidates,
         )
@@ -96,7 +97,7 @@ class OwnedProtocol:
         match step:
             case decide.Request(candidate):
                 call: Call[Any] = self._files.contract.request(
-                    key, candidate.data_provider, candidate.resource, candidate.fee, Role.TRAINER
+                    key, candidate.data_provider, candidate.resource, candidate.fee, candidate.role
                 )
                 once = self._once(key, "request", candidate.data_provider, candidate.resource)
             case decide.Withdraw(subtask):
@@ -127,6 +128,16 @@ class OwnedProtocol:
         """Say whether a task is this account's."""
         return (await self._files.opened(task)).model_provider == self._reader.me
 
+    async def _candidates(
+        self, described: Described, known: list[tuple[Address, int]]
+    ) -> tuple[decide.Candidate, ...]:
+        wanted = described.document.wanted
+        data = await self._offers.data(described.model, wanted, known)
+        if described.document.mode != "aggregate":
+            return data
+        asked = {account for account, _ in known} | {self._reader.me}
+        return (*await self._offers.adding(int(wanted.most_fee), asked), *data)
+
     # ----------------------------------------------------------------------------------------------- rounds
 
     async def _started(self, task: int) -> Call[Any]:
@@ -148,7 +159,10 @@ class OwnedProtocol:
         on_chain = await self._files.task(task)
         final = await self._reader.now() >= on_chain.deadline + on_chain.step_window // 4
         given = await self._reader.updates(task, number, final=final)
-        await several(self._reader.keep, [one.event for one in given if one.update])
+        taken = [event for one in given if one.update for event in one.events]
+        history = await self._files.history(task)
+        updates = history.rounds[number - 1].updates
+        await several(self._reader.keep, [*taken, *(updates[id_] for id_ in history.added(number) if taken)])
         state = aggregated(described, before, given)
         earlier = [await self._right_behind(task, one) for one in range(number)]
         samples = described.document.test_samples
@@ -184,9 +198,12 @@ class OwnedProtocol:
         document = RoundDocument(
             task=binding,
             round=number,
-            taken=tuple(one.event.subtask for one in given if one.update),
+            taken=tuple(sorted(subtask for one in given if one.update for subtask in one.subtasks)),
             refused=tuple(
-                Refused(subtask=one.event.subtask, why=one.why[:500]) for one in given if not one.update
+                Refused(subtask=subtask, why=one.why[:500])
+                for one in given
+                if not one.update
+                for subtask in one.subtasks
             ),
             model=model,
             state=kept,

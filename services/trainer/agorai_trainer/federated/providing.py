@@ -10,7 +10,7 @@ from agorai_shared.bindings.training_task import Requested, Role, Subtask, Subta
 from agorai_shared.content import NODE_PIN
 from agorai_shared.contract import Call
 from agorai_shared.errors import RefusedError
-from agorai_shared.federated import DataHandover
+from agorai_shared.federated import DataHandover, Specification
 from agorai_shared.market import topic_of
 from agorai_shared.reconciler import idempotency_key
 from agorai_shared.task_history import Line, TaskHistory
@@ -46,6 +46,13 @@ def _alike(history: TaskHistory, subtask: int) -> list[Line]:
     return [one for one in history.subtasks.values() if found & {one.id, one.replaces}]
 
 
+def _asked_for(line: Line, offered: Specification) -> int | None:
+    """Give the fee that this account asks for what a subtask is; None if it does not offer it."""
+    if line.role == Role.ADDER:
+        return None if offered.adding is None else int(offered.adding)
+    return next((int(one.fee) for one in offered.data if one.resource == line.resource), None)
+
+
 class ProvidedProtocol:
     """Providing data, for the reconciler; the key is the subtask's."""
 
@@ -69,9 +76,7 @@ class ProvidedProtocol:
         line = await self._line(subtask.task, key)
         wants = await self._may_want(task, subtask)
         mine = await self._offers.of(self._reader.me) if wants else None
-        asks = (
-            next((int(one.fee) for one in mine.data if one.resource == line.resource), None) if mine else None
-        )
+        asks = _asked_for(line, mine) if mine else None
         history = await self._files.history(subtask.task)
         lines = _alike(history, key)
         asked = {one.computer for one in lines if one.computer} | self._approved.get(key, set())
@@ -81,7 +86,7 @@ class ProvidedProtocol:
             since=await self._reader.since(key, subtask),
             asks=asks,
             fits=asks is not None and wants and await self._is_fit(subtask.task, line),
-            computers=await self._computers(asked) if wants else (),
+            computers=await self._computers(line, asked) if wants else (),
             replaced=wants and await self._is_replaced(subtask.task, key),
         )
 
@@ -136,7 +141,7 @@ class ProvidedProtocol:
             self._files.contract.address, Requested, None, None, topic_of(self._reader.me)
         )
         found: set[int] = set()
-        for event in {event.task: event for event, _ in events if event.role == Role.TRAINER}.values():
+        for event in {event.task: event for event, _ in events}.values():
             if (await self._files.task(event.task)).state in (TaskState.MATCHING, TaskState.RUNNING):
                 lines = (await self._files.history(event.task)).subtasks.values()
                 found |= {line.id for line in lines if line.data_provider == self._reader.me}
@@ -147,8 +152,10 @@ class ProvidedProtocol:
     async def _line(self, task: int, subtask: int) -> Line:
         return (await self._files.history(task)).subtasks[subtask]
 
-    async def _computers(self, asked: set[Address]) -> tuple[decide.Computer, ...]:
+    async def _computers(self, line: Line, asked: set[Address]) -> tuple[decide.Computer, ...]:
         """Give who could compute; this account first, if it offers that, for so its data go nowhere."""
+        if line.role == Role.ADDER:
+            return (decide.Computer(self._reader.me, 0),)
         found = await self._offers.computing(asked)
         return tuple(sorted(found, key=lambda one: one.account != self._reader.me))
 
@@ -162,12 +169,16 @@ class ProvidedProtocol:
     async def _is_fit(self, task: int, line: Line) -> bool:
         key = task, line.resource
         if key not in self._fits:
-            described = await self._reader.described(task)
-            data = await self._data(line.resource)
-            least = described.document.wanted.least_rows
-            checked = await self._sandbox.check_data(described.model, data, least)
-            self._fits[key] = not checked.findings
+            self._fits[key] = await self._reader.is_key_sound(task) and (
+                line.role == Role.ADDER or await self._are_data_fit(task, line.resource)
+            )
         return self._fits[key]
+
+    async def _are_data_fit(self, task: int, resource: int) -> bool:
+        described = await self._reader.described(task)
+        least = described.document.wanted.least_rows
+        checked = await self._sandbox.check_data(described.model, await self._data(resource), least)
+        return not checked.findings
 
     async def _data(self, resource: int) -> bytes:
         commitment = (await self._files.market.resource(ResourceId(resource))).commitment

@@ -3,6 +3,7 @@
 InputError
 └── TaskUnusableError           a task whose description this trainer cannot train by
 RefusedError
+├── AdderAbsentError            nobody adds the updates
 └── TestSetAbsentError          a test set that is hidden, and not kept here
 """
 
@@ -11,21 +12,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from agorai_shared import cid, vectors
-from agorai_shared.bindings.training_task import Subtask, SubtaskState, Updated
+from agorai_shared import cid, ckks, logging, vectors
+from agorai_shared.bindings.training_task import Role, Subtask, SubtaskState, Updated
 from agorai_shared.content import NODE_PIN
-from agorai_shared.digest_files import MOST_FILE, FileAbsentError, hurry, several
+from agorai_shared.digest_files import MOST_FILE, hurry, several
 from agorai_shared.documents import Metadata
-from agorai_shared.envelopes import NotForKeyError
-from agorai_shared.errors import InputError, RefusedError, RemoteError
-from agorai_shared.federated import TaskDocument, UpdateDocument
+from agorai_shared.errors import AgoraiError, InputError, RefusedError
+from agorai_shared.federated import SumsDocument, TaskDocument, UpdateDocument
+from agorai_shared.he_parameters import SUMS
 from agorai_shared.task_files import TaskFiles
-from agorai_shared.task_reader import FAULT_CODES, FAULTS, GONE_CODES, TaskOpener, sealed_size
+from agorai_shared.task_reader import CiphertextUnfitError, is_fault, is_gone, sealed_size
+from agorai_shared.task_updates import KeyFaultyError, UpdateReader
 from agorai_shared.types import Address, Cid, ResourceId
 from agorai_shared.vault import Vault
 from agorai_shared.vectors import Vector
@@ -35,6 +37,8 @@ from agorai_trainer.federated.specs import StrategySpec
 from agorai_trainer.federated.strategies import Strategy, strategy
 from agorai_trainer.federated.updates import State, Update, refusal
 from agorai_trainer.pooling.store import KeptTest, PoolStore
+
+log = logging.get(__name__)
 
 _SLACK = 4096
 """Bytes of a file of parameters that are no parameters."""
@@ -49,6 +53,17 @@ class TaskUnusableError(InputError):
         super().__init__(
             f"Task {task} cannot be trained: its {part} is malformed ({why}).",
             remedy="Its model provider must open it anew.",
+        )
+
+
+class AdderAbsentError(RefusedError):
+    """Nobody adds a task's updates."""
+
+    retryable = True
+
+    def __init__(self, task: int) -> None:
+        super().__init__(
+            f"Nobody adds the updates of task {task} at present.", remedy="Its model provider asks for one."
         )
 
 
@@ -81,17 +96,39 @@ class Described:
         """Of a file of parameters."""
         return 8 * models.size(self.model) + _SLACK
 
+    @property
+    def most_update_bytes(self) -> int:
+        """Of the file of an update, or of a sum of them."""
+        if self.document.mode == "open":
+            return self.most_bytes
+        return SUMS.ciphertext_size(models.size(self.model))
+
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A delivered update, or why it is none."""
+    """A delivered update, or what those of a group come to; or why it cannot be taken."""
 
-    event: Updated
+    events: tuple[Updated, ...]
+    """Of the update, or of the group's."""
     update: Update | None
     why: str = ""
 
+    @property
+    def subtasks(self) -> tuple[int, ...]:
+        """Give whose it is."""
+        return tuple(event.subtask for event in self.events)
 
-class TaskReader(TaskOpener):
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """An encrypted update, as an adder reads it, or why it cannot be added."""
+
+    subtask: int
+    ciphertext: bytes = field(repr=False)
+    why: str = ""
+
+
+class TaskReader(UpdateReader):
     """Reads tasks."""
 
     def __init__(self, me: Address, files: TaskFiles, vault: Vault, kept: PoolStore) -> None:
@@ -187,53 +224,125 @@ class TaskReader(TaskOpener):
             What cannot be had is not waited for any longer, and has a reason in its place, too.
         """
         history = await self.files.history(task)
-        events = [
-            event for id_, event in history.rounds[number - 1].updates.items() if only is None or id_ in only
-        ]
+        line = history.rounds[number - 1]
+        aggregate = (await self.described(task)).document.mode == "aggregate"
         with hurry(_BUDGET_S) if final else nullcontext():
+            if aggregate:
+                return await self._sums(task, number, only, final=final)
+            events = [line.updates[id_] for id_ in history.trained(number) if only is None or id_ in only]
             return await several(lambda event: self._given(task, event, final=final), events)
+
+    async def terms(self, task: int, number: int, *, final: bool) -> list[Term]:
+        """Give the encrypted updates delivered so far in a round, in the order of the chain, as an adder.
+
+        Parameters
+        ----------
+        final
+            What cannot be had is not waited for any longer, and has a reason in its place, too.
+
+        Raises
+        ------
+        AgoraiError
+            If what cannot be had is waited for, or the task's homomorphic key is none.
+        """
+        history = await self.files.history(task)
+        events = [history.rounds[number - 1].updates[id_] for id_ in history.trained(number)]
+        with hurry(_BUDGET_S) if final else nullcontext():
+            return await several(lambda event: self._term(task, event, final=final), events)
+
+    async def adders(self, task: int) -> tuple[Address, ...]:
+        """Give who adds updates now; never the model provider, who has the key.
+
+        Raises
+        ------
+        AdderAbsentError
+        """
+        lines = (await self.files.history(task)).subtasks.values()
+        ids = [line.id for line in lines if line.role == Role.ADDER]
+        provider = (await self.files.opened(task)).model_provider
+        found = await self.files.market.chain.read(*map(self.files.contract.subtask_of, ids)) if ids else ()
+        adders = [one.computer for one in found if one.state == SubtaskState.READY]
+        if not any(one != provider for one in adders):
+            raise AdderAbsentError(task)
+        return tuple(one for one in adders if one != provider)
+
+    async def is_key_sound(self, task: int) -> bool:
+        """Say whether updates can be encrypted by a task's key, where they are to be; raises `FileAbsentError`."""
+        if (await self.described(task)).document.mode == "open":
+            return True
+        try:
+            await self.public(task)
+        except KeyFaultyError as error:
+            log.warning("task.key_unusable", task=task, why=error.message)
+            return False
+        return True
+
+    async def _sums(
+        self, task: int, number: int, only: Collection[int] | None, *, final: bool
+    ) -> list[Given]:
+        described = await self.described(task)
+        sums = await self.sums(task, number, described.most_update_bytes, final=final)
+        if sums is None:
+            return []
+        updates = (await self.files.history(task)).rounds[number - 1].updates
+        size, found = models.size(described.model), []
+        for group in sums.groups:
+            if only is not None and not set(group.members) <= set(only):
+                continue
+            why = group.why if group.vector is None else refusal(group.vector, size)
+            taken = (
+                None if why or group.vector is None else Update(group.members[0], group.vector, group.samples)
+            )
+            found.append(Given(tuple(updates[id_] for id_ in group.members), taken, why or ""))
+        if only is None:
+            found += [Given((updates[one.subtask],), None, one.why) for one in sums.refused]
+        return found
 
     async def _given(self, task: int, event: Updated, *, final: bool) -> Given:
         try:
             async with asyncio.timeout(_BUDGET_S if final else None):
                 return await self._read(task, event)
         except TimeoutError:
-            return Given(event, None, f"It did not come within {_BUDGET_S:g} s.")
-        except FileAbsentError as error:
-            if not final:
-                raise
-            return Given(event, None, error.message)
-        except RemoteError as error:
-            if not (final and error.code in GONE_CODES):
-                raise
-            return Given(event, None, error.message)
+            return Given((event,), None, f"It did not come within {_BUDGET_S:g} s.")
+        except AgoraiError as error:
+            if is_fault(error) or (final and is_gone(error)):
+                return Given((event,), None, error.message)
+            raise
 
     async def _read(self, task: int, event: Updated) -> Given:
         described = await self.described(task)
-        size = models.size(described.model)
+        document, vector = await self.update(task, event, described.most_update_bytes)
+        why = refusal(vector, models.size(described.model)) or await self._excess(event, document)
+        return Given((event,), None if why else Update(event.subtask, vector, document.samples), why or "")
+
+    async def _term(self, task: int, event: Updated, *, final: bool) -> Term:
         try:
-            document = await self.files.update(event)
-            if document.update.to_task is None:  # nobody could ever audit it
-                raise NotForKeyError("the task's key")
-            context = self.files.binding(task).update(event.subtask, event.round)
-            data = await self.open(task, document.update, context, event.computer, described.most_bytes)
-            vector = vectors.from_bytes(data, size)
-            why = refusal(vector, size)
-            rows = await self._rows(event)
-        except FAULTS as error:
-            return Given(event, None, error.message)
-        except RemoteError as error:
-            if error.code not in FAULT_CODES:
-                raise
-            return Given(event, None, error.message)
-        if why is None and rows is not None and document.samples > rows:
-            why = f"it says that it was trained on {document.samples} samples, and its data set has {rows}"
-        return (
-            Given(event, None, why) if why else Given(event, Update(event.subtask, vector, document.samples))
-        )
+            async with asyncio.timeout(_BUDGET_S if final else None):
+                return await self._read_term(task, event)
+        except TimeoutError:
+            return Term(event.subtask, b"", f"It did not come within {_BUDGET_S:g} s.")
+        except AgoraiError as error:
+            if is_fault(error) or (final and is_gone(error)):
+                return Term(event.subtask, b"", error.message)
+            raise
+
+    async def _read_term(self, task: int, event: Updated) -> Term:
+        described, public = await self.described(task), await self.public(task)
+        document = await self.files.update(event)
+        context = self.files.binding(task).update(event.subtask, event.round)
+        data = await self.open(task, document.update, context, event.computer, described.most_update_bytes)
+        read = ckks.read_ciphertext(data, SUMS, ckks.read_public(public).id)
+        size = models.size(described.model)
+        if (read.terms, read.length) != (1, size):
+            raise CiphertextUnfitError(
+                f"it holds {read.terms} vectors of {read.length} values, not 1 of {size}"
+            )
+        return Term(event.subtask, data, await self._excess(event, document) or "")
 
     async def keep(self, event: Updated) -> None:
-        """Pin all that an update is audited by: its author could withhold it later, and the payout look false.
+        """Pin all that an update, or an adder's document, is audited by.
+
+        Its author could withhold it later, and the payout look false.
 
         Raises
         ------
@@ -241,16 +350,30 @@ class TaskReader(TaskOpener):
             If it cannot be had, or this node's store does not keep it.
         """
         store, described = self.files.market.store, await self.described(event.task)
-        envelope = (await self.files.update(event)).update
-        metadata, owner = await self._metadata(event)
-        most = sealed_size(described.most_bytes)
-        for digest, author, limit in (
-            (event.digest, event.computer, UpdateDocument.MOST_BYTES),
-            (cid.digest_of(Cid(envelope.cid)), event.computer, most),
-            (metadata, owner, Metadata.MOST_BYTES),
-        ):
+        most = sealed_size(described.most_update_bytes)
+        if (await self.files.history(event.task)).subtasks[event.subtask].role == Role.ADDER:
+            sums = await self.files.sums(event)
+            sealed = [group.sum for group in sums.sums]
+            files = [(event.digest, event.computer, SumsDocument.MOST_BYTES)]
+        else:
+            update = (await self.files.update(event)).update
+            sealed = [update] if update.to_task is not None else []
+            metadata, owner = await self._metadata(event)
+            files = [
+                (event.digest, event.computer, UpdateDocument.MOST_BYTES),
+                (metadata, owner, Metadata.MOST_BYTES),
+            ]
+        files += [(cid.digest_of(Cid(one.cid)), event.computer, most) for one in sealed]
+        for digest, author, limit in files:
             what = f"update of subtask {event.subtask} in round {event.round}"
             await store.put(await self.files.file(digest, what, [author], limit), name=f"{NODE_PIN}{what}")
+
+    async def _excess(self, event: Updated, document: UpdateDocument) -> str | None:
+        """Say that an update claims more samples than its data set has, if it does."""
+        rows = await self._rows(event)
+        if rows is None or document.samples <= rows:
+            return None
+        return f"it says that it was trained on {document.samples} samples, and its data set has {rows}"
 
     async def _rows(self, event: Updated) -> int | None:
         """Give how many rows a data set has, as its owner said when it was registered; None if it did not."""

@@ -10,6 +10,7 @@ from typing import Final
 from faststream.nats import NatsBroker
 
 from agorai_shared.abi.codec import as_int
+from agorai_shared.bindings.training_task import Role
 from agorai_shared.events import ChainEvent
 from agorai_shared.reconciler import Reconciler, bury
 from agorai_trainer.federated import decide
@@ -63,6 +64,8 @@ class Tasks:
         me, files = self.reader.me, self.reader.files
         if (await files.opened(task)).model_provider == me:
             self.owned.wake(task)
+        if event.event == "Updated":
+            await self._wake_adder(task)
         if event.event in _OF_OWNER:
             return
         lines = (await files.history(task)).subtasks
@@ -71,6 +74,15 @@ class Tasks:
             if line.data_provider == me:
                 self.provided.wake(line.id)
             if line.computer == me:
+                self.computed.wake(line.id)
+
+    async def _wake_adder(self, task: int) -> None:
+        """Look at this account's own adding of what was delivered, if it adds."""
+        me, files = self.reader.me, self.reader.files
+        if (await files.document(task)).mode != "aggregate":
+            return
+        for line in (await files.history(task)).subtasks.values():
+            if line.role == Role.ADDER and line.computer == me:
                 self.computed.wake(line.id)
 
 
