@@ -29,6 +29,7 @@ from agorai.devchain import TOKEN
 from agorai.exchange import explained, refusal
 from agorai.home import Home
 from agorai.node import _specification
+from agorai.task_privacy import epsilon
 from agorai.task_refusals import (
     REFUSALS,
     SUBTASK_STATES,
@@ -56,10 +57,11 @@ from agorai_shared.bindings.training_task import (
 )
 from agorai_shared.chain import ContractRevertError
 from agorai_shared.content import ContentNotFoundError, ContentStore
-from agorai_shared.federated import PayoutDocument, PayoutRow, TaskBinding
+from agorai_shared.federated import Mode, PayoutDocument, PayoutRow, Privacy, TaskBinding
 from agorai_shared.task_history import TaskHistory
 from agorai_shared.task_reward import Audited, AuditFinding, DueOf
 from agorai_shared.types import Address, Cid, Digest
+from agorai_trainer.federated import privacy
 from agorai_trainer.table_refusals import MissingColumnError
 from tests.pooling import until
 from tests.trades import pass_time
@@ -315,6 +317,17 @@ async def test_an_audit_puts_what_is_due_beside_what_was_proposed() -> None:
     assert {(one["due"], one["as_due"]) for one in unknown["accounts"]} == {(None, None)}
     unserved = audited_json(1, audited, None)
     assert [(one["proposed"], one["as_due"]) for one in unserved["accounts"]] == [(None, None)]
+
+
+@pytest.mark.parametrize(("mode", "multiplier"), [("open", 4 / 2), ("dai", 4 / 2), ("aggregate", 4 * 2**0.5)])
+async def test_what_blurred_updates_give_away_is_told(mode: Mode, multiplier: float) -> None:
+    pytest.importorskip("dp_accounting", reason="needs the extra `privacy`")
+    hidden = Privacy(clip=1, noise=4)
+    assert epsilon(mode, hidden, 0) == 0
+    found = epsilon(mode, hidden, 6)
+    assert found == privacy.epsilon(multiplier, 6, hidden.delta)
+    assert found is not None
+    assert found > 1
 
 
 async def test_a_voter_is_shown_that_a_case_is_about_a_payout() -> None:

@@ -15,7 +15,7 @@ from agorai.pool_spec import Tokens, Window, duration, read
 from agorai.task_refusals import HiddenSetError, TaskSpecError
 from agorai.tasks import TaskPlan, TaskTerms
 from agorai_shared.documents import Share
-from agorai_shared.federated import MOST_SUBTASKS, ContributionRule, Mode, Stop, Wanted
+from agorai_shared.federated import MOST_SUBTASKS, ContributionRule, Mode, Privacy, Stop, Wanted
 from agorai_shared.types import Wei
 from agorai_trainer import tables
 from agorai_trainer.federated.models import ModelSpec
@@ -52,6 +52,7 @@ class TaskSpec(BaseModel):
     """Its kind and hyperparameters; features and classes that it does not name are as the test set tells."""
     strategy: dict[str, JsonValue] = {"name": "FedAvg"}
     mode: Mode = "open"
+    privacy: Privacy | None = None
     wanted: WantedSpec
     contribution: ContributionRule = ContributionRule()
     stop: Stop = Stop()
@@ -96,6 +97,7 @@ class TaskSpec(BaseModel):
             model=model.model_dump(mode="json", exclude_none=True),
             strategy=strategy.model_dump(mode="json", exclude_none=True),
             mode=self.mode,
+            privacy=self.privacy,
             wanted=Wanted(
                 providers=wanted.providers,
                 most_fee=str(_wei(wanted.most_fee)),

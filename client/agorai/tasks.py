@@ -27,6 +27,7 @@ from agorai_shared.errors import AgoraiError, InputError
 from agorai_shared.federated import (
     ContributionRule,
     Mode,
+    Privacy,
     Specification,
     Stop,
     TaskDocument,
@@ -81,6 +82,7 @@ class TaskPlan:
     terms: TaskTerms
     description: str = ""
     mode: Mode = "open"
+    privacy: Privacy | None = None
     contribution: ContributionRule = field(default_factory=ContributionRule)
     stop: Stop = field(default_factory=Stop)
 
@@ -168,6 +170,7 @@ class Tasks(Contracts):
             model=plan.model,
             strategy=plan.strategy,
             mode=plan.mode,
+            privacy=plan.privacy,
             wanted=plan.wanted,
             contribution=plan.contribution,
             stop=plan.stop,

@@ -110,6 +110,17 @@ class ContributionRule(Document):
     """At most, where there are more than ten providers in a round, and Shapley's values are estimated."""
 
 
+class Privacy(Document):
+    """How much of its data a provider's updates hide: by clipping their steps, and noise that it adds itself."""
+
+    clip: float = Field(gt=0, allow_inf_nan=False)
+    """Most Euclidean length of an update's step from the global model."""
+    noise: float = Field(gt=0, le=1e6)
+    """Standard deviation of the noise on each parameter, over `clip`."""
+    delta: float = Field(1e-5, gt=0, lt=1)
+    """Probability with which the bound epsilon may fail."""
+
+
 class Wanted(Document):
     """What data are wanted, of those that members offer (DAI, 4.4: a suitable data resource)."""
 
@@ -149,6 +160,7 @@ class TaskDocument(Document):
     strategy: dict[str, JsonValue]
     """How updates are aggregated, as the trainer reads it."""
     mode: Mode = "open"
+    privacy: Privacy | None = None
     wanted: Wanted
     contribution: ContributionRule = ContributionRule()
     stop: Stop = Stop()

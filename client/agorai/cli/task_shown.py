@@ -9,12 +9,13 @@ from agorai.cli.pool_shown import moment, tokens_told
 from agorai.cli.trade import lasting
 from agorai.devchain import TOKEN
 from agorai.task_offering import Offering
+from agorai.task_privacy import epsilon
 from agorai.task_refusals import SUBTASK_STATES, TASK_STATES
 from agorai.task_state import awaited
 from agorai.tasks import TaskPlan, TaskSeen
 from agorai_shared import cid as cids
 from agorai_shared.bindings.training_task import Subtask
-from agorai_shared.federated import RoundDocument, Specification
+from agorai_shared.federated import Mode, Privacy, RoundDocument, Specification
 from agorai_shared.task_history import Line
 
 _WINDOWS = ("join", "round", "step", "challenge")
@@ -31,6 +32,7 @@ def task_json(seen: TaskSeen) -> dict[str, Any]:
         "model": document and document.model,
         "strategy": document and document.strategy,
         "mode": document and document.mode,
+        "privacy": document and document.privacy and _privacy_json(seen, document.mode, document.privacy),
         "document": cids.of_digest(terms.document),
         "model_provider": task.model_provider,
         "state": task.state.name.lower(),
@@ -49,6 +51,15 @@ def task_json(seen: TaskSeen) -> dict[str, Any]:
         "awaited": waiting and waiting.what,
         "until": waiting and waiting.until,
         "now": seen.now,
+    }
+
+
+def _privacy_json(seen: TaskSeen, mode: Mode, privacy: Privacy) -> dict[str, Any]:
+    """Give what updates hide, and the epsilon of who has delivered most, now and in the end."""
+    now = max((one.delivered for one in seen.subtasks.values()), default=0)
+    return privacy.model_dump() | {
+        "epsilon_so_far": epsilon(mode, privacy, now),
+        "epsilon_at_most": epsilon(mode, privacy, seen.task.rounds),
     }
 
 
@@ -116,6 +127,10 @@ def plan_table(plan: TaskPlan) -> object:
     shown.add_row("learns from", f"{len(names)} columns: {', '.join(names[:6])}{' ...' if names[6:] else ''}")
     shown.add_row("asks", f"{plan.wanted.providers} data providers, and begins with {terms.quorum} at least")
     shown.add_row("pays", f"{tokens_told(int(plan.wanted.most_fee))} a round to each, at most")
+    if plan.privacy is not None:
+        shown.add_row(
+            "privacy", f"steps clipped to {plan.privacy.clip:g}, noise {plan.privacy.noise:g} times that"
+        )
     if plan.mode != "open":
         shown.add_row("mode", f"{plan.mode}: updates are encrypted homomorphically")
     if plan.mode == "aggregate":
@@ -149,6 +164,8 @@ def task_table(found: dict[str, Any], account: str) -> object:
     shown.add_row("model provider", found["model_provider"] + you)
     if found["model"]:
         shown.add_row("trains", f"{found['model']['kind']}, by {found['strategy']['name']}, {found['mode']}")
+    if found["privacy"]:
+        shown.add_row("privacy", _privacy_told(found["privacy"]))
     shown.add_row("budget", f"{found['budget']:g}, of which {found['award']:g} by contribution")
     shown.add_row("owed", f"{found['owed']:g} in fees of rounds delivered")
     shown.add_row("bond", f"{found['bond']:g}, lost if the model provider does not go on")
@@ -164,6 +181,16 @@ def task_table(found: dict[str, Any], account: str) -> object:
     if found["challenges"]:
         shown.add_row("challenges", str(found["challenges"]))
     return shown
+
+
+def _privacy_told(found: dict[str, Any]) -> str:
+    told = f"steps clipped to {found['clip']:g}, noise of {found['noise']:g} times that on each parameter: "
+    if found["epsilon_at_most"] is None:
+        return f"{told}what that hides is reckoned by dp-accounting, which is not installed (agorai-trainer[privacy])"
+    return (
+        f"{told}epsilon {found['epsilon_so_far']:.3g} so far, {found['epsilon_at_most']:.3g} at most, "
+        f"at delta {found['delta']:g}"
+    )
 
 
 def subtasks_table(found: list[dict[str, Any]], account: str) -> object:

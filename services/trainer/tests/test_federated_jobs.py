@@ -11,6 +11,7 @@ import pytest
 
 from agorai_shared import vectors
 from agorai_shared.documents import Schema
+from agorai_shared.federated import Privacy
 from agorai_shared.vectors import VectorRefusedError
 from agorai_trainer import formats, schemas, tables, verdicts
 from agorai_trainer.federated import models, published
@@ -58,6 +59,17 @@ class TestInTheSandbox:
             models.right(spec, one, *read(spec, iris)) for one in (start, found.vector)
         )
         assert measured.right[1] > 130
+
+    async def test_what_is_to_be_hidden_is_clipped_and_blurred_anew_each_time(
+        self, sandbox: Sandbox, iris: bytes
+    ) -> None:
+        spec, work = of_iris("mlp", layers=DENSE), FederatedSandbox(sandbox)
+        start = models.initial(spec)
+        hidden = Privacy(clip=0.01, noise=0.5)
+        steps = [(await work.fit(spec, start, iris, 1, privacy=hidden)).vector - start for _ in range(2)]
+        for step in steps:
+            assert 0.6 < np.std(step) / (hidden.noise * hidden.clip) < 1.6
+        assert not np.array_equal(*steps)
 
     async def test_parquet_is_learnt_like_csv(
         self, sandbox: Sandbox, iris: bytes, iris_parquet: bytes

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from agorai_shared.federated import Privacy
 from agorai_trainer.estimators import ExtraMissingError
 from agorai_trainer.federated import privacy
-from agorai_trainer.federated.privacy import Privacy, privatised
+from agorai_trainer.federated.privacy import privatised
 from agorai_trainer.federated.refusals import SeedRefusedError
 
 brentq = importlib.import_module("scipy.optimize").brentq

@@ -215,7 +215,9 @@ class ComputedProtocol:
         line, binding = (await self._files.history(task)).subtasks[key], self._files.binding(task)
         described = await self._reader.described(task)
         vector, data = await self._model(task, line, number), await self._data(task, line)
-        trained = await self._sandbox.fit(described.model, vector, data, number, described.proximal_mu)
+        trained = await self._sandbox.fit(
+            described.model, vector, data, number, described.proximal_mu, described.document.privacy
+        )
         log.info("subtask.trained", subtask=key, round=number, samples=trained.samples)
         context, data = (
             binding.update(key, number),

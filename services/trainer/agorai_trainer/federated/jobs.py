@@ -6,19 +6,27 @@ import orjson
 
 from agorai_shared import vectors
 from agorai_shared.documents import Schema
+from agorai_shared.federated import Privacy
 from agorai_trainer.federated import checking, models, published
 from agorai_trainer.federated.models import ModelSpec
+from agorai_trainer.federated.privacy import privatised
 from agorai_trainer.frames import Job, Json, Reply
 
 
 def fit(job: Job) -> Reply:
-    """Train the body's model from the first blob, the global vector, on the second, a provider's data."""
+    """Train the body's model from the first blob, the global vector, on the second, a provider's data.
+
+    What is to be hidden of them does not leave the sandbox.
+    """
     spec = _spec(job.body)
     start, data = job.blobs
     features, target = checking.read(spec, data)
     number, proximal_mu = int(str(job.body["round"])), float(str(job.body["proximal_mu"]))
     vector = vectors.from_bytes(start, models.size(spec))
     found = models.fit(spec, vector, features, target, number, proximal_mu)
+    if job.body["privacy"] is not None:
+        privacy = Privacy.model_validate_json(orjson.dumps(job.body["privacy"]))
+        found = privatised(vector, found, privacy, bytes.fromhex(str(job.body["seed"])))
     return Reply({"samples": len(features)}, (vectors.to_bytes(found),))
 
 

@@ -14,25 +14,13 @@ import math
 from typing import Final
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
+from agorai_shared.federated import Privacy
 from agorai_shared.vectors import Vector
 from agorai_trainer.estimators import framework
 from agorai_trainer.federated.refusals import SeedRefusedError
 
 _SEED_BYTES: Final = 32
-
-
-class Privacy(BaseModel):
-    """How much of an update is hidden."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    clip: float = Field(gt=0, description="most Euclidean length of an update's step")
-    noise: float = Field(
-        gt=0, le=1e6, description="standard deviation of the noise on each parameter, over `clip`"
-    )
-    delta: float = Field(1e-5, gt=0, lt=1, description="probability with which the bound epsilon may fail")
 
 
 def privatised(before: Vector, after: Vector, privacy: Privacy, seed: bytes) -> Vector:

@@ -6,6 +6,7 @@ given; what it learns of them leaves in the update alone.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, TypeVar
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agorai_shared import vectors
 from agorai_shared.documents import Count, Schema
+from agorai_shared.federated import Privacy
 from agorai_shared.vectors import Vector, VectorRefusedError
 from agorai_trainer import verdicts
 from agorai_trainer.federated import models
@@ -56,9 +58,17 @@ class FederatedSandbox:
         self._sandbox = sandbox
 
     async def fit(
-        self, spec: ModelSpec, vector: Vector, data: bytes, round_number: int, proximal_mu: float = 0.0
+        self,
+        spec: ModelSpec,
+        vector: Vector,
+        data: bytes,
+        round_number: int,
+        proximal_mu: float = 0.0,
+        privacy: Privacy | None = None,
     ) -> Trained:
         """Train from a global vector on a provider's data (CSV or Parquet); arguments as of `models.fit`.
+
+        With `privacy` the update is clipped, and blurred by fresh noise.
 
         Raises
         ------
@@ -66,7 +76,13 @@ class FederatedSandbox:
         InputError
             A leaf of `table_refusals`.
         """
-        body: Json = {"spec": _json(spec), "round": round_number, "proximal_mu": proximal_mu}
+        body: Json = {
+            "spec": _json(spec),
+            "round": round_number,
+            "proximal_mu": proximal_mu,
+            "privacy": None if privacy is None else _json(privacy),
+            "seed": secrets.token_hex(32),
+        }
         reply = await self._run("fit", body, [_bytes(spec, vector), data], keras=spec.kind == "keras")
         said = _read(_Fitted, reply)
         try:
