@@ -30,6 +30,7 @@ TALKING = {"aiohttp", "pydantic", "structlog", "uvloop"}
     [
         (["--nonsense"], {"typer"}, TRAINING | SERVING | CHAIN_AND_BUS | TALKING | {"agorai.cli.node"}),
         (["trade", "asks"], {"agorai.client"}, TRAINING | SERVING | {"joserfc", "agorai.cli.node"}),
+        (["transfer", "list"], {"agorai.transfers"}, TRAINING | SERVING | {"joserfc", "agorai.cli.node"}),
         (["events"], {"agorai.hub_client"}, TRAINING | SERVING | CHAIN_AND_BUS),
         (["store", "put", __file__], {"agorai.store_client"}, TRAINING | SERVING | CHAIN_AND_BUS),
         # A node adds updates up itself.

@@ -239,6 +239,38 @@ def test_the_events_guide_lists_every_event_of_every_contract() -> None:
     }
 
 
+def test_the_gas_that_the_readme_tells_is_that_of_the_gated_snapshots() -> None:
+    page = (ROOT / "README.md").read_text()
+    gas = {
+        name: int(spent)
+        for name, spent in json.loads(
+            (ROOT / "contracts" / "snapshots" / "DataTransfer.json").read_text()
+        ).items()
+    }
+    shown = page.partition("<!-- gas -->")[2].partition("<!-- /gas -->")[0].strip().splitlines()[2:]
+    *rows, alone = [[cell.strip() for cell in row.strip("|").split("|")] for row in shown]
+    for label, *cells in rows:
+        name = label.replace("`", "")
+        papers = f"paper, {name.partition(',')[0]}"
+        keys = [f"{name}, execution", f"{papers}, execution", f"{papers}, Table I",
+                f"{name}, transaction", f"{papers}, transaction"]  # fmt: skip
+        assert [cell.removeprefix("commonly ") for cell in cells] == [f"{gas[key]:,}" for key in keys]
+        assert ("commonly" in cells[2]) == (gas[keys[2]] == 21_000)
+    papers_own = {name for name in gas if name.endswith(", Table I")}
+    assert papers_own == {f"paper, {row[0].partition(',')[0].strip('`')}, Table I" for row in rows}
+    assert alone[1:] == ["none", "", "", "none", f"{gas['paper, deployment, transaction']:,}"]
+
+    def whole(*names: str) -> str:
+        return f"{sum(gas[f'{name}, transaction'] for name in names):,}"
+
+    ours = [
+        whole(f"initTransaction, a {slot} slot", "provideData", "verifiedData") for slot in ("fresh", "used")
+    ]
+    theirs = whole(*(f"paper, {name}" for name in ("initTransaction", "provideData", "verifiedData")))
+    assert f"costs {ours[0]} in all, or {ours[1]} in a used slot" in page
+    assert f"with the paper's contract {theirs}," in page
+
+
 def test_the_files_that_listening_shows_are_the_example_files() -> None:
     page = ROOT / "docs" / "listen.md"
     files_shown = ("listen.toml", "pools.toml")

@@ -181,6 +181,7 @@ def test_a_node_that_brings_a_hub_is_its_operator(tmp_path: Path) -> None:
             "DataPool",
             "OnlineLearner",
             "TrainingTask",
+            "DataTransfer",
         }
         assert asked(tmp_path, "subscriptions") == []
         assert asked(tmp_path, "audit")["whole"] is True

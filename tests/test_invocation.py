@@ -1,15 +1,19 @@
-"""ISC-MTI's flow between real nodes: what it gives, and what it gives to those who get it wrong."""
+"""ISC-MTI's flow, and DAI's transfers of data, between real nodes; and what those get who get them wrong."""
 
 from __future__ import annotations
 
 import asyncio
 import pickle
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from agorai import files
+from agorai.cli import output
 from agorai.client import (
     BalanceTooLowError,
     Client,
@@ -23,21 +27,35 @@ from agorai.demo import ordinary
 from agorai.demo.invocation import Case, boosting, describe, through_market
 from agorai.demo.town import Town
 from agorai.devchain import TOKEN
+from agorai.home import Home
+from agorai.transfer_refusals import (
+    NotProvidableError,
+    ProvidedFaultyError,
+    SchemaNotSoldError,
+    TransferRefusedError,
+    shown,
+)
 from agorai_shared import cid
+from agorai_shared.bindings.data_transfer import Outcome
 from agorai_shared.bindings.invocation import State
 from agorai_shared.bindings.registry import Kind, ResourceParams
 from agorai_shared.chain import ContractRevertError
 from agorai_shared.errors import RemoteError
 from agorai_shared.market import ResourceNotFoundError
-from agorai_shared.types import ResourceId, Wei
+from agorai_shared.types import Address, ResourceId, Wei
 from agorai_trainer.formats.refusals import PickleRefusedError
 from agorai_trainer.messages import Offer
 from agorai_trainer.tasks import TrainingTask
+from tests.trades import pass_time
+from tests.transferring import AMOUNT, Transferring
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CASE = Case("diabetes", "diabetes", boosting("Regressor", 10))
 LOGISTIC = TrainingTask(estimator="sklearn.LogisticRegression", scaler="standard", target="target", seed=3)
+FLOWERS = Path(__file__).parents[1] / "docs" / "examples" / "flowers.csv"
+PANEL = -1
+"""In place of an authority's name."""
 TABLE = b"a,b,target\n" + b"".join(b"%d,%d,%d\n" % (i, i % 5, i % 2) for i in range(40))
 
 
@@ -269,3 +287,214 @@ async def test_every_step_between_the_parties_is_a_final_event_on_the_bus(town: 
         await anext(tommy.events(where=["price"]))
     (item,) = await tommy.chain.read(tommy.market.invocation.item(bought.invocation))
     assert item.state == State.DELIVERED
+
+
+# ---------------------------------------------------------------------------------------- transfers of data
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _wide() -> Iterator[None]:
+    """Let tables be as wide as they like, whatever the console was when the command was first loaded."""
+    consoles = (output.out, output.err)
+    before = [console.width for console in consoles]
+    for console in consoles:
+        console.width = 220
+    yield
+    for console, width in zip(consoles, before, strict=True):
+        console.width = width
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def dealing(town: Town, tmp_path_factory: pytest.TempPathFactory) -> Transferring:
+    """Have the owner publish flowers; Tommy wants them, and both trust Linhao."""
+    found = Transferring(tmp_path_factory.mktemp("homes"), town)
+    for name, client in town.clients.items():
+        (found.folder / name).mkdir()
+        client.info.save(Home(found.folder / name).node_file)
+    command = ("publish", "data", FLOWERS, "--target", "species", "--price", 1, "--no-quality")
+    found.flowers = (await found.agorai("owner", *command))["resource"]
+    return found
+
+
+async def test_data_are_paid_for_once_their_consumer_has_verified_them(dealing: Transferring) -> None:
+    parties = {name: client.address for name, client in dealing.town.clients.items()}
+    terms = ("--amount", 2.5, "--authority", parties["linhao"], "--duration", "10m")
+    command = ("init", dealing.flowers, *terms)
+    assert "--yes" in await dealing.refusal("tommy", *command)
+    found = await dealing.agorai("tommy", "transfer", *command, "--yes")
+    assert (found["state"], found["role"], found["amount"]) == ("initiated", "consumer", 2.5)
+    transfer = found["transfer"]
+    assert "Nothing was provided" in await dealing.refusal(
+        "tommy", "download", transfer, dealing.folder / "x"
+    )
+
+    (listed,) = await dealing.agorai("owner", "transfer", "list")
+    assert (listed["transfer"], listed["role"]) == (transfer, "provider")
+    assert "--yes" in await dealing.refusal("owner", "provide", transfer)
+    shown_first = await dealing.run("owner", "transfer", "provide", transfer, "--yes")
+    assert parties["tommy"] in shown_first
+    assert "The data are provided." in shown_first
+
+    file = dealing.folder / "flowers.csv"
+    same = await dealing.agorai("tommy", "transfer", "download", transfer, file)
+    assert (same["changes"], same["bytes"]) == ([], len(FLOWERS.read_bytes()))
+    assert file.read_bytes() == FLOWERS.read_bytes()
+    assert "File exists" in await dealing.refusal("tommy", "download", transfer, file)
+
+    before = await dealing.coin("owner")
+    ended = await dealing.agorai("tommy", "transfer", "verify", transfer)
+    assert (ended["state"], ended["awaited"]) == ("verified", None)
+    assert await dealing.coin("owner") == before + 5 * TOKEN // 2
+    (seen,) = await dealing.agorai("linhao", "transfer", "list")
+    assert (seen["role"], seen["state"]) == ("authority", "verified")
+    told = await dealing.run("linhao", "transfer", "show", transfer)
+    assert f"{parties['linhao']} (you)" in told
+    assert "verified" in await dealing.run("tommy", "transfer", "list")
+    assert "has ended" in await dealing.refusal("tommy", "verify", transfer)
+
+
+async def test_an_authority_sees_bad_data_too_and_gives_the_money_back(dealing: Transferring) -> None:
+    transfer = await dealing.opened()
+    tommy, linhao = dealing["tommy"], dealing["linhao"]
+    rows = FLOWERS.read_bytes().splitlines(keepends=True)
+    await dealing.hand_over(
+        transfer, await dealing.sealed(b"".join(rows[:-1]), tommy._context(transfer), "tommy", "linhao")
+    )
+    for either in (tommy, linhao):
+        data = await either.data(transfer)
+        wrong = await either.differences(transfer, data, sandbox=dealing.town.sandbox)
+        assert {"rows", "quality.size"} <= {one.path for one in wrong.changes}
+    assert "not where this can be done" in await dealing.refusal("linhao", "execute-refund", shown(transfer))
+    asked = await dealing.agorai("tommy", "transfer", "request-refund", shown(transfer))
+    assert (asked["state"], asked["awaited"]) == ("refund requested", "the authority rules")
+    before = await dealing.coin("tommy")
+    ruled = await dealing.agorai("linhao", "transfer", "execute-refund", shown(transfer))
+    assert ruled["state"] == "refunded"
+    assert await dealing.coin("tommy") == before + AMOUNT
+
+
+async def test_an_authority_rules_for_a_provider_whose_consumer_is_silent(dealing: Transferring) -> None:
+    transfer = await dealing.provided()
+    assert "It can be done after" in await dealing.refusal("linhao", "expire", shown(transfer))
+    await dealing.agorai("owner", "transfer", "request-settle", shown(transfer))
+    before = await dealing.coin("owner")
+    ruled = await dealing.agorai("linhao", "transfer", "execute-settle", shown(transfer))
+    assert ruled["state"] == "settled"
+    assert await dealing.coin("owner") == before + AMOUNT
+
+
+async def test_what_is_anothers_to_do_is_refused_in_words(dealing: Transferring) -> None:
+    transfer = await dealing.opened()
+    tommy, owner = (dealing.town.clients[name].address for name in ("tommy", "owner"))
+    assert f"{tommy}'s to do, not {owner}'s" in await dealing.refusal("owner", "cancel", shown(transfer))
+    assert "It can be done after" in await dealing.refusal("tommy", "cancel", shown(transfer))
+    assert f"it is {owner}'s to provide" in await dealing.refusal("tommy", "provide", shown(transfer))
+    await dealing["owner"].provide(transfer)
+    assert "data were provided" in await dealing.refusal("owner", "provide", shown(transfer))
+    assert "There is no transfer" in await dealing.refusal("owner", "show", shown(transfer + 1))
+    assert "is no transfer's id" in await dealing.refusal("owner", "show", "seven")
+    await dealing["tommy"].verify(transfer)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"amount": 0}, "nothing is paid"),
+        ({"authority": "tommy"}, "one of its two sides"),
+        ({"authority": "owner"}, "one of its two sides"),
+        ({"authority": PANEL}, "nodes that vote have no rule"),
+        ({"authority": Address("0x" + "99" * 20)}, "not a member"),
+        ({"authority": "nobody"}, "is no account"),
+        ({"duration": "59s"}, "too short or too long"),
+        ({"duration": "31d"}, "too short or too long"),
+        ({"resource": 4711}, "There is no resource 4711"),
+        ({"consumer": "owner"}, "your own"),
+    ],
+    ids=str,
+)
+async def test_a_transfer_that_nobody_should_open_is_refused(
+    dealing: Transferring, changes: dict[str, Any], why: str
+) -> None:
+    usual = {"consumer": "tommy", "resource": dealing.flowers, "amount": 1, "duration": "10m"}
+    given = {**usual, "authority": "linhao", **changes}
+    named = given["authority"]
+    client = dealing.town.clients.get(named)
+    panel = dealing.town.clients["tommy"].deployment.voting_panel
+    authority = client.address if client else panel if named == PANEL else named
+    arguments = ("--amount", given["amount"], "--authority", authority, "--duration", given["duration"])
+    assert why in await dealing.refusal(given["consumer"], "init", given["resource"], *arguments, "--yes")
+
+
+async def test_a_provider_gives_nothing_where_it_could_lose_its_data(dealing: Transferring) -> None:
+    owner, panel = dealing["owner"], dealing.town.clients["tommy"].deployment.voting_panel
+    for transfer, why in (
+        (await dealing.raw(authority=panel), "its authority is the panel"),
+        (await dealing.raw(authority=Address("0x" + "99" * 20)), "is not a member"),
+        (await dealing.raw(key=b"k" * 32), "not the one that its consumer has in the registry"),
+    ):
+        with pytest.raises(NotProvidableError, match=why):
+            await owner.provide(transfer)
+    with pytest.raises(SchemaNotSoldError, match="none of yours"):
+        await owner.provide(await dealing.raw(schema=b"s" * 32))
+    late = await dealing.opened(60)
+    await pass_time(owner.client, 40)
+    with pytest.raises(NotProvidableError, match="so nearly"):
+        await owner.provide(late)
+
+
+async def test_what_was_sealed_to_others_or_for_another_transfer_is_the_providers_fault(
+    dealing: Transferring,
+) -> None:
+    tommy, honest = dealing["tommy"], await dealing.provided()
+    first = (await tommy.look(honest)).provided
+    assert first is not None
+    lifted, swapped, unreadable, garbled, text = [await dealing.opened() for _ in range(5)]
+    envelope = await dealing.sealed(b"x", tommy._context(honest), "tommy")
+    await dealing.hand_over(lifted, envelope)
+    await dealing.hand_over(swapped, envelope, cid.of_digest(first.ipfs_data_address))
+    await dealing.hand_over(unreadable, await dealing.sealed(b"x", tommy._context(unreadable), "linhao"))
+    await dealing.hand_over_bytes(garbled, b"{}", cid.of_raw(b""))
+    await dealing.hand_over(text, await dealing.sealed(b"\0\1", tommy._context(text), "tommy"))
+    for transfer, why in (
+        (lifted, "it was sealed for"),
+        (swapped, "another object's"),
+        (unreadable, "not sealed to"),
+        (garbled, "malformed"),
+    ):
+        with pytest.raises(ProvidedFaultyError, match=why) as told:
+            await tommy.data(transfer)
+        assert f"request-refund {shown(transfer)}" in told.value.remedy
+    with pytest.raises(ProvidedFaultyError):
+        await tommy.differences(text, await tommy.data(text), sandbox=dealing.town.sandbox)
+    for transfer in (honest, lifted, swapped, unreadable, garbled, text):
+        await tommy.verify(transfer)
+
+
+async def test_a_transfer_whose_time_is_over_ends_without_anybodys_consent(dealing: Transferring) -> None:
+    tommy, linhao = dealing["tommy"], dealing["linhao"]
+    unanswered, silent, divided = await dealing.opened(), await dealing.provided(), await dealing.provided()
+    await tommy.request_refund(divided)
+    await pass_time(tommy.client, 1_900)
+    before = {name: await dealing.coin(name) for name in ("tommy", "owner")}
+    await linhao.expire(silent)
+    await linhao.expire(divided)
+    assert await dealing.coin("owner") == before["owner"] + AMOUNT + AMOUNT // 2 + 1
+    assert await dealing.coin("tommy") == before["tommy"] + AMOUNT // 2
+    ended = await dealing.agorai("tommy", "transfer", "cancel", shown(unanswered))
+    assert ended["state"] == "cancelled"
+    outcomes = [(await tommy.look(one)).outcome for one in (unanswered, silent, divided)]
+    assert outcomes == [Outcome.CANCELLED, Outcome.LAPSED, Outcome.DIVIDED]
+
+
+async def test_a_payment_that_was_not_taken_is_taken_later(dealing: Transferring) -> None:
+    tommy, owner, transfer = dealing["tommy"], dealing["owner"], await dealing.provided()
+    assert "no credit to take" in await dealing.run("owner", "transfer", "withdraw")
+    await tommy.client.chain.rpc.request("anvil_setCode", owner.client.address, "0xfe")
+    await tommy.verify(transfer)
+    await tommy.client.chain.rpc.request("anvil_setCode", owner.client.address, "0x")
+    assert await owner.credit() == AMOUNT
+    before = await dealing.coin("owner")
+    assert (await dealing.agorai("owner", "transfer", "withdraw"))["withdrawn"] == pytest.approx(3)
+    assert before < await dealing.coin("owner") < before + AMOUNT  # the fee is its own
+    with pytest.raises(TransferRefusedError, match="Nothing is credited"):
+        await owner.withdraw()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from agorai_shared.bindings.data_pool import DataPool
+from agorai_shared.bindings.data_transfer import DataTransfer
 from agorai_shared.bindings.fair_exchange import FairExchange
 from agorai_shared.bindings.invocation import Invocation
 from agorai_shared.bindings.online_learner import OnlineLearner
@@ -37,4 +38,5 @@ def codes(token: bytes, panel: Config) -> dict[str, Callable[[Mapping[str, Addre
         "TrainingTask": lambda at: TrainingTask.deploy_data(
             at["MarketToken"], at["Registry"], at["VotingPanel"]
         ),
+        "DataTransfer": lambda at: DataTransfer.deploy_data(at["VotingPanel"]),
     }

@@ -1,4 +1,4 @@
-"""What trades, votes, data pools and training tasks share: contracts read and sent to, refusals in words.
+"""What trades, votes, data pools, training tasks and transfers share: contracts read and sent to, refusals in words.
 
 RefusedError
 ├── TradeRefusedError       a contract refused; says why, and what to do
@@ -13,14 +13,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
-from agorai import pool_refusals, task_refusals
+from agorai import pool_refusals, task_refusals, transfer_refusals
 from agorai.client import Client
 from agorai.devchain import TOKEN
 from agorai.pool_refusals import PoolRefusedError
 from agorai.task_refusals import TaskRefusedError
-from agorai_shared.bindings.data_pool import State
+from agorai.transfer_refusals import TransferRefusedError
+from agorai_shared.bindings.data_pool import DataPool, State
 from agorai_shared.bindings.fair_exchange import FairExchange
-from agorai_shared.bindings.training_task import SubtaskState, TaskState
+from agorai_shared.bindings.training_task import SubtaskState, TaskState, TrainingTask
 from agorai_shared.bindings.voting_panel import VotingPanel
 from agorai_shared.chain import ContractRevertError
 from agorai_shared.contract import Call
@@ -33,7 +34,7 @@ EventT = TypeVar("EventT", bound=Event)
 
 _UNLIMITED: Final = 2**256 - 1
 _REFUSAL: Final = re.compile(
-    r"\b((?:FairExchange|VotingPanel|DataPool|TrainingTask|Registry)_\w+)\(([^()]*)\)"
+    r"\b((?:FairExchange|VotingPanel|DataPool|TrainingTask|DataTransfer|Registry)_\w+)\(([^()]*)\)"
 )
 _AMOUNTS: Final = frozenset(
     {
@@ -113,7 +114,12 @@ REFUSALS: Final[Mapping[str, tuple[str, str]]] = {
     ),
 }
 """By error: why, and what to do, with the error's values."""
-_WORDS: Final = {**REFUSALS, **pool_refusals.REFUSALS, **task_refusals.REFUSALS}
+_WORDS: Final = {
+    **REFUSALS,
+    **pool_refusals.REFUSALS,
+    **task_refusals.REFUSALS,
+    **transfer_refusals.REFUSALS,
+}
 
 
 class TradeRefusedError(RefusedError):
@@ -126,12 +132,16 @@ class TradeRefusedError(RefusedError):
 class DepositTooHighError(RefusedError):
     """The account has fewer tokens than are to be laid down."""
 
-    def __init__(self, account: Address, balance: int, needed: int, *, at_least: bool) -> None:
+    def __init__(self, account: Address, balance: int, credit: int, needed: int, *, at_least: bool) -> None:
         least = "at least " if at_least else ""
+        lacking = needed - balance
+        taken = f"Take the {credit / TOKEN:g} credited to it with `agorai account withdraw`" if credit else ""
+        got = f"get {least}{(lacking - credit) / TOKEN:g} more" if lacking > credit else ""
+        todo = ", ".join(filter(None, (taken, got)))
         what = "token {}is" if needed == TOKEN else "tokens {}are"
         super().__init__(
             f"{needed / TOKEN:g} {what.format(least)} to be laid down; {account} has {balance / TOKEN:g}.",
-            remedy=f"Get {least}{(needed - balance) / TOKEN:g} more and repeat; nothing was spent.",
+            remedy=f"{todo[0].upper()}{todo[1:]} and repeat; nothing was spent.",
         )
 
 
@@ -141,7 +151,7 @@ def explained() -> Iterator[None]:
 
     Raises
     ------
-    TradeRefusedError, PoolRefusedError, TaskRefusedError
+    TradeRefusedError, PoolRefusedError, TaskRefusedError, TransferRefusedError
     """
     try:
         yield
@@ -163,11 +173,16 @@ def refusal(name: str, values: Mapping[str, object]) -> RefusedError:
         shown["state"] = task_refusals.TASK_STATES[TaskState(int(shown["state"]))]
     elif name == "TrainingTask_WrongState":
         shown["state"] = task_refusals.SUBTASK_STATES[SubtaskState(int(shown["state"]))]
-    kind: type[PoolRefusedError | TaskRefusedError | TradeRefusedError] = TradeRefusedError
+    elif name in transfer_refusals.REFUSALS and "id" in shown:
+        shown["id"] = transfer_refusals.shown(int(shown["id"]))
+    kind: type[PoolRefusedError | TaskRefusedError | TransferRefusedError | TradeRefusedError]
+    kind = TradeRefusedError
     if name in pool_refusals.REFUSALS:
         kind = PoolRefusedError
     elif name in task_refusals.REFUSALS:
         kind = TaskRefusedError
+    elif name in transfer_refusals.REFUSALS:
+        kind = TransferRefusedError
     return kind(why.format_map(shown), remedy.format_map(shown))
 
 
@@ -200,7 +215,24 @@ class Contracts:
         """See that the account has so much of the token, or at least so much; raises `DepositTooHighError`."""
         (balance,) = await self.read(self.client.market.token.balance_of(self.client.address))
         if balance < amount:
-            raise DepositTooHighError(self.client.address, balance, amount, at_least=at_least)
+            credit = sum((await self.credits()).values())
+            raise DepositTooHighError(self.client.address, balance, credit, amount, at_least=at_least)
+
+    async def credits(self) -> dict[str, Wei]:
+        """Give what is credited to this account, by where: sales (and refunds), trades, votes, pools and tasks."""
+        me = self.client.address
+        found = await self.read(*(contract.credit_of(me) for contract in self._payers.values()))
+        return dict(zip(self._payers, found, strict=True))
+
+    @property
+    def _payers(self) -> dict[str, Any]:
+        return {
+            "sales": self.client.market.invocation,
+            "trades": self.exchange,
+            "votes": self.panel,
+            "pools": DataPool(self.client.deployment.data_pool),
+            "tasks": TrainingTask(self.client.deployment.training_task),
+        }
 
     async def allow(self, spender: Address, amount: int) -> None:
         """Let a contract take what this account itself tells it to, unless it may; raises as `require`."""

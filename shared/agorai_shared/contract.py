@@ -49,6 +49,8 @@ class Call(Generic[R_co]):
     contract: str
     function: str
     read: Callable[[bytes], R_co] = field(repr=False, compare=False)
+    value: int = 0
+    """Of the chain's own coin, in its smallest unit, that a transaction pays."""
 
     def decode(self, output: bytes) -> R_co:
         """Give what the function answered; raises `UndecodableError`."""

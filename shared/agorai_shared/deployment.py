@@ -21,6 +21,7 @@ NEEDED: Final = frozenset(
         "DataPool",
         "OnlineLearner",
         "TrainingTask",
+        "DataTransfer",
     }
 )
 """Contracts that every marketplace has."""
@@ -120,3 +121,8 @@ class Deployment(PartialDeployment):
     def training_task(self) -> Address:
         """The `TrainingTask` contract."""
         return self.contracts["TrainingTask"]
+
+    @property
+    def data_transfer(self) -> Address:
+        """The `DataTransfer` contract."""
+        return self.contracts["DataTransfer"]

@@ -83,6 +83,8 @@ class Send(Message):
     data: str = Field(pattern=r"^0x([0-9a-f]{2}){4,}$")
     contract: str
     function: str
+    value: int = Field(0, ge=0, lt=1 << 256)
+    """What the call pays of the chain's own coin, in its smallest unit."""
 
 
 class Watch(Message):
@@ -404,6 +406,7 @@ class Vault:
             data="0x" + call.data.hex(),
             contract=call.contract,
             function=call.function,
+            value=call.value,
         )
         return await self._commander.ask("vault", "send", send, Outcome)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import Any, cast
 
 import typer
@@ -35,6 +37,7 @@ _VERBS = {
     "learner": "learner:app",
     "task": "task:app",
     "audit": "task_audit:app",
+    "transfer": "data_transfer:app",
     "vote": "vote:app",
     "demo": "demo:demo",
 }
@@ -104,6 +107,9 @@ class _Verbs(TyperGroup):
         try:
             yield
         except typer.TyperException as error:
+            given = getattr(error, "option_name", None) or ""
+            if re.fullmatch(r"-[0-9.].*", given):  # the first letter of it, of what is no option
+                error.message = "No amount and no id is below 0."
             if not self._as_json:
                 raise
             from agorai.cli.output import UsageError, fail  # noqa: PLC0415 - what usage that is right does without
@@ -121,4 +127,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
 )
-app.callback()(lambda: None)
+
+
+@app.callback()
+def _own_options(
+    version: bool = typer.Option(False, "--version", help="Say which version this is.", is_eager=True),
+) -> None:
+    if version:
+        sys.stdout.write(f"agorai {metadata.version('agorai')}\n")
+        raise typer.Exit

@@ -8,23 +8,42 @@ from typing import Any
 import typer
 
 from agorai.cli.output import HOME, JSON, emit, styled, table, with_client
+from agorai.cli.pool_shown import YES, confirm, tokens_told
 from agorai.client import Client
 from agorai.devchain import TOKEN
+from agorai.transfer_refusals import shown
 from agorai.voting import Drawing, Voting
 from agorai_shared.bindings.voting_panel import Phase, Seat, Verdict, Voter
+from agorai_shared.types import Wei
 
 app = typer.Typer(
     help="Judge trades, pool challenges and payouts of others, for a share of their deposits.",
     no_args_is_help=True,
 )
 
+_LARGEST_JSON = 1 << 53
+"""From here on a number is written as text: what a stranger has judged may be called by 256 bits."""
 SEATS = typer.Argument(help="How many seats.", min=1)
 
 
 @app.command("enlist")
-def enlist(seats: int = SEATS, home: Path = HOME, as_json: bool = JSON) -> None:
+def enlist(seats: int = SEATS, yes: bool = YES, home: Path = HOME, as_json: bool = JSON) -> None:
     """Stake for seats; your node judges what it is drawn for."""
-    _changed(with_client(home, as_json, lambda client: Voting(client).enlist(seats)), as_json)
+
+    async def look(client: Client) -> Wei:
+        voting = Voting(client)
+        stake = await voting.stake_of(seats)
+        await voting.require(stake)
+        return stake
+
+    stake = tokens_told(with_client(home, as_json, look))
+    what = f"{seats} seat{'' if seats == 1 else 's'}"
+    question = (
+        f"Stake {stake} for {what}? It comes back on retiring; a seat drawn that does not vote loses its own."
+    )
+    confirm(question, f"{what} cost a stake of {stake}", yes=yes, as_json=as_json)
+    voter = with_client(home, as_json, lambda client: Voting(client).enlist(seats), look="agorai vote show")
+    _changed(voter, as_json)
 
 
 @app.command("retire")
@@ -79,15 +98,17 @@ def _about(one: dict[str, Any]) -> str:
             return f"contribution {one['item']} of pool {one['pool']}"
         case "TrainingTask":
             return f"payout of task {one['item']}"
+        case "DataTransfer":
+            return f"transfer {shown(int(one['item']))}"
     return f"item {one['item']} of {one['contract']}"
 
 
 def _case(one: Drawing) -> dict[str, Any]:
-    phase = Phase(one.case.phase)
+    phase, item = Phase(one.case.phase), one.case.item
     return {
         "case": one.id,
         "contract": one.contract,
-        "item": one.case.item,
+        "item": item if item < _LARGEST_JSON else str(item),
         "pool": one.pool,
         "phase": phase.name.lower(),
         "deadline": None if phase is Phase.CLOSED else one.case.deadline,

@@ -14,11 +14,11 @@ from agorai_shared.types import Address, Hash
 
 
 class FundsError(RefusedError):
-    """The account cannot pay the fee of a transaction."""
+    """The account cannot pay for a transaction."""
 
     def __init__(self, account: Address, label: str) -> None:
         super().__init__(
-            f"The account {account} has too little of the chain's own coin for the fee of {label}.",
+            f"The account {account} has too little of the chain's own coin for {label} and its fee.",
             remedy="Send some to it and ask again.",
         )
 
@@ -103,7 +103,7 @@ class AccountOnChain:
             If the node serves another chain.
         """
         await self.check_chain()
-        request: dict[str, Json] = {"from": self.address, "to": call.to, "data": "0x" + call.data.hex()}
+        request = self._request(call.to, call.data, call.value)
         try:
             answers = await self._chain.rpc.batch(
                 [
@@ -154,17 +154,19 @@ class AccountOnChain:
             if found
         ]
 
-    async def refusal(self, contract: str, target: Address, data: bytes, block: int) -> str:
+    async def refusal(self, contract: str, target: Address, data: bytes, value: int, block: int) -> str:
         """Say why a call reverted in a block, by making it again on the state before."""
-        request = {"from": self.address, "to": target, "data": "0x" + data.hex()}
         try:
-            await self._chain.rpc.request("eth_call", cast("Any", request), hex(block - 1))
+            await self._chain.rpc.request("eth_call", self._request(target, data, value), hex(block - 1))
         except RpcResponseError as error:
             try:
                 return ContractAbi.load(contract).decode_error(error.data or "0x")
             except NotInAbiError:
                 return error.rpc_message
         return "the state changed within its block, or the gas ran out"
+
+    def _request(self, target: Address, data: bytes, value: int) -> dict[str, Json]:
+        return {"from": self.address, "to": target, "data": "0x" + data.hex(), "value": hex(value)}
 
 
 def _fees(latest: dict[str, str], tip: str) -> Fees:

@@ -196,7 +196,7 @@ def _commands(router: NatsRouter, protocol: InvocationProtocol) -> None:
         """Send one call of a marketplace contract, once."""
         policy(protocol.market, command.to, command.contract)
         data = bytes.fromhex(command.data.removeprefix("0x"))
-        call = Call(command.to, data, command.contract, command.function, lambda _: None)
+        call = Call(command.to, data, command.contract, command.function, lambda _: None, command.value)
         return (await outbox.send(command.once, call)).outcome()
 
     @router.subscriber(subject(address, "vault", "outcome"), max_workers=64)

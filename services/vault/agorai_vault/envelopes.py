@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from joserfc.jwk import RSAKey
 
 from agorai_shared.content import NODE_PIN
 from agorai_shared.envelopes import (
@@ -15,10 +17,10 @@ from agorai_shared.envelopes import (
     seal_to_task,
 )
 from agorai_shared.jwe import public_key as member_key
-from agorai_shared.market import Market
+from agorai_shared.market import Market, NotAMemberError
 from agorai_shared.sealing import new_content_key, open_sealed, seal
 from agorai_shared.shared_jwe import Envelope
-from agorai_shared.types import Address, Cid
+from agorai_shared.types import Address, Cid, Digest
 from agorai_vault.holders import Holders
 from agorai_vault.keys import Keys
 
@@ -29,6 +31,8 @@ class Envelopes:
 
     market: Market
     keys: Keys
+    _known: dict[tuple[Address, Digest], RSAKey] = field(default_factory=dict)
+    """Members' encryption keys, by the digests of their documents."""
 
     def task_key(self, nonce: bytes) -> TaskKey:
         """Give the key of a task of this account's: it follows from the account's, so that it is never lost."""
@@ -51,11 +55,7 @@ class Envelopes:
         """
         if task is not None:
             public_key(task)
-        keys = {}
-        for account in dict.fromkeys(members):
-            actor = await self.market.actor(account)
-            document = await self.market.document(actor.encryption_key, actor.gateway)
-            keys[account] = member_key(document, account)
+        keys = await self._keys_of(dict.fromkeys(members))
         size = 0
 
         async def counted() -> AsyncIterator[bytes]:
@@ -72,6 +72,20 @@ class Envelopes:
             to_members=seal_to_members(keys, content_key, context, cid),
             to_task=None if task is None else seal_to_task(task, content_key, context, cid),
         )
+
+    async def _keys_of(self, members: Iterable[Address]) -> dict[Address, RSAKey]:
+        accounts, registry = list(members), self.market.registry
+        actors = await self.market.chain.read(*map(registry.actor, accounts)) if accounts else ()
+        for account, actor in zip(accounts, actors, strict=True):
+            if not actor.roles:
+                raise NotAMemberError(account)
+            if (account, actor.encryption_key) not in self._known:
+                document = await self.market.document(actor.encryption_key, actor.gateway)
+                self._known[account, actor.encryption_key] = member_key(document, account)
+        return {
+            account: self._known[account, actor.encryption_key]
+            for account, actor in zip(accounts, actors, strict=True)
+        }
 
     async def open(
         self, envelope: Envelope, context: str, author: Address, nonce: bytes | None

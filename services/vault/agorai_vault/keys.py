@@ -90,13 +90,7 @@ class Keys:
     @cached_property
     def jwk(self) -> RSAKey:
         """The encryption key as JOSE uses it."""
-        return RSAKey.import_key(
-            self.rsa.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
+        return RSAKey.import_key(self.rsa)
 
     @cached_property
     def public_document(self) -> bytes:

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
+from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_typing import HexStr
+from hexbytes import HexBytes
 
 from agorai_shared import logging, metrics
 from agorai_shared.contract import Call
@@ -200,12 +202,12 @@ class Outbox:
         # Another transaction may first change what this one touches, for instance empty a slot that it fills.
         gas = estimate.gas * 6 // 5 + ROOM_FOR_SLOTS
         if (
-            estimate.balance < gas * fee.max_fee
+            estimate.balance < gas * fee.max_fee + call.value
         ):  # no node would take it, and its nonce would block all others
             raise FundsError(self._chain.address, label)
         (mine,) = self._database.execute("SELECT coalesce(max(nonce) + 1, 0) FROM intent").fetchone()
         nonce = max(estimate.nonce, mine)
-        attempt = self._sign(call.to, call.data, nonce, gas, fee)
+        attempt = self._sign(call.to, call.data, call.value, nonce, gas, fee)
         with transaction(self._database):
             self._database.execute(
                 "INSERT INTO intent (once, target, data, label, nonce, state) VALUES (?, ?, ?, ?, ?, ?)",
@@ -213,14 +215,16 @@ class Outbox:
             )
             self._keep_attempt(once, attempt, fee, gas, fees.head)
 
-    def _sign(self, target: str, data: bytes, nonce: int, gas: int, fee: _Fee) -> tuple[Hash, bytes]:
+    def _sign(
+        self, target: str, data: bytes, value: int, nonce: int, gas: int, fee: _Fee
+    ) -> tuple[Hash, bytes]:
         signed = self._signer.sign_transaction(
             {
                 "type": 2,
                 "chainId": self._chain.chain_id,
                 "nonce": nonce,
                 "to": HexStr(target),
-                "value": 0,
+                "value": value,
                 "data": data,
                 "gas": gas,
                 "maxFeePerGas": fee.max_fee,
@@ -250,8 +254,9 @@ class Outbox:
                 if time.monotonic() - looked > SEND_AGAIN_S:
                     await self._send_again_unused()
                     looked = time.monotonic()
-                await self._check(self._open())
-                await self._replace_stuck()
+                if unsettled := self._open():
+                    await self._check(unsettled)
+                    await self._replace_stuck()
             except AgoraiError as error:
                 log.warning("outbox.chain_unreachable", error=str(error))
             except Exception:
@@ -308,7 +313,9 @@ class Outbox:
             target, data, label = self._database.execute(
                 "SELECT target, data, label FROM intent WHERE once = ?", (once,)
             ).fetchone()
-            reason = await self._chain.refusal(label.split(".")[0], Address(target), data, receipt.block)
+            (_, raw) = self._database.execute(LAST_ATTEMPT, (once,)).fetchone()
+            contract, value = label.split(".")[0], _value(raw)
+            reason = await self._chain.refusal(contract, Address(target), data, value, receipt.block)
             self._settle(once, State.REVERTED, reason, receipt)
 
     async def _settle_unmined(self, once: str, final: int) -> None:
@@ -349,13 +356,13 @@ class Outbox:
         """Offer a higher fee, under the same nonce, for what has been unmined for long."""
         # Each row is its intent's last attempt: the one whose fee is the highest.
         rows = self._database.execute(
-            "SELECT once, target, data, nonce, max(max_fee), max_tip, gas, sent_at, head"
+            "SELECT once, target, data, nonce, max(max_fee), max_tip, gas, sent_at, head, raw"
             " FROM intent JOIN attempt USING (once) WHERE state = 'sent' GROUP BY once ORDER BY nonce"
         ).fetchall()
         before = time.time() - self._stuck_after_s
         rows = [row for row in rows if row[7] < before and row[0] not in self._at_limit]
         fees = await self._chain.fees() if rows else None
-        for once, target, data, nonce, max_fee, max_tip, gas, _, head in rows:
+        for once, target, data, nonce, max_fee, max_tip, gas, _, head, raw in rows:
             if fees is None or fees.head == head:
                 continue  # the chain itself stands still: outbidding ourselves would only cost
             least = _Fee(max_fee * REPLACEMENT_PERCENT // 100 + 1, max_tip * REPLACEMENT_PERCENT // 100 + 1)
@@ -365,8 +372,13 @@ class Outbox:
                 continue
             wanted = min(2 * fees.base_fee + least.max_tip, self._most_fee)
             fee = _Fee(max(least.max_fee, wanted), least.max_tip)
-            attempt = self._sign(target, data, nonce, gas, fee)
+            attempt = self._sign(target, data, _value(raw), nonce, gas, fee)
             with transaction(self._database):
                 self._keep_attempt(once, attempt, fee, gas, fees.head)
             log.info("outbox.replaced", once=once, nonce=nonce, max_fee_gwei=fee.max_fee / 1e9)
             await self._broadcast(once)
+
+
+def _value(raw: bytes) -> int:
+    """Give what a signed transaction pays, in wei: no number that SQLite has is as large as it may be."""
+    return int(TypedTransaction.from_bytes(HexBytes(raw)).as_dict()["value"])

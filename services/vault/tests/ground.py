@@ -14,6 +14,7 @@ from eth_account.signers.local import LocalAccount
 from eth_utils.address import to_checksum_address
 
 from agorai_shared.bindings.data_pool import DataPool
+from agorai_shared.bindings.data_transfer import DataTransfer
 from agorai_shared.bindings.fair_exchange import FairExchange
 from agorai_shared.bindings.invocation import Invocation
 from agorai_shared.bindings.market_token import MarketToken
@@ -73,6 +74,7 @@ class Ground:
             "DataPool": await create(DataPool.deploy_data(token, registry, panel)),
             "OnlineLearner": await create(OnlineLearner.deploy_data()),
             "TrainingTask": await create(TrainingTask.deploy_data(token, registry, panel)),
+            "DataTransfer": await create(DataTransfer.deploy_data(panel)),
         }
         return cls(anvil, rpc, issuer, Deployment(chain_id=CHAIN_ID, start_block=0, contracts=contracts))
 

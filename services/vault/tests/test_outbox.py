@@ -6,11 +6,15 @@ import asyncio
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from eth_typing import HexStr
+from eth_utils.crypto import keccak
 
+from agorai_shared.bindings.data_transfer import DataTransfer
 from agorai_shared.chain import ContractRevertError
 from agorai_shared.contract import Call
 from agorai_shared.rpc import Rpc, RpcUnreachableError
@@ -157,6 +161,60 @@ async def test_who_cannot_pay_the_fee_is_told_and_nothing_is_in_the_way_later(
         await outbox.send("b", sender.transfer(2))
         await settled(outbox, "b")
     assert await ground.transfers(sender.address) == [2]
+
+
+def paying(ground: Ground, amount: int, slot: int = 5) -> Call[Any]:
+    """Open a transfer, which is paid in the chain's own coin."""
+    transfers = DataTransfer(ground.deployment.data_transfer)
+    call = transfers.init_transaction(slot, FRIEND, b"s" * 32, b"k" * 32, ground.issuer, 600, 0)
+    return replace(call, value=amount)
+
+
+async def test_a_replaced_transaction_pays_what_the_first_one_did_and_once(
+    ground: Ground, sender: Sender
+) -> None:
+    amount = 19 * 10**18 + 7  # more than 64 bits hold
+    await ground.automine(on=False)
+    async with sender.outbox(stuck_after_s=0.01) as outbox:
+        await outbox.send("a", paying(ground, amount))
+        (first,) = await until_attempts(outbox, "a", 1)
+        await ground.rpc.request("anvil_setNextBlockBaseFeePerGas", hex(10 * first))
+        await ground.mine()
+        await until_attempts(outbox, "a", 2)
+        await ground.mine()
+        await settled(outbox, "a")
+    held = await ground.rpc.request("eth_getBalance", ground.deployment.data_transfer, "latest")
+    assert int(str(held), 16) == amount
+
+
+async def test_who_cannot_pay_what_a_call_pays_is_told_and_nothing_is_sent(
+    ground: Ground, sender: Sender
+) -> None:
+    await ground.rpc.request("anvil_setBalance", sender.address, hex(10**18))
+    async with sender.outbox() as outbox:
+        for amount in (2 * 10**18, 10**18 - 1000):  # more than there is, and with the fee more than there is
+            with pytest.raises(FundsError, match=r"DataTransfer\.initTransaction and its fee"):
+                await outbox.send("a", paying(ground, amount))
+        assert outbox.find("a") is None
+
+
+async def test_a_revert_of_a_call_that_pays_is_told_with_the_reason_that_it_had(
+    ground: Ground, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ground.automine(on=False)
+    monkeypatch.setattr(outbox_module, "SEND_AGAIN_S", 1000)
+    async with sender.outbox(watching=False) as outbox:
+        sent = await outbox.send("a", paying(ground, 7))
+        await ground.rpc.request("anvil_dropTransaction", str(sent.transaction))
+    key = int(sender.address, 16) << 32 | 5
+    place = keccak(key.to_bytes(32) + bytes(32))
+    taken = [ground.deployment.data_transfer, "0x" + place.hex(), f"0x{1:064x}"]
+    await ground.rpc.request("anvil_setStorageAt", *taken)
+    await ground.automine(on=True)
+    monkeypatch.setattr(outbox_module, "SEND_AGAIN_S", -1)
+    async with sender.outbox() as outbox:
+        reverted = await settled(outbox, "a", State.REVERTED)
+    assert reverted.reason == "DataTransfer_SlotTaken(slot=5)"
 
 
 async def test_a_node_of_another_chain_is_told_apart_and_sent_nothing(ground: Ground, sender: Sender) -> None:

@@ -1,0 +1,377 @@
+"""Transfers of data against the chain's own coin, from outside a node (DAI, 4.2 to 4.4 and Listing 1).
+
+    async with Client.connect(Home(Path("~/.agorai"))) as client:
+        transfer = await Transfers(client).init(resource=7, amount=Wei(10**18), authority=judith, duration=86_400)
+
+Nothing of this is done by a node by itself: the consumer, the provider and the authority decide each step.
+
+The paper's four digests are what this marketplace has already. The schema is that of a published data set. The
+consumer's public key is its member's in the registry. The data's key is in an envelope, sealed to the consumer and,
+beyond the paper, to the authority, which could not rule on what it cannot see; and the data are what that seals.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from agorai.client import MOST_CONTENT, Client, OnStage, silent
+from agorai.exchange import Contracts
+from agorai.transfer_refusals import (
+    DataNotProvidedError,
+    NotProvidableError,
+    ProvidedFaultyError,
+    SchemaNotSoldError,
+    TransferAbsentError,
+    TransferIdError,
+    TransferTermsError,
+    shown,
+)
+from agorai.transfer_state import TransferSeen
+from agorai_shared import cid as cids
+from agorai_shared.bindings.data_transfer import DataProvided, DataTransfer, Deal, Ended, Initiated
+from agorai_shared.bindings.registry import Registered
+from agorai_shared.content import NODE_PIN
+from agorai_shared.contract import Call
+from agorai_shared.digest_files import DigestFiles
+from agorai_shared.documents import Schema
+from agorai_shared.errors import AgoraiError, InputError
+from agorai_shared.market import NotAMemberError
+from agorai_shared.shared_jwe import Envelope
+from agorai_shared.types import Address, Hash, ResourceId, Wei
+from agorai_shared.vault import OpenEnvelope, SealEnvelope
+
+if TYPE_CHECKING:
+    from agorai_trainer.differences import SchemaDifferences
+    from agorai_trainer.sandbox import Sandbox
+
+_DURATION_S: Final = (60, 30 * 86_400)
+"""From the shortest to the longest that the contract takes."""
+
+_MARGIN_S: Final = 30
+"""What is provided is readable before it is mined: with less time left it might be given away and be too late."""
+
+_SLOTS: Final = 16
+"""Slots that are looked at together."""
+
+_ID: Final = re.compile(r"0x[0-9a-fA-F]{64}|[0-9]{1,78}")
+
+Step = Callable[[Deal], Call[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A transfer for which this account can provide, and the resource whose data it wants."""
+
+    seen: TransferSeen
+    resource: ResourceId
+
+
+class Transfers(Contracts):
+    """Transfers of data in which a participant has part."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self.contract = DataTransfer(client.deployment.data_transfer)
+        self.files = DigestFiles(client.market)
+
+    async def now(self) -> int:
+        """Give the time in seconds since 1970: this machine's, or the chain's newest block's if that is later."""
+        return max(int(time.time()), (await self.client.chain.head()).timestamp)
+
+    # -------------------------------------------------------------------------------------------- consuming
+
+    async def init(
+        self,
+        resource: int,
+        amount: Wei,
+        authority: Address,
+        duration: int,
+        *,
+        on_stage: OnStage | None = None,
+    ) -> int:
+        """Open a transfer of a data set and pay for it, as its consumer; gives its id once that is final.
+
+        Parameters
+        ----------
+        resource
+            The data set, as its owner has published it.
+        amount
+            Of the chain's own coin, in its smallest unit.
+        authority
+            Who rules where the two sides do not agree.
+        duration
+            Of each wait, in seconds.
+
+        Raises
+        ------
+        TransferTermsError
+            If nobody should open it so; nothing was sent.
+        NotAMemberError
+            If the authority is none.
+        ResourceNotFoundError, FileAbsentError, DocumentMalformedError
+            If there is no such data set, or its owner's node does not serve its schema.
+        """
+        tell, market = on_stage or silent, self.client.market
+        tell("reading the schema")
+        found = await market.resource(resource)
+        metadata = await market.metadata(found)
+        if metadata.schema_cid is None:
+            raise TransferTermsError(f"resource {resource} has no schema", "Choose a data set that has one.")
+        schema = cids.digest_of(metadata.schema_cid)
+        await self._check(amount, authority, found.owner, duration)
+        await self.files.read(Schema, schema, f"schema of resource {resource}", [found.owner])
+        me = await market.actor(self.client.address)
+        tell("opening")
+        call = self.contract.init_transaction(
+            await self._slot(), found.owner, schema, me.encryption_key, authority, duration, 0
+        )
+        sent = await self.send(replace(call, value=amount))
+        return (await market.emitted(sent, Initiated)).id
+
+    async def verify(self, transfer: int) -> Hash:
+        """Say, as the consumer, that the data are good, and so have their provider paid."""
+        return await self._send(transfer, self.contract.verified_data)
+
+    async def cancel(self, transfer: int) -> Hash:
+        """Take the money back, as the consumer, where nothing was provided in time."""
+        return await self._send(transfer, self.contract.cancel)
+
+    async def request_refund(self, transfer: int) -> Hash:
+        """Ask the authority, as the consumer, for the money back."""
+        return await self._send(transfer, self.contract.request_forceful_refund)
+
+    async def data(self, transfer: int) -> bytes:
+        """Fetch and open what was provided, as the consumer or the authority.
+
+        Raises
+        ------
+        TransferAbsentError, DataNotProvidedError
+        ProvidedFaultyError
+            If it does not open: the provider's fault.
+        FileAbsentError, RemoteError
+            If the provider's node does not serve it, or it is sealed to others.
+        """
+        seen = await self.look(transfer)
+        if seen.provided is None:
+            raise DataNotProvidedError(transfer)
+        provider, digest = seen.deal.data_provider, seen.provided.ipfs_encrypted_aes_key_address
+        what = f"key of the data of transfer {shown(transfer)}"
+        try:
+            envelope = await self.files.read(Envelope, digest, what, [provider])
+            if cids.digest_of(envelope.cid) != seen.provided.ipfs_data_address:
+                raise ProvidedFaultyError(transfer, "the key is another object's")
+            asked = OpenEnvelope(envelope=envelope, context=self._context(transfer), author=provider)
+            return await self.client.vault.open_envelope(asked, MOST_CONTENT)
+        except AgoraiError as error:
+            from agorai_shared.task_reader import is_fault  # noqa: PLC0415 - cryptography, for an error alone
+
+            if is_fault(error):
+                raise ProvidedFaultyError(transfer, error.message) from error
+            raise
+
+    async def differences(
+        self, transfer: int, data: bytes, *, sandbox: Sandbox | None = None
+    ) -> SchemaDifferences:
+        """Compare data that were provided with the schema that was wanted, in a sandbox.
+
+        Parameters
+        ----------
+        sandbox
+            Where it is done; None starts one.
+
+        Raises
+        ------
+        ProvidedFaultyError
+            If they are no table.
+        TransferAbsentError, FileAbsentError, UnavailableError
+        """
+        from agorai_trainer import describing  # noqa: PLC0415 - pyarrow, which other methods do without
+        from agorai_trainer.app import make_sandbox  # noqa: PLC0415
+
+        deal = (await self.look(transfer)).deal
+        what = f"schema of the data of transfer {shown(transfer)}"
+        schema = await self.files.read(Schema, deal.ipfs_schema_address, what, [deal.data_provider])
+        async with make_sandbox() if sandbox is None else nullcontext(sandbox) as running:
+            try:
+                return await describing.in_sandbox(running, data, schema)
+            except InputError as error:
+                raise ProvidedFaultyError(transfer, error.message) from error
+
+    # -------------------------------------------------------------------------------------------- providing
+
+    async def wanted(self, transfer: int) -> Wanted:
+        """See that this account can provide in a transfer, without giving its data away for nothing.
+
+        Raises
+        ------
+        TransferAbsentError
+        NotProvidableError
+            If another is to provide, it is too late, or its terms put the provider at a disadvantage.
+        SchemaNotSoldError
+            If none of this account's data sets has the schema.
+        """
+        seen = await self.look(transfer)
+        await self._check_providable(seen)
+        schema = seen.deal.ipfs_schema_address
+        mine = await self.events(self.client.deployment.registry, Registered, None, self.my_topic)
+        for event in reversed(mine):
+            found = await self.client.listing(event.id)
+            described = found.metadata and found.metadata.schema_cid
+            if described and cids.digest_of(described) == schema:
+                return Wanted(seen, event.id)
+        raise SchemaNotSoldError(transfer, cids.of_digest(schema))
+
+    async def provide(self, transfer: int, *, on_stage: OnStage | None = None) -> Hash:
+        """Seal the data that are wanted to consumer and authority, and say where they are; raises as `wanted`."""
+        tell = on_stage or silent
+        wanted = await self.wanted(transfer)
+        deal = wanted.seen.deal
+        tell("sealing the data")
+        content = await self.client.content(wanted.resource)
+        to = SealEnvelope(context=self._context(transfer), members=(deal.data_consumer, deal.authority))
+        envelope = await self.client.vault.seal_envelope(content, to)
+        name = f"{NODE_PIN}key of the data of transfer {shown(transfer)}"
+        key = await self.client.store.put_document(envelope.to_bytes(), name=name)
+        tell("providing")
+        call = self.contract.provide_data(deal, cids.digest_of(key), cids.digest_of(envelope.cid))
+        return await self.send(call)
+
+    async def request_settle(self, transfer: int) -> Hash:
+        """Ask the authority, as the provider, to be paid at once."""
+        return await self._send(transfer, self.contract.request_forceful_settle)
+
+    # ----------------------------------------------------------------------------------------------- ending
+
+    async def execute_refund(self, transfer: int) -> Hash:
+        """Rule for the consumer, as the authority."""
+        return await self._send(transfer, self.contract.execute_forceful_refund)
+
+    async def execute_settle(self, transfer: int) -> Hash:
+        """Rule for the provider, as the authority."""
+        return await self._send(transfer, self.contract.execute_forceful_settle)
+
+    async def expire(self, transfer: int) -> Hash:
+        """End a transfer for which data were provided and whose time is over; anyone may."""
+        return await self._send(transfer, self.contract.expire)
+
+    async def withdraw(self) -> Hash:
+        """Take out what is credited."""
+        return await self.send(self.contract.withdraw(self.client.address))
+
+    async def credit(self) -> Wei:
+        """Give what this account can take out, of payments that it did not take; in the coin's smallest unit."""
+        (found,) = await self.read(self.contract.credit_of(self.client.address))
+        return Wei(found)
+
+    # ---------------------------------------------------------------------------------------------- looking
+
+    async def look(self, transfer: int) -> TransferSeen:
+        """Read a transfer; raises `TransferAbsentError`."""
+        topic = f"0x{transfer:064x}"
+        opened = await self.events(self.contract.address, Initiated, topic)
+        if not opened:
+            raise TransferAbsentError(transfer)
+        (seen,) = await self._seen(opened, topic)
+        return seen
+
+    async def transfers(self) -> list[TransferSeen]:
+        """Give those in which this account has part, the newest first."""
+        me = self.client.address
+        opened = await self.events(self.contract.address, Initiated)
+        mine = [
+            event
+            for event in reversed(opened)
+            if me in (event.deal.data_consumer, event.deal.data_provider, event.deal.authority)
+        ]
+        return await self._seen(mine, None) if mine else []
+
+    async def _seen(self, opened: Sequence[Initiated], topic: str | None) -> list[TransferSeen]:
+        states = await self.read(*(self.contract.state_of(event.deal) for event in opened))
+        # After the states, so that of one which is not open there is the end.
+        provided = {one.id: one for one in await self.events(self.contract.address, DataProvided, topic)}
+        outcomes = {one.id: one.outcome for one in await self.events(self.contract.address, Ended, topic)}
+        now = await self.now()
+        return [
+            TransferSeen(event.id, event.deal, state, provided.get(event.id), outcomes.get(event.id), now)
+            for event, state in zip(opened, states, strict=True)
+        ]
+
+    # ---------------------------------------------------------------------------------------------- private
+
+    async def _send(self, transfer: int, step: Step) -> Hash:
+        return await self.send(step((await self.look(transfer)).deal))
+
+    def _context(self, transfer: int) -> str:
+        """Give what the data of a transfer are sealed for."""
+        contract = self.contract.address.lower()
+        return f"eip155:{self.client.deployment.chain_id}:{contract}:{shown(transfer)}"
+
+    async def _check(self, amount: Wei, authority: Address, provider: Address, duration: int) -> None:
+        """See that a transfer on these terms is taken by the contract, and can be ruled on."""
+        if amount <= 0:
+            raise TransferTermsError("nothing is paid", "Pay an amount above 0.")
+        if provider == self.client.address:
+            raise TransferTermsError("the data set is your own", "Choose another's.")
+        if authority in (self.client.address, provider):
+            why = "its authority is one of its two sides"
+            raise TransferTermsError(why, "Choose somebody whom both sides trust.")
+        if authority == self.panel.address:
+            why = "nodes that vote have no rule by which to judge data that were provided"
+            raise TransferTermsError(why, "Name an account as the authority.")
+        least = max(_DURATION_S[0], 2 * await self.client.chain.finality_lag())
+        if not least <= duration <= _DURATION_S[1]:
+            why = f"a duration of {duration} s is too short or too long"
+            raise TransferTermsError(why, f"Take from {least} s to 30 days: each side acts on final blocks.")
+        await self.client.market.actor(authority)
+
+    async def _check_providable(self, seen: TransferSeen) -> None:
+        """See that whoever provides in a transfer can be paid; raises `NotProvidableError`."""
+        deal, market = seen.deal, self.client.market
+        why, remedy = "", "See yours: `agorai transfer list`."
+        if deal.data_provider != self.client.address:
+            why = f"it is {deal.data_provider}'s to provide"
+        elif seen.outcome is not None or seen.state.data_provided:
+            why = "it has ended, or data were provided"
+        elif seen.now + _MARGIN_S > seen.state.deadline:
+            why = "its time is over, or so nearly that the data might be given away for nothing"
+        elif deal.authority == self.panel.address:
+            why = "its authority is the panel, and nodes that vote have no rule by which to judge data"
+            remedy = "Have it opened again with an account as the authority."
+        else:
+            try:
+                consumer, _ = await market.actor(deal.data_consumer), await market.actor(deal.authority)
+            except NotAMemberError as error:
+                why, remedy = error.message.rstrip("."), "Have it opened again by members, or once they are."
+            else:
+                if consumer.encryption_key != deal.ipfs_consumer_pub_key_address:
+                    why = "the key it names is not the one that its consumer has in the registry"
+                    remedy = "Have it opened again with that."
+        if why:
+            raise NotProvidableError(seen.id, why, remedy)
+
+    async def _slot(self) -> int:
+        """Give a free slot of this account's: one that was used before if there is one, which costs less."""
+        head, first = await self.client.chain.head(), 0
+        while True:
+            slots = range(first, first + _SLOTS)
+            calls: list[Call[Any]] = [self.contract.vacancy(self.client.address, slot) for slot in slots]
+            found = await self.client.chain.read(*calls, at=head)
+            free = [(nonce == 0, slot) for slot, (vacant, nonce) in zip(slots, found, strict=True) if vacant]
+            if free:
+                return min(free)[1]
+            first += _SLOTS
+
+
+def read_id(given: str) -> int:
+    """Read a transfer's id as `shown` writes it, or as the number that events have; raises `TransferIdError`."""
+    if not _ID.fullmatch(given):
+        raise TransferIdError(given)
+    found = int(given, 16 if given.startswith("0x") else 10)
+    if found >= 1 << 256:
+        raise TransferIdError(given)
+    return found

@@ -1,0 +1,152 @@
+"""`agorai transfer` without a node: its refusals in words, where a transfer is, and how it is shown."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from string import Formatter
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from agorai.cli.data_transfer_shown import differences_table
+from agorai.cli.main import app
+from agorai.cli.vote import _about, _case
+from agorai.devchain import TOKEN
+from agorai.exchange import explained, refusal
+from agorai.transfer_refusals import (
+    REFUSALS,
+    TransferIdError,
+    TransferRefusedError,
+    shown,
+)
+from agorai.transfer_state import TransferSeen, awaited, standing
+from agorai.transfers import read_id
+from agorai.voting import Drawing
+from agorai_shared.bindings.data_transfer import DataTransfer, Deal, Outcome, State
+from agorai_shared.bindings.voting_panel import Case, Phase, Seat, Verdict
+from agorai_shared.chain import ContractRevertError
+from agorai_shared.types import Address, CaseId, Wei
+
+CARLA, PAUL, JUDITH = (Address(f"0x{byte:02x}" + "00" * 19) for byte in (0xC0, 0xD0, 0xE0))
+AMOUNT = Wei(3 * TOKEN + 1)
+DEAL = Deal(CARLA, PAUL, JUDITH, b"s" * 32, b"k" * 32, AMOUNT, 1_000, 100, 2, 5, 0)
+ID = (int(CARLA, 16) << 32 | 2) << 64 | 5
+
+
+# ---------------------------------------------------------------------------------------------- refusals
+
+
+def test_every_refusal_of_the_contract_is_told_with_its_values() -> None:
+    errors = {found.name: found for found in DataTransfer.ABI.errors.values()}
+    of_users = {name for name in errors if name.startswith("DataTransfer_")} - {"DataTransfer_NotContract"}
+    assert of_users == REFUSALS.keys()
+    for error, texts in REFUSALS.items():
+        named = {name for text in texts for _, name, _, _ in Formatter().parse(text) if name}
+        assert named <= {parameter.name for parameter in errors[error].inputs}
+
+
+def test_ids_and_times_of_a_refusal_are_written_as_people_read_them() -> None:
+    late = f"DataTransfer_DeadlinePassed(id={ID}, deadline=1700000000)"
+    with pytest.raises(TransferRefusedError, match="ended at 2023-11-14 22:13:20 UTC") as told, explained():
+        raise ContractRevertError("DataTransfer", "provideData", late)
+    assert shown(ID) in told.value.message
+    assert told.value.remedy == f"See `agorai transfer show {shown(ID)}`."
+    said = refusal("DataTransfer_NotAllowed", {"id": ID, "caller": PAUL, "allowed": CARLA})
+    assert f"{CARLA}'s to do, not {PAUL}'s" in said.message
+
+
+def test_an_id_is_read_as_it_is_shown_and_as_events_have_it() -> None:
+    assert shown(ID) == f"{CARLA.lower()}{2:08x}{5:016x}"
+    assert read_id(shown(ID)) == read_id(str(ID)) == ID
+    for wrong in ("", "7 ", "0x7", "-1", "1_0", str(1 << 256), shown(ID) + "0"):
+        with pytest.raises(TransferIdError):
+            read_id(wrong)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("init", 1, "--authority", JUDITH), "--amount"),
+        (("init", 1, "--authority", JUDITH, "--amount", -1), "--amount"),
+        (("init", 1, "--authority", JUDITH, "--amount", "1e-19"), "is no amount"),
+        (("init", 1, "--authority", JUDITH, "--amount", "inf"), "is no amount"),
+        (("init", 1, "--authority", JUDITH, "--amount", 1, "--duration", "5w"), "write '5w' as a number"),
+    ],
+)
+def test_usage_that_is_wrong_is_told_before_any_node_is_asked(
+    arguments: tuple[object, ...], why: str, tmp_path: Path
+) -> None:
+    command = ["transfer", *map(str, arguments), "--home", str(tmp_path), "--json"]
+    found = CliRunner().invoke(app, command)
+    assert (found.exit_code, why in json.loads(found.stdout)["error"]["detail"]) == (2, True), found.stdout
+
+
+# ------------------------------------------------------------------------------------------------ states
+
+
+def at(now: int, outcome: Outcome | None = None, **flags: object) -> TransferSeen:
+    state = replace(State(True, False, False, False, False, 1_000, 0), **flags)  # type: ignore[arg-type]
+    return TransferSeen(ID, DEAL, state, None, outcome, now)
+
+
+@pytest.mark.parametrize(
+    ("seen", "where", "whom", "until"),
+    [
+        (at(900), "initiated", "the provider provides", 1_000),
+        (at(1_000), "initiated", "the provider provides", 1_000),
+        (at(1_001), "initiated", "the consumer cancels", None),
+        (at(900, requested_forceful_refund=True), "refund requested", "provides, or the authority", 1_000),
+        (at(900, data_provided=True), "provided", "or requests a refund", 1_000),
+        (at(1_001, data_provided=True), "provided", "the provider is paid", None),
+        (
+            at(900, data_provided=True, requested_forceful_settle=True),
+            "settlement requested", "refund, or the authority rules", 1_000,
+        ),
+        (
+            at(900, data_provided=True, requested_forceful_refund=True),
+            "refund requested", "the authority rules", 1_000,
+        ),
+        (
+            at(1_001, data_provided=True, requested_forceful_refund=True, requested_forceful_settle=True),
+            "refund requested", "each side has half", None,
+        ),
+        (at(1_001, data_provided=True, contested=True, panel_case=7), "contested", "in case 7", None),
+    ],
+)  # fmt: skip
+def test_a_transfer_says_whom_it_waits_for(
+    seen: TransferSeen, where: str, whom: str, until: int | None
+) -> None:
+    waiting = awaited(seen)
+    assert standing(seen) == where
+    assert waiting is not None
+    assert whom in waiting.what
+    assert waiting.until == until
+
+
+def test_a_transfer_that_has_ended_waits_for_nobody() -> None:
+    for outcome in Outcome:
+        seen = at(900, outcome, open=False, deadline=0)
+        assert (awaited(seen), standing(seen)) == (None, outcome.name.lower())
+
+
+def test_differences_name_columns_and_what_the_schema_says() -> None:
+    changes = [{"path": f"fields.c{n}.maximum", "before": n, "after": 4_000 + n} for n in range(25)]
+    found = {"file": "f.csv", "fields_added": ["extra"], "fields_removed": ["lost"], "changes": changes}
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(differences_table(found))
+    told = capture.get()
+    for part in ("column extra", "column lost", "fields c0 maximum", "4000", "and 5 more"):
+        assert part in told
+
+
+def test_a_voter_is_shown_a_case_about_a_transfer_whose_number_no_json_holds() -> None:
+    case = Case(CARLA, ID, CARLA, PAUL, 0, 0, 0, 3, 1, 0, 0, 0, 0, Phase.CLOSED, Verdict.UNDECIDED)
+    drawing = Drawing(CaseId(1), case, Seat.SEATED, "DataTransfer", None, None)
+    found = _case(drawing)
+    assert found["item"] == str(ID)
+    assert _about(found) == f"transfer {shown(ID)}"
+    assert _case(replace(drawing, case=replace(case, item=7)))["item"] == 7
