@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from agorai.cli import demo
 from agorai.cli.main import app
-from agorai.demo import pool
+from agorai.demo import digits, federated, pool
 from agorai.demo.exchange import VOTERS, Deal, Holdings, UnaccountedError, check
 from agorai.demo.pool import Line
 from agorai_shared.types import TradeId
@@ -58,11 +58,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
     """Run all side by side: much of their time they wait."""
     with ExitStack() as stack:
         made = {}
-        for name in ("invocation", "exchange", "pool"):
+        for name, *options in (("invocation",), ("exchange",), ("pool",), ("federated", "--rounds", "2")):
             scratch, home = tmp_path_factory.mktemp("tmp"), tmp_path_factory.mktemp("home")
             process = stack.enter_context(
                 subprocess.Popen(
-                    [AGORAI, "demo", name, "--json"],
+                    [AGORAI, "demo", name, *options, "--json"],
                     env={**os.environ, "TMPDIR": str(scratch), "HOME": str(home)},
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
@@ -150,6 +150,48 @@ def test_the_life_of_a_pool_is_reported_and_leaves_nothing_behind(runs: dict[str
     assert report["supply"] == 6 * 500
 
 
+def test_the_task_of_dai_is_reported_and_leaves_nothing_behind(runs: dict[str, Run]) -> None:
+    report = runs["federated"].report()
+
+    rehearsed = digits.rehearsed(digits.STRATEGY, digits.SHARES, digits.HIDDEN, 2)
+    assert [one["accuracy"] for one in report["rounds"]] == list(rehearsed)
+    last = report["rounds"][-1]
+    assert last["central"] > last["accuracy"] > 0.7
+    assert last["fedavg"] < 0.3
+
+    told = {
+        one["data_provider"]: (one["computer"], one["delivered"], one["paid_for"], one["found"])
+        for one in report["subtasks"]
+    }
+    assert told == {
+        "dora": ("cora", 2, 2, ""),
+        "dino": ("cora", 2, 2, ""),
+        "dana": ("cole", 2, 2, ""),
+        "frank": ("frank", 2, 0, "unchanged in 2 rounds"),
+        "eve": ("eve", 2, 2, ""),
+    }
+    contributed = {one["data_provider"]: one["contribution"] for one in report["subtasks"]}
+    assert contributed.pop("eve") < contributed.pop("frank") == 0
+    award = {name: 100 * value / sum(contributed.values()) for name, value in contributed.items()}
+    assert min(award.values()) > 0
+    due = {
+        "dora": 2 * (2 - 0.4) + award["dora"],
+        "dino": 2 * (2 - 0.4) + award["dino"],
+        "dana": 2 * (2 - 0.5) + award["dana"],
+        "cora": 2 * 2 * 0.4,
+        "cole": 2 * 0.5,
+        "frank": 0,
+        "eve": 2 * 2,
+    }
+    assert report["audit"]["verdict"] == "right"
+    accounts = {one.pop("name"): one for one in report["participants"]}
+    mira = accounts.pop("mira")
+    assert mira["before"] - mira["after"] == pytest.approx(sum(due.values()))
+    for paid in ("proposed", "recomputed", "after"):
+        assert {name: one[paid] for name, one in accounts.items()} == pytest.approx(due)
+    assert report["contracts"] == {"TrainingTask": 0}
+
+
 def test_demo_alone_runs_every_demonstration(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
     names = [command.callback.__name__ for command in demo.demo.registered_commands if command.callback]
@@ -221,3 +263,26 @@ def test_what_the_rules_of_a_pool_say_is_accounted_for() -> None:
 def test_a_token_that_a_pool_cannot_account_for_is_an_error(after: Holdings, added: Line, what: str) -> None:
     with pytest.raises(UnaccountedError, match=what):
         pool.check(POOL_BEFORE, after, [OPENED, added])
+
+
+TASK_BEFORE = Holdings(supply=9, accounts={"mira": 9, "dora": 0}, staked={}, contracts={"TrainingTask": 0})
+TASK_AFTER = replace(TASK_BEFORE, accounts={"mira": 4, "dora": 5})
+
+
+def test_what_a_payout_says_is_accounted_for() -> None:
+    federated.check(TASK_BEFORE, TASK_AFTER, {"dora": 5})
+
+
+@pytest.mark.parametrize(
+    ("after", "what"),
+    [
+        (replace(TASK_AFTER, accounts={"mira": 4, "dora": 4}), "dora has"),
+        (replace(TASK_AFTER, accounts={"mira": 3, "dora": 5}), "mira has"),
+        (replace(TASK_AFTER, contracts={"TrainingTask": 1}), "TrainingTask holds"),
+        (replace(TASK_AFTER, supply=10), "there are"),
+    ],
+    ids=["a provider", "the owner", "the contract", "the supply"],
+)
+def test_a_token_that_a_payout_cannot_account_for_is_an_error(after: Holdings, what: str) -> None:
+    with pytest.raises(UnaccountedError, match=what):
+        federated.check(TASK_BEFORE, after, {"dora": 5})
