@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.timeout(600)  # a process, with many tests
 def test_tasks_whose_updates_are_encrypted() -> None:
     cases = Path(__file__).with_name("task_modes_apart.py")
     ended = subprocess.run(

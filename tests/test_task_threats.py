@@ -9,13 +9,19 @@ import pytest
 import pytest_asyncio
 
 from agorai.demo.town import Resident, Town, running
+from agorai.devchain import PANEL
 from agorai.tasks import Tasks
 from agorai_reward.audit import root_of
+from agorai_reward.due import Record
 from agorai_reward.payout import Row
 from agorai_reward.task_handlers import TaskProtocol
+from agorai_reward.task_record import Records
 from agorai_shared import cid
 from agorai_shared.bindings.training_task import Outcome, SubtaskState, TaskState
 from agorai_shared.bindings.voting_panel import Phase, VotingPanel
+from agorai_shared.content import StoreUnreachableError
+from agorai_shared.digest_files import FileAbsentError
+from agorai_shared.errors import RemoteError
 from agorai_shared.federated import PayoutDocument, PayoutRow
 from agorai_shared.task_reward import TaskReward
 from agorai_shared.types import CaseId, Digest
@@ -58,11 +64,11 @@ async def test_a_false_payout_is_challenged_and_the_right_one_takes_its_place(
 ) -> None:
     mira, dora = Tasks(town.clients["mira"]), Tasks(town.clients["dora"])
     liar, friend = mira.client.address, town.clients["cora"].address
-    honest = TaskProtocol._payout
+    honest = TaskProtocol.payout
 
-    async def false(self: TaskProtocol, task: int) -> tuple[bytes, int, Digest]:
+    async def false(self: TaskProtocol, task: int, *, withheld: bool = False) -> tuple[bytes, int, Digest]:
         if self._me != liar:
-            return await honest(self, task)
+            return await honest(self, task, withheld=withheld)
         rows = (Row(friend, AWARD),)
         document = PayoutDocument(
             task=mira.files.binding(task),
@@ -72,7 +78,7 @@ async def test_a_false_payout_is_challenged_and_the_right_one_takes_its_place(
         stored = await self._files.market.store.put(document.to_bytes())
         return root_of(task, rows), AWARD, cid.digest_of(stored)
 
-    monkeypatch.setattr(TaskProtocol, "_payout", false)
+    monkeypatch.setattr(TaskProtocol, "payout", false)
     before = await _owned(mira)
     task = await mira.open(plan(rounds=1), hidden_samples())
     await until(lambda: _in(dora, task, TaskState.CHALLENGED), "the challenge")
@@ -134,6 +140,43 @@ async def test_a_computer_that_dies_is_replaced_in_the_round(
     assert (came.computer, came.delivered) == (cole, 1)
     await until(lambda: _in(mira, task, TaskState.PROPOSED), "the payout")
     assert (await mira.files.round(task, 1)).taken == (max(seen.subtasks),)
+
+
+async def test_a_record_that_is_withheld_leaves_what_the_chain_proves(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mira, dora = Tasks(town.clients["mira"]), Tasks(town.clients["dora"])
+    reads = Records.record
+
+    async def record(self: Records, task: int) -> Record:
+        if self.opener.me != mira.client.address:
+            raise FileAbsentError("record", bytes(32), StoreUnreachableError("mira's gateway", "it is away"))
+        return await reads(self, task)
+
+    monkeypatch.setattr(Records, "record", record)
+    task = await mira.open(plan(rounds=1), hidden_samples())
+    await until(lambda: _in(mira, task, TaskState.PROPOSED), "the payout")
+    with pytest.raises(RemoteError, match="record"):
+        await dora.challenge(task)
+    await dora.challenge(task, withheld=True)
+    panel = VotingPanel(dora.client.market.deployment.voting_panel)
+    case = CaseId((await dora.files.task(task)).panel_case)
+
+    async def committing() -> bool:
+        (found,) = await dora.client.chain.read(panel.case_of(case))
+        return bool(found.phase == Phase.COMMITTING)
+
+    await until(committing, "the draw of voters")
+    await pass_time(dora.client, 3 * PANEL.commit_window // 4)  # until then its store may only be away
+    await until(lambda: _has_outcome(dora, task), "the verdict")
+    seen = await dora.look(task)
+    assert [one.outcome for one in seen.history.outcomes] == [Outcome.REJECTED]
+    assert seen.task.proposer == dora.client.address
+    audited = await TaskReward(town.clients["dino"].commander).audit(task, withheld=True)
+    assert audited.verdict == "right"
+    paid = {row.account: int(row.amount) for row in audited.rows or ()}
+    equal = FEE - WAGE + AWARD // 3
+    assert all(abs(paid[town.clients[name].address] - equal) <= 1 for name in PROVIDERS)
 
 
 async def test_who_does_no_honest_work_gets_nothing_for_it(

@@ -22,6 +22,7 @@ from agorai.exchange import Contracts
 from agorai_shared import cid as cids
 from agorai_shared.bindings.training_task import Opened, Subtask, Task, Terms
 from agorai_shared.content import NODE_PIN
+from agorai_shared.digest_files import several
 from agorai_shared.documents import Profile
 from agorai_shared.errors import AgoraiError, InputError
 from agorai_shared.federated import (
@@ -35,6 +36,7 @@ from agorai_shared.federated import (
 )
 from agorai_shared.task_files import TaskFiles
 from agorai_shared.task_history import TaskHistory
+from agorai_shared.task_reward import TaskReward
 from agorai_shared.task_trainer import KeepTaskTest, TaskTrainer
 from agorai_shared.types import Hash, Wei
 
@@ -220,6 +222,37 @@ class Tasks(Contracts):
         """Leave a subtask, as its data provider or its computer; what was delivered is kept."""
         return await self.send(self.contract.leave(subtask))
 
+    async def challenge_cost(self, task: int) -> Wei:
+        """Give what a challenge of a task's payout lays down: the stake, and the voters' bonus."""
+        stake, bonus = await self.read(self.contract.stake_of(task), self.contract.bonus_of(task))
+        return Wei(stake + bonus)
+
+    async def challenge(self, task: int, *, withheld: bool = False, on_stage: OnStage | None = None) -> Hash:
+        """Have voters decide whether the payout that stands, or the one that this node computes, is right.
+
+        Parameters
+        ----------
+        withheld
+            Whether what cannot be had counts as withheld by the model provider: then fees of all rounds delivered are
+            proposed, and the award by these rounds. If voters can have it, the stake is lost.
+
+        Raises
+        ------
+        RemoteError
+            If what is due cannot be computed.
+        DepositTooHighError, TaskRefusedError
+        """
+        tell = on_stage or silent
+        tell("computing what is due")
+        due = await TaskReward(self.client.commander).payout(task, withheld=withheld)
+        cost = await self.challenge_cost(task)
+        await self.require(cost)
+        tell("approving the stake")
+        await self.allow(self.contract.address, cost)
+        tell("challenging")
+        root, evidence = bytes.fromhex(due.root), bytes.fromhex(due.evidence)
+        return await self.send(self.contract.challenge(task, root, int(due.total), evidence))
+
     async def withdraw(self) -> Hash:
         """Take out what is credited."""
         return await self.send(self.contract.withdraw())
@@ -284,4 +317,4 @@ class Tasks(Contracts):
     async def tasks(self) -> list[TaskSeen]:
         """Give all tasks, the newest first."""
         opened = await self.events(self.contract.address, Opened)
-        return [await self.look(event.task) for event in reversed(opened)]
+        return await several(self.look, [event.task for event in reversed(opened)])

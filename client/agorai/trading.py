@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from pydantic import ValidationError
 
@@ -38,7 +38,6 @@ from agorai.trade_refusals import (
     VerificationTooLargeError,
 )
 from agorai_shared import negotiation, package
-from agorai_shared.bindings.data_pool import DataPool
 from agorai_shared.bindings.fair_exchange import (
     Disputed,
     Ended,
@@ -503,27 +502,12 @@ class Trading(Contracts):
 
     # ---------------------------------------------------------------------------------------------- credit
 
-    async def credits(self) -> dict[str, Wei]:
-        """Give what is credited to this account, by where: `sales` (and refunds), `trades`, `votes` and `pools`."""
-        me = self.client.address
-        found = await self.read(*(contract.credit_of(me) for contract in self._payers.values()))
-        return dict(zip(self._payers, found, strict=True))
-
     async def withdraw(self) -> dict[str, Wei]:
         """Take all that is credited to this account; gives how much came from where."""
         found = {name: amount for name, amount in (await self.credits()).items() if amount}
         for name in found:
             await self.send(self._payers[name].withdraw())
         return found
-
-    @property
-    def _payers(self) -> dict[str, Any]:
-        return {
-            "sales": self.client.market.invocation,
-            "trades": self.exchange,
-            "votes": self.panel,
-            "pools": DataPool(self.client.deployment.data_pool),
-        }
 
     # --------------------------------------------------------------------------------------------- reading
 

@@ -245,6 +245,8 @@ class RoundDocument(Document):
     taken: tuple[Id, ...] = Field((), max_length=MOST_SUBTASKS, fail_fast=True)
     """Subtasks, in order."""
     refused: tuple[Refused, ...] = Field((), max_length=MOST_SUBTASKS, fail_fast=True)
+    adder: Id | None = None
+    """Whose sums these updates were taken from, in mode `aggregate`."""
     model: Envelope
     """Parameters as bytes, sealed to the task's key, and to data providers and computers of the next round."""
     state: Envelope

@@ -26,10 +26,20 @@ class CiphertextUnfitError(IntegrityError):
         super().__init__(f"The ciphertext cannot be taken: {why}.", remedy="Its author must encrypt it anew.")
 
 
+class SamplesExcessError(IntegrityError):
+    """An update claims more samples than its data set has."""
+
+    def __init__(self, samples: int, rows: int) -> None:
+        super().__init__(
+            f"Its author says that it was trained on {samples} samples, and its data set has {rows}.",
+            remedy="Its author must say how many there were.",
+        )
+
+
 FAULTS: Final = (
     EnvelopeFaultyError, NotForKeyError, DocumentMalformedError, VectorRefusedError, FileOversizeError,
     NotSealedError, SealTamperedError, WrongKeyError, PlaintextTooLargeError, NotHomomorphicError, OtherKeyError,
-    SumRangeError, CiphertextUnfitError,
+    SumRangeError, CiphertextUnfitError, SamplesExcessError,
 )  # fmt: skip
 """Errors that only who sealed an envelope, or wrote what names it, can have caused."""
 

@@ -13,6 +13,7 @@ from pydantic import Field
 from agorai_shared.command import Commander, Message
 from agorai_shared.documents import Count
 from agorai_shared.federated import Amount, PayoutRow
+from agorai_shared.pool import Sha256
 from agorai_shared.trainer import JobId
 
 _ANSWER_S: Final = 10.0
@@ -25,6 +26,27 @@ class AuditTask(Message):
     id: JobId
     timeout_s: float = Field(20.0, ge=0, le=25)
     task: Annotated[int, Field(gt=0, lt=2**64)]
+    withheld: bool = False
+    """Whether what cannot be had counts as withheld by the model provider, so that what the chain proves is due."""
+
+
+class PreparePayout(AuditTask):
+    """Compute what a task pays, and keep the evidence for a challenge."""
+
+
+class PreparedPayout(Message):
+    """What a challenge proposes."""
+
+    root: Sha256
+    total: Amount
+    evidence: Sha256
+
+
+class PayoutStatus(Message):
+    """How far that is."""
+
+    prepared: PreparedPayout | None
+    """None: not at its end."""
 
 
 class AuditFinding(Message):
@@ -69,16 +91,31 @@ class TaskReward:
     def __init__(self, commander: Commander) -> None:
         self._commander = commander
 
-    async def audit(self, task: int) -> Audited:
+    async def audit(self, task: int, *, withheld: bool = False) -> Audited:
         """Have the payout that stands recomputed from the public record.
+
+        Parameters
+        ----------
+        withheld
+            Whether what cannot be had counts as withheld by the model provider.
 
         Raises
         ------
         RemoteError
             If nothing is proposed yet, or something of the record cannot be had.
         """
-        asked = AuditTask(id=uuid4().hex, task=task)
+        asked = AuditTask(id=uuid4().hex, task=task, withheld=withheld)
         while True:
             status = await self._commander.ask("reward", "audit_task", asked, AuditStatus, 20 + _ANSWER_S)
             if status.audited is not None:
                 return status.audited
+
+    async def payout(self, task: int, *, withheld: bool = False) -> PreparedPayout:
+        """Have the right payout computed, and its evidence kept; arguments and errors as of `audit`."""
+        asked = PreparePayout(id=uuid4().hex, task=task, withheld=withheld)
+        while True:
+            status = await self._commander.ask(
+                "reward", "prepare_payout", asked, PayoutStatus, 20 + _ANSWER_S
+            )
+            if status.prepared is not None:
+                return status.prepared

@@ -10,8 +10,9 @@ everyone once the task's key is revealed. In mode `aggregate` it is sealed to ad
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -19,7 +20,8 @@ import numpy as np
 from agorai_shared import cid, ckks, vectors
 from agorai_shared.bindings.training_task import Updated
 from agorai_shared.ckks import HeKeys, NotHomomorphicError
-from agorai_shared.documents import DocumentMalformedError
+from agorai_shared.digest_files import FileOversizeError, several
+from agorai_shared.documents import DocumentMalformedError, Metadata
 from agorai_shared.envelopes import NotForKeyError
 from agorai_shared.errors import AgoraiError, IntegrityError, NotFoundError
 from agorai_shared.federated import GroupSum, HomomorphicKey, Refused, SumsDocument, UpdateDocument
@@ -27,13 +29,21 @@ from agorai_shared.groups import deal
 from agorai_shared.he_parameters import SUMS
 from agorai_shared.task_files import TaskFiles
 from agorai_shared.task_history import TaskHistory
-from agorai_shared.task_reader import CiphertextUnfitError, TaskOpener, is_fault, is_gone
-from agorai_shared.types import Address, Cid
+from agorai_shared.task_reader import (
+    CiphertextUnfitError,
+    SamplesExcessError,
+    TaskOpener,
+    is_fault,
+    is_gone,
+)
+from agorai_shared.types import Address, Cid, ResourceId
 from agorai_shared.vault import Vault
 from agorai_shared.vectors import Vector
 
 MOST_ENCRYPTED: Final = 1_000_000
 """Parameters of a model whose updates are encrypted homomorphically: 64 MB each."""
+BUDGET_S: Final = 60.0
+"""How long what is not waited for any longer may take to come."""
 _MOST_KEY: Final = 1 << 20
 """Bytes of a homomorphic key's file."""
 
@@ -71,9 +81,10 @@ class GroupMean:
 class Sums:
     """What the adders of a round whose documents are sound have given."""
 
-    adders: tuple[int, ...]
+    adders: tuple[Updated, ...]
+    """The first is the one whose sums these are."""
     refused: tuple[Refused, ...]
-    """By the first of them."""
+    """By it, and added by none of the others."""
     groups: tuple[GroupMean, ...]
     """As it has added them."""
 
@@ -96,10 +107,10 @@ class UpdateReader(TaskOpener):
         """
         key, author = await self._homomorphic(task), (await self.files.opened(task)).model_provider
         digest = cid.digest_of(Cid(key.public))
-        raw = await self.files.file(digest, f"homomorphic key of task {task}", [author], _MOST_KEY)
         try:
+            raw = await self.files.file(digest, f"homomorphic key of task {task}", [author], _MOST_KEY)
             parameters = ckks.read_public(raw).parameters
-        except NotHomomorphicError as error:
+        except (FileOversizeError, NotHomomorphicError) as error:
             raise KeyFaultyError(task, error.message) from error
         if parameters != SUMS:
             raise KeyFaultyError(task, "It has other parameters.")
@@ -113,7 +124,7 @@ class UpdateReader(TaskOpener):
         AgoraiError
             `is_fault` and `is_gone` say whose fault it is; `KeyFaultyError` is the model provider's.
         """
-        document = await self.files.update(event)
+        document = await self.delivered(event)
         if document.update.to_task is None:  # nobody could ever audit it
             raise NotForKeyError("the task's key")
         context = self.files.binding(task).update(event.subtask, event.round)
@@ -125,60 +136,131 @@ class UpdateReader(TaskOpener):
             raise CiphertextUnfitError(f"it says that it holds {terms} vectors")
         return document, total / document.samples
 
-    async def sums(self, task: int, number: int, most: int, *, final: bool) -> Sums | None:
+    async def delivered(self, event: Updated) -> UpdateDocument:
+        """Give what a subtask says of what it delivered.
+
+        Raises
+        ------
+        SamplesExcessError
+            If its data set has fewer rows than it says that it was trained on.
+        FileAbsentError, DocumentMalformedError
+        """
+        document = await self.files.update(event)
+        rows = await self._rows(event)
+        if rows is not None and document.samples > rows:
+            raise SamplesExcessError(document.samples, rows)
+        return document
+
+    async def sums(
+        self,
+        task: int,
+        number: int,
+        most: int,
+        *,
+        final: bool,
+        adder: int | None = None,
+        only: Collection[int] | None = None,
+    ) -> Sums | None:
         """Give what a round's updates come to by groups; None if no adder has given a sound document.
 
         Parameters
         ----------
         final
             What cannot be had is not waited for any longer.
+        adder
+            Whose sums they are if its document is sound, as the round's record says; else those of which most can
+            be read, the first on the chain of equal ones: of two adders one who is faulty stops nothing.
+        only
+            Subtasks whose groups are wanted, by who audits; none: all.
 
         Raises
         ------
         AgoraiError
             As `update`.
         """
+        sound = await self._sound(task, number, adder, waits=not final and only is None)
+        named = [one for one in sound if one[0].subtask == adder]
+        most_first = sorted(named or sound, key=lambda one: -_count(one[1].sums))
+        best: tuple[Updated, SumsDocument, list[GroupMean]] | None = None
+        most_read = -1
+        for event, document in most_first:
+            if _count(document.sums) <= most_read:
+                break
+            wanted = [
+                (place, group)
+                for place, group in enumerate(document.sums)
+                if only is None or set(group.members) <= set(only)
+            ]
+            groups = await several(partial(self._mean, task, event, most, final=final), wanted)
+            read = _count([one for one in groups if one.vector is not None])
+            if read > most_read:
+                best, most_read = (event, document, groups), read
+        if best is None:
+            return None
+        event, document, groups = best
+        added = {member for _, other in sound for group in other.sums for member in group.members}
+        return Sums(
+            (event, *(other for other, _ in sound if other != event)),
+            tuple(one for one in document.refused if one.subtask not in added),
+            tuple(groups),
+        )
+
+    async def _sound(
+        self, task: int, number: int, adder: int | None, *, waits: bool
+    ) -> list[tuple[Updated, SumsDocument]]:
+        """Give the sound documents of a round's adders, in the order of the chain."""
         history = await self.files.history(task)
-        sound: list[tuple[Updated, SumsDocument]] = []
-        for adder in history.added(number):
-            event = history.rounds[number - 1].updates[adder]
+        sound = []
+        for id_ in history.added(number):
+            event = history.rounds[number - 1].updates[id_]
             try:
                 document = await self.files.sums(event)
                 check_dealt(history, event, document)
             except AgoraiError as error:
-                if is_fault(error) or (final and is_gone(error)):
+                if is_fault(error) or (is_gone(error) and not waits and id_ != adder):
                     continue
                 raise
             sound.append((event, document))
-        if not sound:
-            return None
-        event, document = sound[0]
-        groups = [
-            await self._mean(task, event, place, group, most, final=final)
-            for place, group in enumerate(document.sums)
-        ]
-        return Sums(tuple(event.subtask for event, _ in sound), document.refused, tuple(groups))
+        return sound
 
     async def _mean(
-        self, task: int, event: Updated, place: int, group: GroupSum, most: int, *, final: bool
+        self, task: int, event: Updated, most: int, placed: tuple[int, GroupSum], *, final: bool
     ) -> GroupMean:
+        place, group = placed
         updates = (await self.files.history(task)).rounds[event.round - 1].updates
         samples = 0
         try:
-            for member in group.members:
-                samples += (await self.files.update(updates[member])).samples
-            context = self.files.binding(task).sum(event.subtask, event.round, place)
-            if group.sum.to_task is None:
-                raise NotForKeyError("the task's key")
-            data = await self.open(task, group.sum, context, event.computer, most)
-            total, terms = await self._decrypted(task, data)
-            if terms != len(group.members):
-                raise CiphertextUnfitError(f"it says that it holds {terms} vectors, not {len(group.members)}")
+            async with asyncio.timeout(BUDGET_S if final else None):
+                for member in group.members:
+                    samples += (await self.delivered(updates[member])).samples
+                context = self.files.binding(task).sum(event.subtask, event.round, place)
+                if group.sum.to_task is None:
+                    raise NotForKeyError("the task's key")
+                data = await self.open(task, group.sum, context, event.computer, most)
+                total, terms = await self._decrypted(task, data)
+                if terms != len(group.members):
+                    raise CiphertextUnfitError(
+                        f"it says that it holds {terms} vectors, not {len(group.members)}"
+                    )
+        except TimeoutError:
+            return GroupMean(group.members, samples, None, f"It did not come within {BUDGET_S:g} s.", True)
         except AgoraiError as error:
             if is_fault(error) or (final and is_gone(error)):
-                return GroupMean(group.members, samples, None, error.message, is_gone(error))
+                return GroupMean(group.members, samples, None, error.message, not is_fault(error))
             raise
         return GroupMean(group.members, samples, total / samples)
+
+    async def _rows(self, event: Updated) -> int | None:
+        """Give how many rows a data set has, as its owner said when it was registered; None if it did not."""
+        digest, owner = await self._metadata(event)
+        what = f"metadata of the data of subtask {event.subtask}"
+        owners = [owner, (await self.files.opened(event.task)).model_provider]
+        return (await self.files.read(Metadata, digest, what, owners)).rows
+
+    async def _metadata(self, event: Updated) -> tuple[bytes, Address]:
+        resource = (await self.files.history(event.task)).subtasks[event.subtask].resource
+        found = await self.files.market.resource(ResourceId(resource))
+        return found.metadata, found.owner
 
     async def _decrypted(self, task: int, ciphertext: bytes) -> tuple[Vector, int]:
         """Give the sum that a ciphertext holds, and of how many vectors it says to be one."""
@@ -230,19 +312,20 @@ def _belong_together(keys: HeKeys) -> bool:
 def check_dealt(history: TaskHistory, event: Updated, document: SumsDocument) -> None:
     """See that an adder's document takes the round's first updates, each once, in the groups that they fall into.
 
+    One that is left when all others are refused is in no group: it could be read in its sum.
+
     Raises
     ------
     DocumentMalformedError
     """
-    line = history.rounds[event.round - 1]
     before = first_updates(history, event)
-    members = [member for group in document.sums for member in group.members]
     refused = [one.subtask for one in document.refused]
-    taken = before[: len(members) + len(refused)]
-    if sorted(members + refused) != sorted(taken):
-        raise DocumentMalformedError("sums", "it does not take the first updates of the round")
+    named = [*refused, *(member for group in document.sums for member in group.members)]
+    if not named or len(set(named)) != len(named) or not set(named) <= set(before):
+        raise DocumentMalformedError("sums", "it does not take updates that the round has, each once")
+    taken = before[: 1 + max(map(before.index, named))]
     good = [id_ for id_ in taken if id_ not in set(refused)]
-    dealt = deal(good, line.blocks[taken[-1]]) if taken else ()
+    dealt = deal(good, history.rounds[event.round - 1].blocks[taken[-1]])
     if [tuple(sorted(group)) for group in dealt] != [group.members for group in document.sums]:
         raise DocumentMalformedError("sums", "its groups are not those that the round's seed deals")
 
@@ -252,3 +335,7 @@ def first_updates(history: TaskHistory, event: Updated) -> Sequence[int]:
     order = list(history.rounds[event.round - 1].updates)
     trained = set(history.trained(event.round))
     return [id_ for id_ in order[: order.index(event.subtask)] if id_ in trained]
+
+
+def _count(groups: Sequence[GroupSum | GroupMean]) -> int:
+    return sum(len(group.members) for group in groups)

@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.timeout(600)  # a process, with many tests
 def test_sums_of_encrypted_updates() -> None:
     cases = Path(__file__).with_name("ckks_apart.py")
     ended = subprocess.run(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from agorai.cli.amounts import AMOUNT
 from agorai.cli.output import HOME, JSON, emit, run, styled, table, with_client
 from agorai.cli.passphrase import ask_passphrase
 from agorai.client import Balances, Client
@@ -104,7 +105,7 @@ def exact(amount: int) -> str:
 
 @app.command()
 def withdraw(home: Path = HOME, as_json: bool = JSON) -> None:
-    """Take all that is credited: by sales and refunds, by trades, by data pools, and for votes and stakes."""
+    """Take all that is credited: by sales, refunds, trades, data pools and training tasks, for votes and stakes."""
 
     async def work(client: Client) -> tuple[dict[str, float], str]:
         taken = await Trading(client).withdraw()
@@ -126,7 +127,7 @@ def withdraw(home: Path = HOME, as_json: bool = JSON) -> None:
 @app.command()
 def send(
     to: str = typer.Argument(help="The account that gets the tokens."),
-    amount: float = typer.Argument(help="How many tokens.", min=0),
+    amount: float = AMOUNT,
     home: Path = HOME,
     as_json: bool = JSON,
 ) -> None:

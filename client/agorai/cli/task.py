@@ -11,6 +11,7 @@ from typing import Any
 import typer
 from rich.console import Group
 
+from agorai.cli.amounts import AMOUNT, tokens
 from agorai.cli.output import HOME, JSON, emit, err, local, progress, styled, with_client
 from agorai.cli.pool_shown import YES, confirm, tokens_told
 from agorai.cli.task_shown import (
@@ -157,12 +158,13 @@ def offer(
         [], metavar="RESOURCE=FEE", help="A data set of yours, and its fee a round."
     ),
     computing: float | None = typer.Option(
-        None, min=0, metavar="WAGE", help="Train for others, for this wage a round."
+        None, min=0, callback=tokens, metavar="WAGE", help="Train for others, for this wage a round."
     ),
     subtasks: int = typer.Option(1, min=1, help="That you train at the same time."),
     adding: float | None = typer.Option(
         None,
         min=0,
+        callback=tokens,
         metavar="FEE",
         help="Add encrypted updates up, which you cannot read, for this fee a round.",
     ),
@@ -234,7 +236,7 @@ def offers(home: Path = HOME, as_json: bool = JSON) -> None:
 @app.command("fund")
 def fund(
     task: int = TASK,
-    amount: float = typer.Argument(help="How many tokens.", min=0),
+    amount: float = AMOUNT,
     home: Path = HOME,
     as_json: bool = JSON,
 ) -> None:
@@ -306,6 +308,48 @@ def leave(
         as_json,
         lambda: styled(
             "[bold green]✓[/] You have left subtask [bold]{subtask}[/], with {delivered} rounds delivered.",
+            **found,
+        ),
+    )
+
+
+@app.command("challenge")
+def challenge(
+    task: int = TASK,
+    withheld: bool = typer.Option(
+        False,
+        "--withheld",
+        help="Count what your node cannot have as withheld by the model provider. If voters have it, you lose.",
+    ),
+    yes: bool = YES,
+    home: Path = HOME,
+    as_json: bool = JSON,
+) -> None:
+    """Have voters decide about a payout, beside what your node computes; where that is known it does so by itself."""
+
+    async def price(client: Client) -> Wei:
+        return await Tasks(client).challenge_cost(task)
+
+    cost = with_client(home, as_json, price)
+    confirm(
+        f"Challenge the payout of task {task}, and lay down {tokens_told(cost)}?",
+        "The payout was not challenged",
+        yes=yes,
+        as_json=as_json,
+    )
+
+    async def work(client: Client) -> dict[str, Any]:
+        tasks = Tasks(client)
+        with progress(as_json) as tell:
+            await tasks.challenge(task, withheld=withheld, on_stage=tell)
+        return task_json(await seen(tasks, task))
+
+    found = with_client(home, as_json, work)
+    emit(
+        found,
+        as_json,
+        lambda: styled(
+            "[bold green]✓[/] The payout of task [bold]{task}[/] is before voters: `agorai task watch {task}`.",
             **found,
         ),
     )

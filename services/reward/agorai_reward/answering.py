@@ -16,7 +16,16 @@ from agorai_shared.command import subject
 from agorai_shared.errors import RefusedError
 from agorai_shared.federated import PayoutRow
 from agorai_shared.single_flight import SingleFlight
-from agorai_shared.task_reward import Audited, AuditFinding, AuditStatus, AuditTask, DueOf
+from agorai_shared.task_reward import (
+    Audited,
+    AuditFinding,
+    AuditStatus,
+    AuditTask,
+    DueOf,
+    PayoutStatus,
+    PreparedPayout,
+    PreparePayout,
+)
 from agorai_shared.types import Address
 
 
@@ -40,7 +49,8 @@ class TaskCommands:
         """Recompute a task's payout; raises `NothingProposedError`, and as `TaskProtocol.audit` does."""
         if not await self._tasks.is_proposed(command.task):
             raise NothingProposedError(command.task)
-        found, standing = await self._tasks.audit(command.task), await self._tasks.standing(command.task)
+        found = await self._tasks.audit(command.task, withheld=command.withheld)
+        standing = await self._tasks.standing(command.task)
         due = found.due
         return Audited(
             verdict=found.verdict.value,
@@ -55,15 +65,30 @@ class TaskCommands:
             ),
         )
 
+    async def prepare(self, command: PreparePayout) -> PreparedPayout:
+        """Compute a task's payout, and keep its evidence; raises as `audit`."""
+        if not await self._tasks.is_proposed(command.task):
+            raise NothingProposedError(command.task)
+        root, total, evidence = await self._tasks.payout(command.task, withheld=command.withheld)
+        return PreparedPayout(root=root.hex(), total=str(total), evidence=evidence.hex())
+
 
 @asynccontextmanager
 async def answering(router: NatsRouter, address: Address, commands: TaskCommands) -> AsyncIterator[None]:
     """Have the router answer one node's commands about tasks; at the end, give up what is under way."""
-    async with aclosing(SingleFlight(commands.audit)) as audits:
+    async with (
+        aclosing(SingleFlight(commands.audit)) as audits,
+        aclosing(SingleFlight(commands.prepare)) as preparations,
+    ):
 
         @router.subscriber(subject(address, "reward", "audit_task"), max_workers=64)
         async def audit_task(command: AuditTask) -> AuditStatus:
             """Recompute a task's payout, waiting a while for the end."""
             return AuditStatus(audited=await audits.end(command))
+
+        @router.subscriber(subject(address, "reward", "prepare_payout"), max_workers=64)
+        async def prepare_payout(command: PreparePayout) -> PayoutStatus:
+            """Compute a task's payout, waiting a while for the end."""
+            return PayoutStatus(prepared=await preparations.end(command))
 
         yield

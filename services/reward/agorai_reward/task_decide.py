@@ -7,13 +7,16 @@ challenges a payout that an audit finds wrong, and takes what it is due.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from agorai_reward.audit import Verdict
 from agorai_reward.decide import PAUSE_S, MovePanel, Resolve, of_case
 from agorai_shared.bindings.training_task import Task, TaskState
 from agorai_shared.panel import PanelCase
 from agorai_shared.types import Address
+
+_LAST_TURN: Final = 30
+"""Of who sees to something only if nobody else does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +116,10 @@ def _plan(owed: Owed, me: Address, now: int) -> tuple[Step, int] | None:
     found: tuple[Step, int] | None = None
     if task.state == TaskState.FINISHED and task.model_provider == me and now <= task.deadline:
         found = Propose(), 0
-    elif owed.abandoned_at is not None and task.model_provider != me:
-        found = Abandon(), owed.abandoned_at + PAUSE_S * owed.turn
+    elif owed.abandoned_at is not None:
+        # The model provider comes last: what goes back to it must not be stuck because all others are away.
+        turn = _LAST_TURN if task.model_provider == me else owed.turn
+        found = Abandon(), owed.abandoned_at + PAUSE_S * turn
     elif task.state == TaskState.PROPOSED:
         found = _of_proposal(owed, me, now)
     elif task.state == TaskState.CHALLENGED and owed.case is not None:

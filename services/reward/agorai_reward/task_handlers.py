@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from agorai_reward import merkle, task_decide
 from agorai_reward.audit import Audit, Proposal, Verdict, audit, root_of
 from agorai_reward.decide import MovePanel, Resolve
-from agorai_reward.due import Coalition, Due, due
+from agorai_reward.due import Coalition, Due, Record, Worths, due
 from agorai_reward.handlers import Sender
 from agorai_reward.payout import Row
 from agorai_reward.task_record import Records
@@ -27,16 +27,19 @@ from agorai_shared.bindings.training_task import (
 from agorai_shared.bindings.voting_panel import Case, Config
 from agorai_shared.content import NODE_PIN
 from agorai_shared.contract import Call
-from agorai_shared.errors import RefusedError
+from agorai_shared.errors import AgoraiError, RefusedError
 from agorai_shared.federated import Contribution, PayoutDocument, PayoutRow
 from agorai_shared.market import topic_of
 from agorai_shared.panel import PanelCall, PanelCase
+from agorai_shared.task_reader import is_gone
 from agorai_shared.types import Address, CaseId, Cid, Digest, Wei
 from agorai_shared.vault import send_step
 
 log = logging.get(__name__)
 
 _UNLIMITED: Final = 2**256 - 1
+
+FoundT = TypeVar("FoundT")
 
 
 class PayoutUnknownError(RefusedError):
@@ -155,15 +158,49 @@ class TaskProtocol:
 
     # ------------------------------------------------------------------------------------------------ payout
 
-    async def due_of(self, task: int) -> Due:
-        """Compute what a task pays; raises as `Records.record` does."""
-        record = await self._records.record(task)
-        return await asyncio.to_thread(due, record, self._asking(task))
+    async def due_of(self, task: int, *, withheld: bool = False) -> Due:
+        """Compute what a task pays.
 
-    async def audit(self, task: int) -> Audit:
-        """Recompute a task's payout, and compare the one that stands; raises as `Records.record` does."""
-        record, standing = await self._records.record(task), await self.standing(task)
-        return await asyncio.to_thread(audit, record, standing.proposal, self._asking(task))
+        Parameters
+        ----------
+        withheld
+            Whether what cannot be had counts as withheld by the model provider: then what the chain alone proves is
+            due. Who says so may be wrong: it may be this node alone that cannot have it.
+
+        Raises
+        ------
+        AgoraiError
+            As `Records.record` does.
+        """
+        return await self._computed(
+            task, lambda record, worths: (what := due(record, worths), what.rows is not None), withheld
+        )
+
+    async def audit(self, task: int, *, withheld: bool = False) -> Audit:
+        """Recompute a task's payout, and compare the one that stands; arguments and errors as of `due_of`."""
+        proposal = (await self.standing(task)).proposal
+
+        def compute(record: Record, worths: Worths) -> tuple[Audit, bool]:
+            found = audit(record, proposal, worths)
+            return found, found.verdict != Verdict.UNKNOWN
+
+        return await self._computed(task, compute, withheld)
+
+    async def _computed(
+        self, task: int, compute: Callable[[Record, Worths], tuple[FoundT, bool]], withheld: bool
+    ) -> FoundT:
+        """Compute something of a task's record, which says whether it is known; else of what the chain proves."""
+        worths = self._asking(task)
+        try:
+            found, known = await asyncio.to_thread(compute, await self._records.record(task), worths)
+        except AgoraiError as error:
+            if not (withheld and is_gone(error)):
+                raise
+        else:
+            if known or not withheld:
+                return found
+        found, _ = await asyncio.to_thread(compute, await self._records.by_chain(task), worths)
+        return found
 
     async def is_proposed(self, task: int) -> bool:
         """Say whether a payout stands; raises `TaskAbsentError`."""
@@ -183,7 +220,7 @@ class TaskProtocol:
         rows = await self._records.rows(task, evidence, author)
         return Standing(author, evidence, Proposal(on_chain.root, on_chain.total, rows))
 
-    def _asking(self, task: int) -> Any:
+    def _asking(self, task: int) -> Worths:
         """Give what asks the trainer for worths, from another thread."""
         loop = asyncio.get_running_loop()
 
@@ -193,9 +230,15 @@ class TaskProtocol:
 
         return ask
 
-    async def _payout(self, task: int) -> tuple[bytes, int, Digest]:
-        """Compute the right payout, and keep its evidence; gives root, total and the evidence's digest."""
-        found = await self.due_of(task)
+    async def payout(self, task: int, *, withheld: bool = False) -> tuple[bytes, int, Digest]:
+        """Compute the right payout, and keep its evidence; gives root, total and the evidence's digest.
+
+        Raises
+        ------
+        PayoutUnknownError
+            And as `due_of`.
+        """
+        found = await self.due_of(task, withheld=withheld)
         if found.rows is None:
             raise PayoutUnknownError(task, found.findings[0].text)
         revealed = await self._records.trainer.reveal_test(task) if await self._owns(task) else None
@@ -228,7 +271,7 @@ class TaskProtocol:
             case task_decide.Propose():
                 call = await self._proposed(key)
             case task_decide.Challenge():
-                call = contract.challenge(key, *await self._payout(key))
+                call = contract.challenge(key, *await self.payout(key))
             case Resolve():
                 call = contract.resolve(key)
             case MovePanel(which):
@@ -247,7 +290,7 @@ class TaskProtocol:
         return call
 
     async def _proposed(self, task: int) -> Call[Any]:
-        root, total, evidence = await self._payout(task)
+        root, total, evidence = await self.payout(task)
         revealed = await self._records.trainer.reveal_test(task)
         nonce = (await self._files.document(task)).nonce
         key = await self._records.opener.vault.reveal_task_key(nonce)

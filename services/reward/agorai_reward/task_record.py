@@ -26,6 +26,8 @@ from agorai_shared.vectors import MOST_BYTES, of_any_length
 
 _EMPTY: Final = np.empty(0)
 """Bytes that are no vector."""
+_FALSE: Final = np.full(1, np.nan)
+"""What no model is."""
 _MOST_SUM: Final = SUMS.ciphertext_size(MOST_ENCRYPTED)
 
 
@@ -63,14 +65,30 @@ class Records:
                 permutations=document.contribution.permutations,
                 by_groups=document.mode == "aggregate" or not readable,
             ),
-            subtasks=tuple(
-                Subtask(line.id, line.data_provider, line.computer, line.fee, line.wage)
-                for line in history.subtasks.values()
-                if line.ready and line.computer is not None
-            ),
+            subtasks=_subtasks(history),
             rounds=tuple(rounds),
             models=tuple(models),
             key_revealed=bool(history.proposals) or opened.model_provider == self.opener.me,
+        )
+
+    async def by_chain(self, task: int) -> Record:
+        """Give what the chain alone proves of a task: who has delivered, and no true record."""
+        files = self.opener.files
+        opened, history = await files.opened(task), await files.history(task)
+        numbers = range(1, len(history.rounds) + 1)
+        return Record(
+            terms=Terms(
+                task=task,
+                budget=(await files.task(task)).budget,
+                award=opened.terms.award,
+                method="samples",
+                permutations=0,
+                by_groups=True,
+            ),
+            subtasks=_subtasks(history),
+            rounds=tuple(self._unreadable(history, number) for number in numbers),
+            models=(_EMPTY,) * (len(numbers) + 1),
+            key_revealed=True,
         )
 
     async def worths(
@@ -119,7 +137,7 @@ class Records:
         return TaskRound(
             updates=tuple(Submission(subtask, 1, None) for subtask in history.trained(number)),
             taken=frozenset(),
-            aggregated=_EMPTY,
+            aggregated=_FALSE,
             seed=history.rounds[number - 1].seed,
             sums={},
             adders=tuple(history.added(number)),
@@ -134,24 +152,27 @@ class Records:
         if (await files.document(task)).mode != "aggregate":
             updates = [await self._submission(task, event) for event in events]
             return TaskRound(tuple(updates), taken, aggregated, seed, {})
-        sums = await self.opener.sums(task, number, _MOST_SUM, final=not taken)
+        sums = await self.opener.sums(task, number, _MOST_SUM, final=True, adder=record.adder)
         if sums is None:
             updates = [Submission(event.subtask, 1, None) for event in events]
             return TaskRound(tuple(updates), taken, aggregated, seed, {})
         refused = {one.subtask for one in sums.refused}
         updates = [await self._claimed(event) for event in events if event.subtask not in refused]
         means = {
-            Coalition(one.members): one.vector if one.vector is not None or one.gone else _EMPTY
+            Coalition(one.members): None if one.gone and taken & set(one.members) else _EMPTY
             for one in sums.groups
-        }
-        return TaskRound(tuple(updates), taken, aggregated, seed, means, sums.adders)
+        } | {Coalition(one.members): one.vector for one in sums.groups if one.vector is not None}
+        adders = tuple(adder.subtask for adder in sums.adders)
+        return TaskRound(tuple(updates), taken, aggregated, seed, means, adders)
 
     async def _claimed(self, event: Updated) -> Submission:
         """Give what an update says of itself, where it is seen in a sum only."""
         try:
-            return Submission(event.subtask, (await self.opener.files.update(event)).samples, None)
-        except (FileAbsentError, DocumentMalformedError):
-            return Submission(event.subtask, 1, None)
+            return Submission(event.subtask, (await self.opener.delivered(event)).samples, None)
+        except AgoraiError as error:
+            if is_fault(error) or is_gone(error):
+                return Submission(event.subtask, 1, None)
+            raise
 
     async def _is_true(self, task: int, number: int) -> bool:
         try:
@@ -173,3 +194,11 @@ class Records:
                 return Submission(event.subtask, samples, None)
             raise
         return Submission(event.subtask, samples, vector)
+
+
+def _subtasks(history: TaskHistory) -> tuple[Subtask, ...]:
+    return tuple(
+        Subtask(line.id, line.data_provider, line.computer, line.fee, line.wage)
+        for line in history.subtasks.values()
+        if line.ready and line.computer is not None
+    )

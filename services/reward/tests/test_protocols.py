@@ -233,7 +233,7 @@ async def test_who_has_not_the_tokens_stakes_once_it_has_them(ground: Ground, tm
     state = await checks.read(item)
     now = await checks.now()
     assert checks.due(state, now) == now + 60
-    assert [one.contribution for one in await checks.findings(None)] == [item]
+    assert [(one.contribution, one.lacking) for one in await checks.findings(None)] == [(item, 1)]
     await alice.send(ground.token.transfer(poor.me, Wei(1)))
     assert await run(checks, item) == ["Approve", "Commit", "Challenge"]
     assert await ground.read(ground.token.balance_of(poor.me)) == 0
@@ -253,7 +253,7 @@ async def test_what_is_found_and_not_staked_on_is_told_while_it_can_be_challenge
     assert [one.contribution for one in await checks.findings(None)] == [late, early, elsewhere]
     told = await checks.findings(pool)
     assert [one.contribution for one in told] == [late, early]
-    assert (told[0].pool, told[0].suspected, len(told[0].suspicions)) == (pool, 12, 10)
+    assert (told[0].pool, told[0].suspected, len(told[0].suspicions), told[0].lacking) == (pool, 12, 10, 0)
     assert told[0].deadline == (await ground.contribution(late)).deadline
     await olga.challenge(early, 1)
     assert [one.contribution for one in await checks.findings(pool)] == [late]

@@ -77,6 +77,13 @@ def test_a_model_provider_that_does_not_go_on_is_not_waited_for(
     assert next_step(seen, MIRA, moment) is None
 
 
+def test_a_model_provider_ends_its_own_task_where_nobody_else_does() -> None:
+    seen, last = owed(TaskState.FINISHED), OVER + 30 * PAUSE_S
+    assert next_step(seen, MIRA, last - 1) is None
+    assert due(seen, MIRA, OVER) == last
+    assert next_step(seen, MIRA, last) == Abandon()
+
+
 def test_a_payout_is_audited_before_anything_else_is_done_about_it_by_whoever_did_not_propose_it() -> None:
     proposed = owed(TaskState.PROPOSED, 1)
     assert next_step(proposed, DORA, 0) == Audit()
@@ -211,5 +218,7 @@ def test_no_state_has_a_step_that_the_contract_refuses(seen: Owed, me: Address, 
 def test_where_time_brings_a_step_one_looks_again_just_then(seen: Owed, me: Address, now: int) -> None:
     if next_step(seen, me, now) is not None:
         return
-    first = next((moment for moment in range(now + 1, END * 2) if next_step(seen, me, moment)), None)
+    first = next(
+        (moment for moment in range(now + 1, END * 2 + 30 * PAUSE_S) if next_step(seen, me, moment)), None
+    )
     assert due(seen, me, now) == first

@@ -28,6 +28,7 @@ from agorai_shared.pool import Challenge, PoolDocument, Samples, write_samples
 from agorai_shared.pool_files import PoolFiles
 from agorai_shared.rpc import Json, Rpc, RpcResponseError
 from agorai_shared.types import Address, Cid, Hash
+from agorai_shared.unixfs import FileTooLargeError
 from agorai_shared.vault import Outcome, TransactionState
 from agorai_trainer.pooling.reading import PoolReader
 from agorai_trainer.pooling.sandboxed import PoolSandbox
@@ -60,7 +61,8 @@ class Store:
     async def get(self, cid: Cid, *, max_size: int) -> AsyncIterator[bytes]:
         if cid not in self.files:
             raise ContentNotFoundError(cid, "memory")
-        assert len(self.files[cid]) <= max_size
+        if len(self.files[cid]) > max_size:
+            raise FileTooLargeError(len(self.files[cid]), max_size)
         yield self.files[cid]
 
     async def get_document(self, cid: Cid) -> bytes:
@@ -195,10 +197,16 @@ class Ground:
         return (await self.counts())[1]
 
     async def challenge(
-        self, contribution: int, document: bytes, corrected: int = 0, *, inline: bool
+        self,
+        contribution: int,
+        document: bytes,
+        corrected: int = 0,
+        *,
+        inline: bool,
+        count: int | None = None,
     ) -> None:
         digest = cids.digest_of(unixfs.cid_of(document))
-        count = len(Challenge.from_bytes(document).wrong)
+        count = count or len(Challenge.from_bytes(document).wrong)
         await self._bound(self.checker, contribution, True, digest)
         shown = document if inline else b""
         call = self.contract.challenge(contribution, count, corrected, digest, shown, SALT)

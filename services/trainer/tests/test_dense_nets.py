@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import AsyncIterator
+from importlib import import_module
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -17,11 +19,9 @@ from agorai_trainer.formats.refusals import BrokenModelError, OutsideReferenceEr
 from agorai_trainer.sandbox import Sandbox
 from agorai_trainer.tasks import ModelSchema, TrainingTask
 
-REASON = "needs the extra `tensorflow`"
-tensorflow = pytest.importorskip("tensorflow", reason=REASON)
-h5py = pytest.importorskip("h5py", reason=REASON)
-
 pytestmark = [
+    # imported where it is needed: every process that runs tests reads this file, and few of them run it
+    pytest.mark.skipif(None in map(find_spec, ("tensorflow", "h5py")), reason="needs the extra `tensorflow`"),
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.timeout(300),
@@ -54,6 +54,7 @@ async def test_a_net_predicts_exactly_what_it_did_before_it_was_stored(
     loaded = formats.load(data, fmt, schema)
     assert np.array_equal(loaded.predict(features), net.predict(features))
     assert formats.describe(data, fmt)["kind"] == kind.kind
+    tensorflow = import_module("tensorflow")
     assert not tensorflow.io.gfile.glob("ram://*/*")
 
 
@@ -108,6 +109,7 @@ async def test_hdf5_weights_that_lie_in_another_file_are_refused(iris: bytes) ->
     task = TrainingTask(estimator="keras.MLPClassifier", target="y", hyperparameters=dict(SMALL))
     trained = training.train(task, iris)
     buffer = io.BytesIO(trained.model)
+    h5py = import_module("h5py")
     with h5py.File(buffer, "r+") as file:
         del file["weights/0000"]
         file["weights/0000"] = h5py.ExternalLink("/etc/hostname", "/")

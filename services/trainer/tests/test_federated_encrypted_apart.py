@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.timeout(600)  # a process, with many tests
 def test_training_on_encrypted_samples() -> None:
     cases = Path(__file__).with_name("federated_encrypted_apart.py")
     ended = subprocess.run(

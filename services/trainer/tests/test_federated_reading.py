@@ -2,183 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from types import SimpleNamespace
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
-from eth_utils.address import to_checksum_address
 from pydantic import ValidationError
 
 from agorai_shared import cid, vectors
-from agorai_shared.bindings.training_task import Begun, Opened, Proposed, Role, Terms, Updated
-from agorai_shared.deployment import NEEDED, Deployment
+from agorai_shared.bindings.training_task import Updated
 from agorai_shared.digest_files import FileAbsentError
-from agorai_shared.documents import Metadata
-from agorai_shared.envelopes import TaskKey, open_as_task, seal_to_task
-from agorai_shared.errors import AgoraiError, RemoteError
-from agorai_shared.federated import TaskBinding, TaskDocument, UpdateDocument, Wanted
-from agorai_shared.market import NotAMemberError
-from agorai_shared.peers import NoPeerHasError
-from agorai_shared.sealing import new_content_key, open_bytes, seal_bytes
-from agorai_shared.shared_jwe import Envelope
-from agorai_shared.task_files import TaskFiles
-from agorai_shared.task_history import Line, TaskHistory
-from agorai_shared.types import Address, Cid, Digest
-from agorai_shared.unixfs import FileTooLargeError
-from agorai_shared.vault import OpenEnvelope, PlaintextTooLargeError
+from agorai_shared.errors import RemoteError
+from agorai_shared.federated import UpdateDocument
+from agorai_shared.task_history import TaskHistory
+from agorai_shared.types import Cid
 from agorai_trainer.estimators import Target
-from agorai_trainer.federated import models
-from agorai_trainer.federated.models import Column, ModelSpec
-from agorai_trainer.federated.reading import TaskReader, TaskUnusableError
+from agorai_trainer.federated.reading import TaskUnusableError
 from agorai_trainer.federated.updates import LARGEST
 
-from .pool_ground import Store
-
-MIRA, EVE, CONTRACT = (Address(to_checksum_address("0x" + byte * 20)) for byte in ("a1", "b2", "cc"))
-KEY, OTHER_KEY = TaskKey.derived(b"task"), TaskKey.derived(b"another")
-TASK = TaskBinding(chain_id=31337, contract=CONTRACT, task=1)
-SUBTASK, ROUND = 4, 1
-CONTEXT = TASK.update(SUBTASK, ROUND)
-NONCE = "ab" * 32
-SPEC = ModelSpec(
-    kind="logistic_regression",
-    features=(Column(name="f0"), Column(name="f1")),
-    target=Column(name="y"),
-    classes=("no", "yes"),
+from .reading_ground import (
+    EVE,
+    METADATA,
+    OTHER_KEY,
+    ROUND,
+    SIZE,
+    SUBTASK,
+    TASK,
+    VECTOR,
+    Ground,
+    update,
 )
-METADATA = Metadata(kind="data", name="rows", format="csv", size=9, rows=100)
-SIZE = models.size(SPEC)
-VECTOR = np.arange(SIZE, dtype=np.float64)
-
-
-def opened(document: TaskDocument) -> Opened:
-    terms: dict[str, Any] = dict.fromkeys(Terms.__dataclass_fields__, 0) | {
-        "document": cid.digest_of(cid.of_raw(document.to_bytes())), "key": KEY.address, "test_commitment": bytes(32)
-    }  # fmt: skip
-    return Opened(task=1, model_provider=MIRA, terms=Terms(**terms))
-
-
-class BoundedStore(Store):
-    """A store in memory that gives nothing longer than what is asked for."""
-
-    async def get(self, cid: Cid, *, max_size: int) -> AsyncIterator[bytes]:
-        async for piece in super().get(cid, max_size=1 << 30):
-            if len(piece) > max_size:
-                raise FileTooLargeError(len(piece), max_size)
-            yield piece
-
-
-class MarketDouble:
-    """A chain on which nobody has a gateway, and this node's own store."""
-
-    def __init__(self) -> None:
-        self.store = BoundedStore()
-        contracts = dict.fromkeys(NEEDED, CONTRACT)
-        self.deployment = Deployment(chain_id=31337, start_block=0, contracts=contracts)
-
-    async def actor(self, account: Address) -> object:
-        raise NotAMemberError(account)
-
-    async def resource(self, _resource: int) -> object:
-        return SimpleNamespace(metadata=cid.digest_of(cid.of_raw(METADATA.to_bytes())), owner=EVE)
-
-
-class VaultDouble:
-    """A model provider's vault: what it opens, and how it says what it does not."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-
-    async def open_envelope(self, asked: OpenEnvelope, limit: int) -> bytes:
-        assert (asked.nonce, asked.author) == (NONCE, EVE)
-        try:
-            key = open_as_task(asked.envelope, KEY, asked.context)
-            if Cid(asked.envelope.cid) not in self.store.files:
-                raise NoPeerHasError(Cid(asked.envelope.cid), {})
-            plain = open_bytes(self.store.files[Cid(asked.envelope.cid)], key)
-        except AgoraiError as error:
-            raise RemoteError(dict(error.to_problem())) from error
-        if len(plain) > limit:
-            raise PlaintextTooLargeError(limit)
-        return plain
-
-
-class FilesDouble(TaskFiles):
-    """A task's files, with a history of the test's own."""
-
-    def __init__(self, market: MarketDouble) -> None:
-        super().__init__(cast("Any", market))
-        self.told = TaskHistory()
-
-    async def opened(self, task: int) -> Opened:
-        assert task == 1
-        return self._opened[task]
-
-    async def history(self, task: int) -> TaskHistory:
-        assert task == 1
-        return self.told
-
-
-class Ground:
-    """A task in whose first round one subtask has delivered; its model provider reads, or everyone does."""
-
-    def __init__(self, *, revealed: bool) -> None:
-        self.revealed = revealed
-        self.market = MarketDouble()
-        self.store = self.market.store
-        self.files = FilesDouble(self.market)
-        self.reader = TaskReader(MIRA, self.files, cast("Any", VaultDouble(self.store)), cast("Any", None))
-
-    async def described(self, **changes: Any) -> None:
-        await self.store.put(METADATA.to_bytes())
-        self.files.told.subtasks[SUBTASK] = Line(SUBTASK, EVE, 7, 1, Role.TRAINER, EVE)
-        document = TaskDocument.model_validate(
-            {
-                "name": "t", "model": SPEC.model_dump(mode="json"), "strategy": {"name": "FedAvg"},
-                "wanted": Wanted(most_fee="1", providers=1), "key": KEY.public, "nonce": NONCE, "test_samples": 1,
-            }
-            | changes
-        )  # fmt: skip
-        await self.store.put(document.to_bytes())
-        self.files._opened[1] = opened(document)
-
-    async def sealed(
-        self,
-        plain: bytes,
-        context: str = CONTEXT,
-        key: TaskKey = KEY,
-        alter: Callable[[bytes], bytes] = bytes,
-    ) -> Envelope:
-        """Seal as an update's author does; `alter` changes the sealed object behind its back."""
-        content_key = new_content_key()
-        stored = await self.store.put(alter(seal_bytes(plain, content_key)))
-        to_task = seal_to_task(key.public, content_key, context, stored)
-        return Envelope(cid=stored, size=len(plain), to_task=to_task)
-
-    async def delivered(self, document: UpdateDocument | bytes) -> None:
-        """Have the chain name a document as the round's one update."""
-        raw = document if isinstance(document, bytes) else document.to_bytes()
-        digest = cid.digest_of(await self.store.put(raw))
-        begun = Begun(task=1, round=ROUND, model=bytes(32), record=bytes(32), deadline=9)
-        updated = Updated(
-            subtask=SUBTASK, task=1, computer=EVE, round=ROUND, digest=digest
-        )  # fmt: skip
-        self.files.told.take([(begun, bytes(32)), (updated, bytes(32))])
-        if self.revealed:
-            proposed = Proposed(
-                task=1, proposer=MIRA, root=bytes(32), total=0, evidence=Digest(bytes(32)), key=KEY.secret,
-                test_set=bytes(32), salt=bytes(32), deadline=9,
-            )  # fmt: skip
-            self.files.told.take([(proposed, bytes(32))])
-
-    async def why(self) -> str:
-        """Give why the update is none."""
-        (given,) = await self.reader.updates(1, ROUND)
-        assert given.update is None
-        assert given.subtasks == (SUBTASK,)
-        return given.why
 
 
 @pytest.fixture(params=[False, True], ids=["by the model provider", "by everyone"])
@@ -186,11 +39,6 @@ async def ground(request: pytest.FixtureRequest) -> Ground:
     made = Ground(revealed=request.param)
     await made.described()
     return made
-
-
-def update(envelope: Envelope, **changes: Any) -> UpdateDocument:
-    plain = {"task": TASK, "subtask": SUBTASK, "round": ROUND, "samples": 9, "update": envelope}
-    return UpdateDocument.model_validate(plain | changes)
 
 
 async def test_an_update_is_read_by_whom_it_is_sealed_to(ground: Ground) -> None:
@@ -319,7 +167,7 @@ async def test_an_altered_key_is_no_update(ground: Ground) -> None:
 async def test_one_provider_s_fault_leaves_the_others_updates(ground: Ground) -> None:
     await ground.delivered(update(await ground.sealed(vectors.to_bytes(VECTOR))))
     nonsense = cid.digest_of(await ground.store.put(b"{}"))
-    ground.files.told.subtasks[9] = Line(9, EVE, 7, 1, Role.TRAINER, EVE)
+    ground.joined(9)
     faulty = Updated(subtask=9, task=1, computer=EVE, round=ROUND, digest=nonsense)
     ground.files.told.take([(faulty, bytes(32))])
     sound, broken = await ground.reader.updates(1, ROUND)
@@ -397,6 +245,20 @@ async def test_what_was_taken_is_kept_against_its_author_s_going_away() -> None:
     await ground.delivered(document)
     (given,) = await ground.reader.updates(1, ROUND)
     ground.store.names.clear()
-    await ground.reader.keep(*given.events)
+    assert await ground.reader.keep([given], final=False) == [given]
     wanted = {cid.of_raw(document.to_bytes()), document.update.cid, cid.of_raw(METADATA.to_bytes())}
     assert wanted <= ground.store.names.keys()
+
+
+async def test_who_withholds_what_was_read_is_waited_for_and_in_the_end_not_taken() -> None:
+    ground = Ground(revealed=False)
+    await ground.described()
+    document = update(await ground.sealed(vectors.to_bytes(VECTOR)))
+    await ground.delivered(document)
+    given = await ground.reader.updates(1, ROUND)
+    del ground.store.files[Cid(document.update.cid)]
+    with pytest.raises(FileAbsentError):
+        await ground.reader.keep(given, final=False)
+    (kept,) = await ground.reader.keep(given, final=True)
+    assert (kept.update, kept.subtasks) == (None, (SUBTASK,))
+    assert "cannot be had" in kept.why

@@ -112,6 +112,12 @@ async def test_nothing_can_be_written(sandbox: Sandbox, tmp_path: Path, folder: 
     assert not path.exists()
 
 
+@pytest.mark.parametrize("entry", ["leave_in_shared_memory", "leave_in_a_queue", "leave_in_a_named_queue"])
+async def test_what_a_job_has_read_is_left_nowhere_for_another(sandbox: Sandbox, entry: str) -> None:
+    with pytest.raises(ForbiddenAccessError):
+        await attempt(sandbox, entry)
+
+
 @pytest.mark.parametrize("entry", ["write", "remove", "open_up"])
 async def test_what_is_there_cannot_be_changed(sandbox: Sandbox, tmp_path: Path, entry: str) -> None:
     path = tmp_path / "keystore.json"

@@ -17,7 +17,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from agorai_shared.pool import Batch, CategoryColumn, Checks, NumberColumn, PoolDocument
+from agorai_shared.pool import Batch, CategoryColumn, Cell, Checks, NumberColumn, PoolDocument
 from agorai_trainer.pooling import harm
 from agorai_trainer.pooling.checking import REASONS, Suspicion, check, find, not_applied
 from agorai_trainer.pooling.rarity import confidences, joint_confidences, p_values
@@ -231,6 +231,38 @@ def test_where_known_samples_repeat_each_other_repeating_is_no_fault() -> None:
     rows: Rows = [tuple(yes_or_no[answer] for answer in line) for line in answers.tolist()]
     known, batch = [Batch(0, samples(rows[:300]))], Batch(1, samples(rows[300:]))
     assert not list(find(document, known, batch, frozenset({"duplicate", "near_duplicate"})))
+
+
+def test_where_a_few_known_samples_repeat_each_other_copies_are_found_all_the_same() -> None:
+    document, rows = digits()
+    known = [Batch(0, samples([*rows[:597], *rows[:3]]))]  # one in a hundred has a twin
+    reasons: Any = frozenset({"duplicate"})
+    copies = Batch(9, samples(rows[100:200]))
+    assert len(staked(find(document, known, copies, reasons))) == 100
+    honest = Batch(9, samples([*rows[600:699], rows[5]]))
+    assert not find(document, known, honest, reasons)
+    # whoever has many wait does not excuse copies of others, nor do copies of what waits excuse each other
+    pending = [Batch(number, samples(rows[700:900])) for number in range(1, 9)]
+    assert len(staked(find(document, known, copies, reasons, pending=pending))) == 100
+    again = Batch(9, samples(rows[700:760]))
+    assert len(staked(find(document, known, again, reasons, pending=pending))) == 60
+    same = Batch(9, samples(rows[950:960] * 10))
+    assert len(staked(find(document, known, same, reasons))) == 90
+
+
+@pytest.mark.parametrize("grains", [1, 6])
+def test_a_grain_in_a_column_that_is_constant_does_not_make_copies_with_dust_there_new(grains: int) -> None:
+    document, known, rows = dealt(digits)
+    constant = 32
+    assert {cells[constant] for cells in known[0].samples.rows} == {0.0}
+
+    def with_dust(cells: tuple[Cell, ...], dust: float) -> tuple[Cell, ...]:
+        return (*cells[:constant], dust, *cells[constant + 1 :])
+
+    known = [*known, Batch(1, samples([with_dust(cells, 1e-6) for cells in rows[:grains]]))]
+    copied = known[0].samples.rows[100:150]
+    copies = samples([with_dust(cells, 3e-7 + place * 1e-10) for place, cells in enumerate(copied)])
+    assert len(staked(find(document, known, Batch(2, copies), frozenset({"near_duplicate"})))) == 50
 
 
 def test_what_is_not_rare_among_known_samples_is_not_suspected_of_a_single_one_either() -> None:

@@ -208,6 +208,39 @@ async def test_a_false_challenge_and_one_that_is_none_are_not_right(world: World
     assert "does not say what the chain says" in (await world.judge(other)).explanation
 
 
+@pytest.mark.parametrize("final", [False, True])
+async def test_a_challenge_with_a_number_that_nobody_could_pass_on_is_not_right(
+    world: World, final: bool
+) -> None:
+    data = world.file(samples(world.rows[390:394]))
+    contribution = await world.ground.add(world.pool, 4, data, inline=True)
+    origin = b'{"contribution":1%030d,"row":0}' % 0
+    document = b'{"type":"agorai/challenge/1","wrong":[{"row":0,"reason":"duplicate","origin":%s}]}' % origin
+    await world.ground.challenge(contribution, document, count=1, inline=True)
+    judged = await world.judge(contribution, final=final)
+    assert not judged.right
+    assert "does not say what the chain says" in judged.explanation
+
+
+async def test_a_fault_that_nobody_foresaw_costs_no_voter_its_stake(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = world.file(samples(world.rows[394:398]))
+    contribution = await world.ground.add(world.pool, 4, data, inline=True)
+    false = Challenge(wrong=(Wrong(row=1, reason="harmful"),)).to_bytes()
+    await world.ground.challenge(contribution, false, inline=True)
+
+    async def fails(*_: object) -> Judged:
+        raise TypeError("Integer exceeds 64-bit range")
+
+    monkeypatch.setattr(world.node.jobs, "judge", fails)
+    with pytest.raises(RemoteError, match="TypeError"):
+        await world.judge(contribution)
+    judged = await world.judge(contribution, final=True)
+    assert not judged.right
+    assert judged.explanation == "No rule bears it out here: TypeError."
+
+
 async def test_what_cannot_be_read_is_wrong_as_a_whole(world: World) -> None:
     rubbish = await world.ground.add(world.pool, 3, b"no samples", inline=True)
     found = await world.check(rubbish, stake=1000.0)

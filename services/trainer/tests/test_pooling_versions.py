@@ -236,6 +236,27 @@ async def test_what_nobody_serves_is_waited_for_and_then_left_out(
     assert (await owner.rebuilt(version.version)).same
 
 
+async def test_of_a_challenge_that_says_nothing_the_first_rows_are_left_out_and_of_one_that_nobody_serves_all(
+    owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ground, pool = owner.ground, await owner.open()
+    await owner.steps(pool)
+    void, hidden = [await ground.add(pool, 5, owner.file(at, at + 5), inline=True) for at in (130, 135)]
+    for contribution, inline in ((void, True), (hidden, False)):
+        await ground.challenge(contribution, b"{}", inline=inline, count=2)
+        await ground.send(ground.owner, ground.contract.answer(contribution, True))
+    await ground.pass_time(WINDOW + 1)
+    for contribution in (void, hidden):
+        await ground.send(ground.owner, ground.contract.resolve(contribution))
+    await ground.settle(void, hidden)
+    monkeypatch.setattr(handlers, "PATIENCE_S", 0.0)
+    assert await owner.steps(pool) == ["Prepare", "Send"]
+    version, record, snapshot = (await owner.versions(pool))[-1]
+    assert [one.left_out for one in snapshot.taken] == [(0, 1), (0, 1, 2, 3, 4)]
+    assert record.batches == (60, 3, 0)
+    assert (await owner.rebuilt(version.version)).same
+
+
 async def test_a_version_by_another_rule_is_made_when_it_is_wanted_and_stays_beside_the_pool_s_own(
     owner: Owner, ground: Ground, sandbox: Sandbox, tmp_path: Path
 ) -> None:

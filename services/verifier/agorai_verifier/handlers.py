@@ -273,10 +273,13 @@ class CaseProtocol:
         self._vote(case, confirms=not judged.right, why=judged.explanation)
 
     async def _judge_payout(self, case: CaseId, state: Case, *, final: bool) -> None:
-        """Judge the payout of a task by recomputing it; what cannot be recomputed in the end was not shown right."""
+        """Judge the payout of a task by recomputing it.
+
+        What cannot be had in the end counts as withheld: then what the chain alone proves is due.
+        """
         try:
             async with self._in_time(case, state, final=final):
-                audited = await self.reward.audit(state.item)
+                audited = await self.reward.audit(state.item, withheld=final)
         except RemoteError as error:
             if not final or error.code not in WITHHELD:
                 raise

@@ -250,12 +250,16 @@ async def test_a_trainer_that_hangs_does_not_keep_a_voter_from_trying_otherwise(
 
 
 class Reward:
-    """A reward service that has audited a payout, or not yet."""
+    """A reward service that has audited a payout, or not yet; it knows what the chain proves."""
 
-    def __init__(self, verdict: Literal["right", "wrong", "unknown"]) -> None:
-        self.verdict = verdict
+    def __init__(
+        self, verdict: Literal["right", "wrong", "unknown"], by_chain: Literal["right", "wrong"]
+    ) -> None:
+        self.verdict, self.by_chain = verdict, by_chain
 
-    async def audit(self, _task: int) -> Audited:
+    async def audit(self, _task: int, *, withheld: bool = False) -> Audited:
+        if withheld and self.verdict == "unknown":
+            return await Reward(self.by_chain, self.by_chain).audit(_task)
         texts = {"right": [], "wrong": ["Anna is due 3."], "unknown": ["A model is not served."]}
         found = [AuditFinding(kind="noted", text="A copy."), *(
             AuditFinding(kind="wrong", text=text) for text in texts[self.verdict]
@@ -263,12 +267,14 @@ class Reward:
         return Audited(verdict=self.verdict, findings=tuple(found), rows=None, total="3", subtasks=())
 
 
-def of_tasks(votes: Votes, verdict: Literal["right", "wrong", "unknown"]) -> CaseProtocol:
+def of_tasks(
+    votes: Votes, verdict: Literal["right", "wrong", "unknown"], by_chain: Literal["right", "wrong"] = "wrong"
+) -> CaseProtocol:
     return replace(
         of_pools(votes, cast("Any", None)),
         pools=Address("0xOthers"),
         tasks=POOLS,
-        reward=cast("Any", Reward(verdict)),
+        reward=cast("Any", Reward(verdict, by_chain)),
     )
 
 
@@ -282,17 +288,18 @@ async def test_a_payout_is_confirmed_where_recomputing_gives_the_same(
     assert (vote.confirms, vote.why) == (verdict == "right", why)
 
 
-async def test_a_payout_that_cannot_be_recomputed_is_waited_for_and_in_the_end_not_confirmed(
-    votes: Votes,
+@pytest.mark.parametrize("by_chain", ["right", "wrong"])
+async def test_a_payout_that_cannot_be_recomputed_is_waited_for_and_in_the_end_judged_by_the_chain(
+    votes: Votes, by_chain: Literal["right", "wrong"]
 ) -> None:
-    protocol = of_tasks(votes, "unknown")
+    protocol = of_tasks(votes, "unknown", by_chain)
     with pytest.raises(PayoutUnknownError, match="not served"):
         await protocol._judge(CASE, final=False)
     assert votes.get(CASE) is None
     await protocol._judge(CASE, final=True)
     vote = votes.get(CASE)
     assert vote is not None
-    assert not vote.confirms
+    assert vote.confirms == (by_chain == "right")
 
 
 # --------------------------------------------------------------------------------- what documents say, and when

@@ -42,10 +42,12 @@ from agorai_trainer.federated.models import ModelSpec
 from agorai_trainer.federated.owning import aggregated
 from agorai_trainer.federated.reading import STRATEGY, Described, Given, TaskReader
 from agorai_trainer.federated.sandboxed import FederatedSandbox
-from agorai_trainer.federated.strategies import TooFewUpdatesError
+from agorai_trainer.federated.specs import FedAvg
+from agorai_trainer.federated.strategies import TooFewUpdatesError, strategy
 from agorai_trainer.federated.updates import State, Update
 from agorai_trainer.pooling.store import PoolStore
 
+_MEAN: Final = strategy(FedAvg())
 _AT_ONCE: Final = 64
 """Vectors that are measured in one job."""
 
@@ -164,11 +166,14 @@ class TaskCommands:
 
 
 def _of_coalition(described: Described, before: Vector, updates: list[Update]) -> Vector:
-    """Give what the strategy makes of some updates alone, as in a first round: what it keeps came of all."""
+    """Give what the strategy makes of some updates alone, as in a first round: what it keeps came of all.
+
+    Of fewer than it takes, their mean: else no coalition but that of all would be worth anything.
+    """
     try:
         return described.strategy.aggregate(described.strategy.begin(before), updates).vector
     except TooFewUpdatesError:
-        return before
+        return _MEAN.aggregate(_MEAN.begin(before), updates).vector if updates else before
 
 
 def same_model(one: Vector, other: Vector, mode: Mode = "open") -> bool:

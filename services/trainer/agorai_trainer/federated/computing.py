@@ -31,6 +31,8 @@ log = logging.get(__name__)
 
 _KEPT: Final = 64
 """Updates that are kept until their transactions are final."""
+_KEPT_DATA: Final = 64 << 20
+"""Bytes of this account's own data that are kept in memory."""
 
 
 class ComputedProtocol:
@@ -45,12 +47,17 @@ class ComputedProtocol:
         self._reader, self._files, self._vault = reader, reader.files, reader.vault
         self._offers, self._sandbox, self._most = offers, sandbox, max_content
         self._trained: OrderedDict[tuple[int, int], Digest] = OrderedDict()
+        self._own_data: OrderedDict[int, bytes] = OrderedDict()
+        """By resource, of this account's own: a resource's data never change."""
+        self._task_of: dict[int, int] = {}
+        """By subtask."""
         self._accepted: set[int] = set()
         """Subtasks that this node has accepted, which the chain may not say yet."""
 
     async def read(self, key: int) -> decide.Computed:
         """Read the subtask and its task at final blocks, and what this account offers."""
         subtask = await self._files.subtask(key)
+        self._task_of[key] = subtask.task
         asked = subtask.state == SubtaskState.APPROVED  # else what it offers matters no more
         mine = await self._offers.of(self._reader.me) if asked else None
         computing = mine.computing if mine else None
@@ -77,24 +84,22 @@ class ComputedProtocol:
 
     async def perform(self, key: int, step: decide.ComputedStep, once: str) -> bool:
         """Take the step."""
-        subtask = await self._files.subtask(key)
-        contract = self._files.contract
+        task, contract = self._task_of[key], self._files.contract
         match step:
             case decide.Refuse():
                 call: Call[Any] = contract.decline(key)
-                once = await self._once_asked(subtask.task, key)
+                once = await self._once_asked(task, key)
             case decide.Accept(wage):
-                good = await self._is_as_wanted(subtask.task, key)
+                good = await self._reserve(key) and await self._is_as_wanted(task, key)
                 call = contract.accept(key, wage) if good else contract.decline(key)
-                once = await self._once_asked(subtask.task, key)
-                self._accepted |= {key} if good else set()
+                once = await self._once_asked(task, key)
+                if not good:
+                    self._accepted.discard(key)
             case decide.Train(number):
-                digest = self._trained.get((key, number)) or await self._train(subtask.task, key, number)
+                digest = self._trained.get((key, number)) or await self._train(task, key, number)
                 call, once = contract.update(key, number, digest), self._once(key, number)
             case decide.Add(number, final):
-                added = self._trained.get((key, number)) or await self._add(
-                    subtask.task, key, number, final=final
-                )
+                added = self._trained.get((key, number)) or await self._add(task, key, number, final=final)
                 call, once = contract.update(key, number, added), self._once(key, number)
         await send_in_time(self._vault, once, call)
         return False
@@ -118,7 +123,20 @@ class ComputedProtocol:
         return found
 
     async def _busy(self) -> int:
-        return sum(state == SubtaskState.READY or id_ in self._accepted for id_, state in await self._own())
+        return sum(self._takes_room(id_, state) for id_, state in await self._own())
+
+    def _takes_room(self, subtask: int, state: SubtaskState) -> bool:
+        return state == SubtaskState.READY or subtask in self._accepted
+
+    async def _reserve(self, key: int) -> bool:
+        """Take room for a subtask, if there is any left: several may be asked for at the same moment."""
+        mine = await self._offers.of(self._reader.me)
+        own = await self._own()
+        busy = sum(self._takes_room(id_, state) for id_, state in own if id_ != key)
+        if mine is None or mine.computing is None or busy >= mine.computing.subtasks:
+            return False
+        self._accepted.add(key)  # nothing is awaited since the others were counted
+        return True
 
     async def _is_as_wanted(self, task: int, key: int) -> bool:
         """Tell whether the data can be opened, and are what the task wants and their schema says."""
@@ -140,13 +158,23 @@ class ComputedProtocol:
 
     async def _data(self, task: int, line: Line) -> bytes:
         if not any(line.data):  # this account's own
+            if line.resource in self._own_data:
+                self._own_data.move_to_end(line.resource)
+                return self._own_data[line.resource]
             commitment = (await self._files.market.resource(ResourceId(line.resource))).commitment
             sealed = await self._vault.content(commitment)
             if sealed is not None:
-                return await self._vault.own(sealed, self._most)
+                return self._kept(line.resource, await self._vault.own(sealed, self._most))
         handover = await self._files.handover(task, line)
         context = self._files.binding(task).data(handover.subtask)
         return await self._open(handover.data, context, line)
+
+    def _kept(self, resource: int, data: bytes) -> bytes:
+        """Keep own data for the next rounds, the least lately used no longer."""
+        self._own_data[resource] = data
+        while sum(map(len, self._own_data.values())) > _KEPT_DATA:
+            self._own_data.popitem(last=False)
+        return data
 
     async def _model(self, task: int, line: Line, number: int) -> Vector:
         """Give the global model with which a round begins."""

@@ -7,7 +7,7 @@ in the middle of it comes to the same again, and the vault sends a step's transa
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +15,6 @@ from agorai_shared import cid, logging, vectors
 from agorai_shared.bindings.training_task import Opened, SubtaskState, TaskState
 from agorai_shared.content import NODE_PIN
 from agorai_shared.contract import Call
-from agorai_shared.digest_files import several
 from agorai_shared.documents import Document
 from agorai_shared.federated import Refused, RoundDocument
 from agorai_shared.market import topic_of
@@ -159,10 +158,7 @@ class OwnedProtocol:
         on_chain = await self._files.task(task)
         final = await self._reader.now() >= on_chain.deadline + on_chain.step_window // 4
         given = await self._reader.updates(task, number, final=final)
-        taken = [event for one in given if one.update for event in one.events]
-        history = await self._files.history(task)
-        updates = history.rounds[number - 1].updates
-        await several(self._reader.keep, [*taken, *(updates[id_] for id_ in history.added(number) if taken)])
+        given = await self._reader.keep(given, final=final)
         state = aggregated(described, before, given)
         earlier = [await self._right_behind(task, one) for one in range(number)]
         samples = described.document.test_samples
@@ -185,7 +181,7 @@ class OwnedProtocol:
         task: int,
         number: int,
         state: State,
-        given: Iterable[Given],
+        given: Sequence[Given],
         *,
         goes_on: bool,
         right: int | None = None,
@@ -205,6 +201,7 @@ class OwnedProtocol:
                 if not one.update
                 for subtask in one.subtasks
             ),
+            adder=next((one.adders[0].subtask for one in given if one.update and one.adders), None),
             model=model,
             state=kept,
             right=await self._right(task, described, state) if right is None else right,

@@ -10,9 +10,10 @@ RefusedError
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
@@ -20,15 +21,15 @@ from pydantic import TypeAdapter, ValidationError
 from agorai_shared import cid, ckks, logging, vectors
 from agorai_shared.bindings.training_task import Role, Subtask, SubtaskState, Updated
 from agorai_shared.content import NODE_PIN
-from agorai_shared.digest_files import MOST_FILE, hurry, several
+from agorai_shared.digest_files import MOST_FILE, FileAbsentError, hurry, several
 from agorai_shared.documents import Metadata
 from agorai_shared.errors import AgoraiError, InputError, RefusedError
 from agorai_shared.federated import SumsDocument, TaskDocument, UpdateDocument
 from agorai_shared.he_parameters import SUMS
 from agorai_shared.task_files import TaskFiles
 from agorai_shared.task_reader import CiphertextUnfitError, is_fault, is_gone, sealed_size
-from agorai_shared.task_updates import KeyFaultyError, UpdateReader
-from agorai_shared.types import Address, Cid, ResourceId
+from agorai_shared.task_updates import BUDGET_S, KeyFaultyError, UpdateReader
+from agorai_shared.types import Address, Cid
 from agorai_shared.vault import Vault
 from agorai_shared.vectors import Vector
 from agorai_trainer.federated import models
@@ -42,8 +43,6 @@ log = logging.get(__name__)
 
 _SLACK = 4096
 """Bytes of a file of parameters that are no parameters."""
-_BUDGET_S = 60.0
-"""How long all updates together may take that are not waited for any longer."""
 
 
 class TaskUnusableError(InputError):
@@ -112,6 +111,8 @@ class Given:
     """Of the update, or of the group's."""
     update: Update | None
     why: str = ""
+    adders: tuple[Updated, ...] = ()
+    """Of a group: those of the round, the one whose sum it is first."""
 
     @property
     def subtasks(self) -> tuple[int, ...]:
@@ -219,15 +220,22 @@ class TaskReader(UpdateReader):
         Parameters
         ----------
         only
-            Subtasks whose updates are wanted; none: all.
+            Subtasks whose updates are wanted, of a round with a record; none: all.
         final
             What cannot be had is not waited for any longer, and has a reason in its place, too.
+
+        Raises
+        ------
+        AgoraiError
+            If what cannot be had is waited for, or the task's homomorphic key is none.
         """
         history = await self.files.history(task)
         line = history.rounds[number - 1]
-        aggregate = (await self.described(task)).document.mode == "aggregate"
-        with hurry(_BUDGET_S) if final else nullcontext():
-            if aggregate:
+        mode = (await self.described(task)).document.mode
+        if mode != "open":
+            await self.keys(task)  # without them no author is at fault
+        with hurry(BUDGET_S) if final else nullcontext():
+            if mode == "aggregate":
                 return await self._sums(task, number, only, final=final)
             events = [line.updates[id_] for id_ in history.trained(number) if only is None or id_ in only]
             return await several(lambda event: self._given(task, event, final=final), events)
@@ -247,7 +255,8 @@ class TaskReader(UpdateReader):
         """
         history = await self.files.history(task)
         events = [history.rounds[number - 1].updates[id_] for id_ in history.trained(number)]
-        with hurry(_BUDGET_S) if final else nullcontext():
+        await self.public(task)  # without it no author is at fault
+        with hurry(BUDGET_S) if final else nullcontext():
             return await several(lambda event: self._term(task, event, final=final), events)
 
     async def adders(self, task: int) -> tuple[Address, ...]:
@@ -281,29 +290,30 @@ class TaskReader(UpdateReader):
         self, task: int, number: int, only: Collection[int] | None, *, final: bool
     ) -> list[Given]:
         described = await self.described(task)
-        sums = await self.sums(task, number, described.most_update_bytes, final=final)
+        adder = None if only is None else (await self.files.round(task, number)).adder
+        most = described.most_update_bytes
+        sums = await self.sums(task, number, most, final=final, adder=adder, only=only)
         if sums is None:
             return []
         updates = (await self.files.history(task)).rounds[number - 1].updates
         size, found = models.size(described.model), []
         for group in sums.groups:
-            if only is not None and not set(group.members) <= set(only):
-                continue
             why = group.why if group.vector is None else refusal(group.vector, size)
             taken = (
                 None if why or group.vector is None else Update(group.members[0], group.vector, group.samples)
             )
-            found.append(Given(tuple(updates[id_] for id_ in group.members), taken, why or ""))
+            events = tuple(updates[id_] for id_ in group.members)
+            found.append(Given(events, taken, why or "", sums.adders))
         if only is None:
             found += [Given((updates[one.subtask],), None, one.why) for one in sums.refused]
         return found
 
     async def _given(self, task: int, event: Updated, *, final: bool) -> Given:
         try:
-            async with asyncio.timeout(_BUDGET_S if final else None):
+            async with asyncio.timeout(BUDGET_S if final else None):
                 return await self._read(task, event)
         except TimeoutError:
-            return Given((event,), None, f"It did not come within {_BUDGET_S:g} s.")
+            return Given((event,), None, f"It did not come within {BUDGET_S:g} s.")
         except AgoraiError as error:
             if is_fault(error) or (final and is_gone(error)):
                 return Given((event,), None, error.message)
@@ -312,15 +322,15 @@ class TaskReader(UpdateReader):
     async def _read(self, task: int, event: Updated) -> Given:
         described = await self.described(task)
         document, vector = await self.update(task, event, described.most_update_bytes)
-        why = refusal(vector, models.size(described.model)) or await self._excess(event, document)
+        why = refusal(vector, models.size(described.model))
         return Given((event,), None if why else Update(event.subtask, vector, document.samples), why or "")
 
     async def _term(self, task: int, event: Updated, *, final: bool) -> Term:
         try:
-            async with asyncio.timeout(_BUDGET_S if final else None):
+            async with asyncio.timeout(BUDGET_S if final else None):
                 return await self._read_term(task, event)
         except TimeoutError:
-            return Term(event.subtask, b"", f"It did not come within {_BUDGET_S:g} s.")
+            return Term(event.subtask, b"", f"It did not come within {BUDGET_S:g} s.")
         except AgoraiError as error:
             if is_fault(error) or (final and is_gone(error)):
                 return Term(event.subtask, b"", error.message)
@@ -328,7 +338,7 @@ class TaskReader(UpdateReader):
 
     async def _read_term(self, task: int, event: Updated) -> Term:
         described, public = await self.described(task), await self.public(task)
-        document = await self.files.update(event)
+        document = await self.delivered(event)
         context = self.files.binding(task).update(event.subtask, event.round)
         data = await self.open(task, document.update, context, event.computer, described.most_update_bytes)
         read = ckks.read_ciphertext(data, SUMS, ckks.read_public(public).id)
@@ -337,55 +347,54 @@ class TaskReader(UpdateReader):
             raise CiphertextUnfitError(
                 f"it holds {read.terms} vectors of {read.length} values, not 1 of {size}"
             )
-        return Term(event.subtask, data, await self._excess(event, document) or "")
+        return Term(event.subtask, data)
 
-    async def keep(self, event: Updated) -> None:
-        """Pin all that an update, or an adder's document, is audited by.
+    async def keep(self, given: Sequence[Given], *, final: bool) -> list[Given]:
+        """Pin all that what is to be taken of a round is audited by, and give what then can be.
 
-        Its author could withhold it later, and the payout look false.
+        Its authors could withhold it later, and the payout look false.
+
+        Parameters
+        ----------
+        final
+            What cannot be had whole, though it was read, is not waited for any longer, and has a reason in its place.
 
         Raises
         ------
         FileAbsentError, RemoteError
-            If it cannot be had, or this node's store does not keep it.
+            If what is waited for cannot be had, or this node's store does not keep it.
         """
-        store, described = self.files.market.store, await self.described(event.task)
-        most = sealed_size(described.most_update_bytes)
-        if (await self.files.history(event.task)).subtasks[event.subtask].role == Role.ADDER:
-            sums = await self.files.sums(event)
-            sealed = [group.sum for group in sums.sums]
-            files = [(event.digest, event.computer, SumsDocument.MOST_BYTES)]
-        else:
-            update = (await self.files.update(event)).update
-            sealed = [update] if update.to_task is not None else []
-            metadata, owner = await self._metadata(event)
-            files = [
-                (event.digest, event.computer, UpdateDocument.MOST_BYTES),
-                (metadata, owner, Metadata.MOST_BYTES),
-            ]
-        files += [(cid.digest_of(Cid(one.cid)), event.computer, most) for one in sealed]
-        for digest, author, limit in files:
-            what = f"update of subtask {event.subtask} in round {event.round}"
-            await store.put(await self.files.file(digest, what, [author], limit), name=f"{NODE_PIN}{what}")
+        adders = dict.fromkeys(adder for one in given if one.update for adder in one.adders)
+        with hurry(BUDGET_S) if final else nullcontext():
+            for adder in adders:
+                await self._pin(adder, adder.digest, adder.computer, SumsDocument.MOST_BYTES)
+            return await several(partial(self._keep, final=final), given)
 
-    async def _excess(self, event: Updated, document: UpdateDocument) -> str | None:
-        """Say that an update claims more samples than its data set has, if it does."""
-        rows = await self._rows(event)
-        if rows is None or document.samples <= rows:
-            return None
-        return f"it says that it was trained on {document.samples} samples, and its data set has {rows}"
+    async def _keep(self, given: Given, *, final: bool) -> Given:
+        if given.update is None:
+            return given
+        most = sealed_size((await self.described(given.events[0].task)).most_update_bytes)
+        try:
+            for event in given.events:
+                metadata, owner = await self._metadata(event)
+                await self._pin(event, metadata, owner, Metadata.MOST_BYTES)
+                await self._pin(event, event.digest, event.computer, UpdateDocument.MOST_BYTES)
+            if given.adders:
+                event, sums = given.adders[0], (await self.files.sums(given.adders[0])).sums
+                sealed = next(group.sum for group in sums if group.members == given.subtasks)
+            else:
+                sealed = (await self.files.update(event)).update
+            await self._pin(event, cid.digest_of(Cid(sealed.cid)), event.computer, most)
+        except FileAbsentError as error:
+            if not final:
+                raise
+            return Given(given.events, None, error.message)
+        return given
 
-    async def _rows(self, event: Updated) -> int | None:
-        """Give how many rows a data set has, as its owner said when it was registered; None if it did not."""
-        digest, owner = await self._metadata(event)
-        what = f"metadata of the data of subtask {event.subtask}"
-        owners = [owner, (await self.files.opened(event.task)).model_provider]
-        return (await self.files.read(Metadata, digest, what, owners)).rows
-
-    async def _metadata(self, event: Updated) -> tuple[bytes, Address]:
-        resource = (await self.files.history(event.task)).subtasks[event.subtask].resource
-        found = await self.files.market.resource(ResourceId(resource))
-        return found.metadata, found.owner
+    async def _pin(self, event: Updated, digest: bytes, author: Address, most: int) -> None:
+        what = f"update of subtask {event.subtask} in round {event.round}"
+        data = await self.files.file(digest, what, [author], most)
+        await self.files.market.store.put(data, name=f"{NODE_PIN}{what}")
 
 
 STRATEGY: TypeAdapter[StrategySpec] = TypeAdapter(StrategySpec)

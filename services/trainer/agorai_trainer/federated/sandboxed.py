@@ -1,7 +1,7 @@
 """A federated task's work as the sandbox does it: what goes in, and what is believed of what comes out.
 
 A job has no disk, no network and no memory of another job, so a computer's training cannot keep the data it was
-given; what it learns of them leaves in the update alone.
+given; what it learns of them leaves in the update alone. Local training on Ray gives that up, see `on_ray`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -22,8 +22,11 @@ from agorai_trainer import verdicts
 from agorai_trainer.federated import models
 from agorai_trainer.federated.findings import Checked
 from agorai_trainer.federated.models import ModelSpec
+from agorai_trainer.federated.on_ray import RayEngine
 from agorai_trainer.frames import Json, Reply
 from agorai_trainer.sandbox import Sandbox
+
+_JOBS: Final = "agorai_trainer.federated.jobs:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +55,10 @@ class Measured(_Said):
 
 
 class FederatedSandbox:
-    """Runs `jobs`; all raise what these do, and the leaves of `verdicts`."""
+    """Runs `jobs`, `fit` on the engine if there is one; all raise what these do, and the leaves of `verdicts`."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
-        self._sandbox = sandbox
+    def __init__(self, sandbox: Sandbox, engine: RayEngine | None = None) -> None:
+        self._sandbox, self._engine = sandbox, engine
 
     async def fit(
         self,
@@ -75,6 +78,8 @@ class FederatedSandbox:
         VectorRefusedError, TargetKindError, TrainingRefusedError, ExtraMissingError
         InputError
             A leaf of `table_refusals`.
+        ClusterError
+            If it is to be done on Ray, and cannot now.
         """
         body: Json = {
             "spec": _json(spec),
@@ -83,7 +88,11 @@ class FederatedSandbox:
             "privacy": None if privacy is None else _json(privacy),
             "seed": secrets.token_hex(32),
         }
-        reply = await self._run("fit", body, [_bytes(spec, vector), data], keras=spec.kind == "keras")
+        blobs = [_bytes(spec, vector), data]
+        if self._engine is None:
+            reply = await self._run("fit", body, blobs, keras=spec.kind == "keras")
+        else:
+            reply = await self._engine.run(_JOBS + "fit", body, blobs)
         said = _read(_Fitted, reply)
         try:
             return Trained(vectors.from_bytes(_blob(reply), models.size(spec)), said.samples)
@@ -123,7 +132,7 @@ class FederatedSandbox:
         return _blob(await self._run("store", {"spec": _json(spec)}, [_bytes(spec, vector)]))
 
     async def _run(self, entry: str, body: Json, blobs: Sequence[bytes], *, keras: bool = False) -> Reply:
-        return await self._sandbox.run(f"agorai_trainer.federated.jobs:{entry}", body, blobs, keras=keras)
+        return await self._sandbox.run(_JOBS + entry, body, blobs, keras=keras)
 
 
 def _json(model: BaseModel) -> object:

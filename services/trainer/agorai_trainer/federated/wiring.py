@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +17,7 @@ from agorai_trainer.federated import decide
 from agorai_trainer.federated.answering import TaskCommands
 from agorai_trainer.federated.computing import ComputedProtocol
 from agorai_trainer.federated.offers import Offers
+from agorai_trainer.federated.on_ray import RayEngine
 from agorai_trainer.federated.owning import OwnedProtocol
 from agorai_trainer.federated.providing import ProvidedProtocol
 from agorai_trainer.federated.reading import TaskReader
@@ -40,6 +41,7 @@ class Tasks:
     provided: Reconciler[decide.Provided, decide.ProvidedStep]
     computed: Reconciler[decide.Computed, decide.ComputedStep]
     commands: TaskCommands
+    engine: RayEngine | None
 
     def tick(self, timestamp: int) -> None:
         """Tell the time of a final block."""
@@ -49,8 +51,9 @@ class Tasks:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Look at all that is open."""
-        async with self.owned.running(), self.provided.running(), self.computed.running():
-            yield
+        async with self.engine or nullcontext(), self.owned.running(), self.provided.running():
+            async with self.computed.running():
+                yield
 
     async def wake(self, event: ChainEvent) -> None:
         """Look at what an event concerns: the task, if it is this account's, and its own subtasks among those."""
@@ -86,9 +89,23 @@ class Tasks:
                 self.computed.wake(line.id)
 
 
-def make(reader: TaskReader, kept: PoolStore, sandbox: Sandbox, broker: NatsBroker, most: int) -> Tasks:
-    """Make a node's part in training tasks; `most` bytes of a data set are taken into memory."""
-    offers, isolated = Offers(reader.files), FederatedSandbox(sandbox)
+def make(
+    reader: TaskReader,
+    kept: PoolStore,
+    sandbox: Sandbox,
+    ray: str | None,
+    broker: NatsBroker,
+    most: int,
+) -> Tasks:
+    """Make a node's part in training tasks; `most` bytes of a data set are taken into memory.
+
+    Raises
+    ------
+    ExtraMissingError
+        If it is to train on the cluster `ray`, without the extra.
+    """
+    engine = None if ray is None else RayEngine(ray, sandbox.limits)
+    offers, isolated = Offers(reader.files), FederatedSandbox(sandbox, engine)
     deployment = reader.files.market.deployment
     scope, on_dead = (deployment.chain_id, deployment.training_task), bury(broker, "trainer")
     return Tasks(
@@ -97,4 +114,5 @@ def make(reader: TaskReader, kept: PoolStore, sandbox: Sandbox, broker: NatsBrok
         Reconciler(ProvidedProtocol(reader, offers, isolated, most), scope, on_dead, clock=reader.now),
         Reconciler(ComputedProtocol(reader, offers, isolated, most), scope, on_dead, clock=reader.now),
         TaskCommands(reader, kept, isolated),
+        engine,
     )
