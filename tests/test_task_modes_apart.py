@@ -13,7 +13,18 @@ import pytest
 def test_tasks_whose_updates_are_encrypted() -> None:
     cases = Path(__file__).with_name("task_modes_apart.py")
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(cases)],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:xdist",
+            "--timeout=400",
+            str(cases),
+        ],
         capture_output=True,
         text=True,
         check=False,
