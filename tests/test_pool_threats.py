@@ -37,7 +37,7 @@ from tests.pooling import (
     owned,
     until,
 )
-from tests.trades import VOTERS, enlist, pass_time
+from tests.trades import VOTERS, enlist, pass_time, pass_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -126,7 +126,8 @@ async def test_what_nobody_serves_is_found_wrong_though_the_owner_is_silent(town
         return bool(found.phase == Phase.COMMITTING)
 
     await until(committing, "the draw of voters")
-    await pass_time(carl.client, 3 * PANEL.commit_window // 4)  # voters wait for it, too
+    (found,) = await carl.read(carl.panel.case_of(case))
+    await pass_until(carl.client, found.deadline - PANEL.commit_window // 3 + 1)  # voters wait for it, too
     resolved = await outcome(carl, pool, absent)
 
     assert (resolved.outcome, resolved.count) == (Outcome.UPHELD, 30)

@@ -10,7 +10,7 @@ import json
 import re
 import subprocess
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
@@ -58,7 +58,9 @@ class Artifact:
         holders = [node for source in self.sources.values() for node in records(source["nodes"])]
         contracts = [node for node in holders if node["nodeType"] == "ContractDefinition"]
         own = (f"I{self.name}", self.name)
-        ranked = sorted(contracts, key=lambda node: (node["name"] not in own, node["contractKind"] != "interface"))
+        ranked = sorted(
+            contracts, key=lambda node: (node["name"] not in own, node["contractKind"] != "interface")
+        )
         for holder in ranked:
             for node in records(holder["nodes"]):
                 if node["nodeType"] == kind:
@@ -77,35 +79,48 @@ def _file_index(tree: Node) -> int:
     return int(str(tree["src"]).rpartition(":")[2])
 
 
-def compile_contract(path: str) -> Artifact:
-    """Compile one file of `contracts/`; the contract bears the file's name."""
+def compile_contracts(paths: Sequence[str]) -> list[Artifact]:
+    """Compile files of `contracts/`; the contract of each bears the file's name.
+
+    Raises
+    ------
+    CompilerError
+        If the compiler refuses one, or warns of it.
+    """
     profile = tomllib.loads((CONTRACTS / "foundry.toml").read_text(encoding="utf-8"))["profile"]["default"]
     deployed = next(p for p in profile["additional_compiler_profiles"] if p["name"] == "deployed")
     remappings: list[str] = profile["remappings"]
-    sources = _closure(path, [tuple(remapping.split("=", 1)) for remapping in remappings])
-    output = record(
-        json.loads(
-            _solc(
-                {
-                    "language": "Solidity",
-                    "sources": {name: {"content": text} for name, text in sources.items()},
-                    "settings": {
-                        "remappings": [*remappings],
-                        "optimizer": {"enabled": deployed["optimizer"], "runs": deployed["optimizer_runs"]},
-                        "viaIR": deployed["via_ir"],
-                        "evmVersion": profile["evm_version"],
-                        "metadata": {
-                            "bytecodeHash": profile["bytecode_hash"],
-                            "appendCBOR": profile["cbor_metadata"],
-                        },
-                        "outputSelection": {"*": {"": ["ast"], "*": ["abi", "evm.bytecode.object"]}},
-                    },
-                }
-            )
-        )
-    )
+    closures = {path: _closure(path, [tuple(line.split("=", 1)) for line in remappings]) for path in paths}
+    requests: list[Json] = [
+        {
+            "language": "Solidity",
+            "sources": {name: {"content": text} for name, text in sources.items()},
+            "settings": {
+                "remappings": [*remappings],
+                "optimizer": {"enabled": deployed["optimizer"], "runs": deployed["optimizer_runs"]},
+                "viaIR": deployed["via_ir"],
+                "evmVersion": profile["evm_version"],
+                "metadata": {
+                    "bytecodeHash": profile["bytecode_hash"],
+                    "appendCBOR": profile["cbor_metadata"],
+                },
+                "outputSelection": {
+                    "*": {"": ["ast"]},
+                    path: {PurePosixPath(path).stem: ["abi", "evm.bytecode.object"]},
+                },
+            },
+        }
+        for path, sources in closures.items()
+    ]
     ignored = {str(code) for code in profile["ignored_error_codes"]}
-    complaints = [e for e in records(output.get("errors", [])) if e.get("errorCode") not in ignored]
+    return [
+        _artifact(path, closures[path], output, ignored)
+        for path, output in zip(closures, _solc(requests), strict=True)
+    ]
+
+
+def _artifact(path: str, texts: Mapping[str, str], output: Node, ignored: Container[str]) -> Artifact:
+    complaints = [e for e in records(output.get("errors", [])) if str(e.get("errorCode")) not in ignored]
     if complaints:
         raise CompilerError("\n".join(str(e["formattedMessage"]) for e in complaints))
     name = PurePosixPath(path).stem
@@ -116,7 +131,7 @@ def compile_contract(path: str) -> Artifact:
         abi=records(contract["abi"]),
         bytecode=f"0x{bytecode['object']}",
         sources={file: record(record(node)["ast"]) for file, node in record(output["sources"]).items()},
-        texts=sources,
+        texts=texts,
     )
 
 
@@ -147,14 +162,14 @@ def _resolve(importer: str, target: str, remappings: Sequence[tuple[str, ...]]) 
     return target
 
 
-def _solc(request: Json) -> str:
+def _solc(requests: Sequence[Json]) -> list[Node]:
     done = subprocess.run(
-        [CONTRACTS / "tools" / "solc", "--standard-json"],
-        input=json.dumps(request),
+        [CONTRACTS / "tools" / "solc", "--standard-json-lines"],
+        input="\n".join(map(json.dumps, requests)),
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode != 0:
         raise CompilerError(done.stderr.strip() or f"the compiler ended with {done.returncode}")
-    return done.stdout
+    return [record(json.loads(line)) for line in done.stdout.rstrip("\n").split("\n")]

@@ -16,7 +16,7 @@ import json
 import sys
 from pathlib import Path
 
-from artifacts import CONTRACTS, Artifact, CompilerError, compile_contract
+from artifacts import CONTRACTS, Artifact, CompilerError, compile_contracts
 from source_text import snake
 from typed_python import contract_module, flags_module
 
@@ -34,13 +34,16 @@ def abi_json(artifact: Artifact) -> str:
 
 def generate() -> dict[Path, str]:
     """Compile everything; give the files' contents by path."""
+    contracts, constants = (
+        [str(source.relative_to(CONTRACTS)) for source in sorted((CONTRACTS / folder).glob("*.sol"))]
+        for folder in ("src", "src/types")
+    )
+    artifacts = compile_contracts([*contracts, *constants])
     files: dict[Path, str] = {}
-    for source in sorted((CONTRACTS / "src").glob("*.sol")):
-        artifact = compile_contract(f"src/{source.name}")
+    for artifact in artifacts[: len(contracts)]:
         files[SHARED / "abi" / f"{artifact.name}.json"] = abi_json(artifact)
         files[SHARED / "bindings" / f"{snake(artifact.name)}.py"] = contract_module(artifact)
-    for source in sorted((CONTRACTS / "src" / "types").glob("*.sol")):
-        artifact = compile_contract(f"src/types/{source.name}")
+    for artifact in artifacts[len(contracts) :]:
         files[SHARED / "bindings" / f"{snake(artifact.name)}.py"] = flags_module(artifact)
     return files
 

@@ -119,7 +119,7 @@ async def test_a_connection_comes_back_by_itself(tmp_path: Path) -> None:
     with pytest.raises(bus.BusUnreachableError):
         await bus.publish_batch(client, "THINGS", things(1), 0, timeout_s=0.5)
     async with running_nats(tmp_path / "js", port=port):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not client.is_connected:  # noqa: ASYNC110 - the client has no event for it
                 await asyncio.sleep(0.01)
         assert await bus.publish_batch(client, "THINGS", things(2), 0) == 2

@@ -205,6 +205,7 @@ def test_codecs_are_built_once() -> None:
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node on PATH: the compiler cannot run")
+@pytest.mark.timeout(400)  # the compiler takes most of a minute of a processor of its own
 def test_what_is_checked_in_is_what_the_source_compiles_to() -> None:
     script = ROOT / "contracts" / "tools" / "bindings.py"
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)

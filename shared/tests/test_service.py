@@ -169,7 +169,7 @@ async def test_the_connection_comes_back_with_the_bus(tmp_path: Path) -> None:
 
         connection._reconnected_cb = on_back
         await server.stop()
-        async with running_nats(tmp_path, port=server.port), asyncio.timeout(20):
+        async with running_nats(tmp_path, port=server.port), asyncio.timeout(60):
             await back.wait()
             assert (await get(f"{host.url}/health/ready"))[0] == 200
             answer = await connection.request("node.x.well.drink", b'{"litres": 2}', timeout=5)

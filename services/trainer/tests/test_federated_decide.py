@@ -346,7 +346,7 @@ def test_updates_that_are_added_need_an_adder_first(owned: Owned, now: int, step
 def test_an_adder_adds_once_nobody_is_awaited_or_three_quarters_of_the_round_are_over(
     values: dict[str, Any], now: int, step: ComputedStep | None, at: int | None
 ) -> None:
-    plain = {
+    plain: dict[str, Any] = {
         "task": task_of(TaskState.RUNNING, round=3), "subtask": subtask_of(SubtaskState.READY, role=Role.ADDER),
         "wage": None, "free": False, "awaits": False,
     }  # fmt: skip

@@ -66,10 +66,10 @@ class TestInTheSandbox:
         spec, work = of_iris("mlp", layers=DENSE), FederatedSandbox(sandbox)
         start = models.initial(spec)
         hidden = Privacy(clip=0.01, noise=0.5)
-        steps = [(await work.fit(spec, start, iris, 1, privacy=hidden)).vector - start for _ in range(2)]
-        for step in steps:
+        one, other = [(await work.fit(spec, start, iris, 1, privacy=hidden)).vector - start for _ in range(2)]
+        for step in (one, other):
             assert 0.6 < np.std(step) / (hidden.noise * hidden.clip) < 1.6
-        assert not np.array_equal(*steps)
+        assert not np.array_equal(one, other)
 
     async def test_parquet_is_learnt_like_csv(
         self, sandbox: Sandbox, iris: bytes, iris_parquet: bytes
