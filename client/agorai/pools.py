@@ -22,9 +22,11 @@ from typing import Final, cast
 from agorai import pool_versions
 from agorai.client import Client, OnStage, silent
 from agorai.exchange import refusal
+from agorai.pool_evidence import require_evidence, unproved
 from agorai.pool_opening import require_classifier, require_openable
 from agorai.pool_reading import PoolReader
 from agorai.pool_refusals import (
+    AddedAlreadyError,
     ChallengeOvertakenError,
     ChallengeUnfitError,
     NothingFoundError,
@@ -46,7 +48,7 @@ from agorai_shared.bindings.data_pool import (
     Terms,
 )
 from agorai_shared.content import NODE_PIN
-from agorai_shared.errors import AgoraiError
+from agorai_shared.errors import AgoraiError, RemoteError
 from agorai_shared.pool import (
     Cell,
     Challenge,
@@ -80,6 +82,10 @@ _COMPARED_S: Final = 60.0
 """How long samples are compared with what others added before, in all."""
 _ONE_S: Final = 10.0
 """And with one contribution, which a stranger serves."""
+_LOOK_S: Final = 0.5
+"""How often to look whether a version is published."""
+_LOOKS: Final = 30
+"""After how many looks to ask whether it can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +205,7 @@ class Pools(PoolReader):
         tell("reading the samples")
         document = document.model_copy(update={"initial_samples": unixfs.cid_of(initial)})
         require_openable(document, initial, test)
-        await self._check(terms)
-        await self.require(terms.bond + terms.budget)
+        await self.require_terms(terms)
         tell("storing the description and the initial samples")
         store = self.client.store
         described = await store.put_document(document.to_bytes(), name=_pin("description", document.name))
@@ -230,8 +235,13 @@ class Pools(PoolReader):
         )
         return (await self.client.market.emitted(sent, Opened)).id
 
-    async def _check(self, terms: PoolTerms) -> None:
-        """See that the contract takes these terms, and that nodes, which act on final blocks, can keep them."""
+    async def require_terms(self, terms: PoolTerms) -> None:
+        """See that the contract takes these terms, the account can pay them, and nodes can keep them in time.
+
+        Raises
+        ------
+        PoolTermsError, WindowTooShortError, DepositTooHighError
+        """
         if terms.deposit <= 0 or terms.bond <= 0:
             raise PoolTermsError("deposit and bond are more than 0", "Without a stake nobody is kept honest.")
         if not 3 <= terms.panel_size <= _MOST_SEATS or terms.panel_size % 2 == 0:
@@ -244,6 +254,7 @@ class Pools(PoolReader):
             if not _WINDOW_S[0] <= given <= _WINDOW_S[1]:
                 raise PoolTermsError(f"the {name} window has {given} s", "Take from 60 s to 30 days.")
         pool_history.require_time(windows, await self.client.chain.finality_lag())
+        await self.require(terms.bond + terms.budget)
 
     async def fund(self, pool: int, amount: Wei) -> None:
         """Add to a pool's budget; anyone may; raises `DepositTooHighError`, `PoolRefusedError`."""
@@ -264,8 +275,15 @@ class Pools(PoolReader):
 
     # --------------------------------------------------------------------------------------------- samples
 
-    async def look_over(self, pool: int, data: bytes, *, on_stage: OnStage | None = None) -> Prepared:
+    async def look_over(
+        self, pool: int, data: bytes, *, again: bool = False, on_stage: OnStage | None = None
+    ) -> Prepared:
         """Read samples and compare them with all that are known; nothing is sent.
+
+        Parameters
+        ----------
+        again
+            The account may have added the very same file before.
 
         Raises
         ------
@@ -273,6 +291,10 @@ class Pools(PoolReader):
             A leaf that names row, column and value.
         PoolRefusedError
             If the pool takes no samples any more, or not so many.
+        AddedAlreadyError
+            If the account has added the very same file before.
+        DepositTooHighError
+            If the account has not the deposits.
         WindowTooShortError
             If nobody could act in time there: who is challenged could not contest the owner's answer.
         PoolAbsentError, FileAbsentError, DocumentMalformedError
@@ -280,6 +302,11 @@ class Pools(PoolReader):
         """
         tell = on_stage or silent
         document, state, samples = await self._addable(pool, data)
+        digest = cids.digest_of(unixfs.cid_of(data))
+        for added in (await self.files.history(pool)).additions.values():
+            if not again and (added.contributor, added.digest) == (self.client.address, digest):
+                raise AddedAlreadyError(pool, added.id)
+        await self.require(len(samples) * state.deposit)
         tell("comparing with the known samples")
         repeats, unread = await self._repeats(pool, document, samples, tell)
         count = len(samples)
@@ -355,7 +382,8 @@ class Pools(PoolReader):
         unread = 0
         digest = cids.digest_of(document.initial_samples)
         try:
-            initial = read_initial(document, await self.files.file(digest, "initial samples", [owner]))
+            data = await self.files.file(digest, "initial samples", [owner])
+            initial = await asyncio.to_thread(read_initial, document, data)
             for row, cells in enumerate(initial.rows):
                 first.setdefault(cells, Origin(contribution=0, row=row))
         except AgoraiError:
@@ -387,8 +415,8 @@ class Pools(PoolReader):
             return []
         content = await self.files.content(part)
         out = frozenset(content.out)
-        rows = read_samples(document, content.data, count=part.added.count).rows
-        return [(row, cells) for row, cells in enumerate(rows) if row not in out]
+        read = await asyncio.to_thread(read_samples, document, content.data, count=part.added.count)
+        return [(row, cells) for row, cells in enumerate(read.rows) if row not in out]
 
     # ------------------------------------------------------------------------------------------ challenges
 
@@ -450,8 +478,7 @@ class Pools(PoolReader):
         if own is not None:
             digest, corrected, document = await self._own(contribution, current, own)
             count = len(own.wrong)
-            if any(one.reason == "other" for one in own.wrong):
-                note = "it calls samples wrong for a reason (other) that no rule bears out, as voters' nodes judge"
+            note = unproved(own)
         else:
             if everything:
                 checked = await self.check(contribution, on_stage=tell)
@@ -537,15 +564,16 @@ class Pools(PoolReader):
         """Store a challenge of one's own; gives its digest, its corrected samples, and itself if it is short."""
         part = (await self.files.history(current.pool)).part(contribution)
         faults = [await self.files.challenge(fault) for fault in part.faults]
-        gone = set(pool_history.left_out(current.count, faults))
+        gone = set(pool_history.left_out(part, faults))
         for one in own.wrong:
             if one.row >= current.count:
                 raise ChallengeUnfitError(contribution, f"it has no row {one.row}")
             if one.row in gone:
                 raise ChallengeUnfitError(contribution, f"row {one.row} was found wrong before")
+        document = await self.files.document(current.pool)
+        await require_evidence(self.files, document, part.added, own)
         corrected = 0
         if own.corrected:
-            document = await self.files.document(current.pool)
             try:
                 corrected = len(read_samples(document, own.corrected.encode()))
             except SamplesError as error:
@@ -622,10 +650,16 @@ class Pools(PoolReader):
         """Give what the verifier found, of one pool or of all, and did not stake on: for a person to decide."""
         return await self.verifier.findings(pool)
 
+    async def lacking(self, pool: int | None = None) -> dict[int, Wei]:
+        """Give by contribution what the account has too little to challenge it as its node was told to."""
+        return {one.contribution: one.lacking for one in await self.findings(pool) if one.lacking}
+
     # ------------------------------------------------------------------------------------------- versions
 
-    async def train(self, pool: int, rule: Rule | None = None) -> None:
-        """Have this node's trainer publish a version on top of the newest one, as soon as it is trained.
+    async def train(self, pool: int, rule: Rule | None = None, *, on_stage: OnStage | None = None) -> int:
+        """Have this node's trainer publish a version on top of the newest one; gives its id once that is final.
+
+        The node goes on with it also if this is cancelled.
 
         Parameters
         ----------
@@ -648,7 +682,27 @@ class Pools(PoolReader):
         found = await pool_versions.trained(self.files, pool, wanted, {owner, self.client.address})
         if found is not None:
             raise NothingNewError(pool, found)
-        await self.trainer.train(TrainVersion(pool=pool, rule=rule))
+        before = {one.version for one in (await self.files.history(pool)).versions}
+        tell = on_stage or silent
+        tell("trying the rule")
+        command = TrainVersion(pool=pool, rule=rule)
+        await self.trainer.train(command)
+        tell("training; your node goes on with it also after Ctrl-C")
+        while True:
+            for _ in range(_LOOKS):
+                for one in (await self.files.history(pool)).versions:
+                    if one.publisher == self.client.address and one.version not in before:
+                        return one.version
+                await asyncio.sleep(_LOOK_S)
+            await self._still_made(command)
+
+    async def _still_made(self, command: TrainVersion) -> None:
+        """See that a version that was asked for is on its way; raises what the trainer says if it cannot be made."""
+        try:
+            await self.trainer.train(command)
+        except RemoteError as error:
+            if error.code != "version_made" or "could not be made" in error.message:
+                raise
 
     async def rebuild(self, version: int, *, on_stage: OnStage | None = None) -> Rebuilt:
         """Have this node's trainer make a version again from its record alone, and compare bit for bit.

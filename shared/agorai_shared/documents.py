@@ -53,7 +53,7 @@ def _check_cid(text: str) -> str:
 CidText = Annotated[str, Field(max_length=cid.MAX_TEXT_LENGTH), AfterValidator(_check_cid)]
 """A CID in its canonical text form."""
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, lt=2**64)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Task = Literal["classification", "regression"]
 
@@ -88,7 +88,7 @@ class Document(BaseModel):
         Raises
         ------
         DocumentMalformedError
-            If it is not of this form, or has more than `MOST_BYTES`.
+            If it is not of this form, has more than `MOST_BYTES`, or cannot be written again as it was read.
         """
         kind = cls.__name__.lower()
         if len(raw) > cls.MOST_BYTES:
@@ -97,11 +97,28 @@ class Document(BaseModel):
         if not _has_at_most(cls.MOST_VALUES, raw):
             raise DocumentMalformedError(kind, f"it has more than {cls.MOST_VALUES:,} values")
         try:
-            return cls.model_validate_json(raw, strict=True)
+            found = cls.model_validate_json(raw, strict=True)
         except ValidationError as error:
             why = _told(error)
+        else:
+            if found._is_written_again(raw):
+                return found
+            why = "it has an integer beyond 64 bits, or a number that is not finite"
         # Outside of the handler, so that the faults, of which there may be many, are not kept with the error.
         raise DocumentMalformedError(kind, why)
+
+    def _is_written_again(self, raw: bytes) -> bool:
+        """Tell whether what was read can be passed on: JSON, as strangers write it, has numbers that cannot."""
+        try:
+            written = self.to_bytes()
+        except TypeError:
+            return False
+        if written == raw:
+            return True
+        try:
+            return type(self).model_validate_json(written, strict=True) == self
+        except ValidationError:
+            return False
 
 
 def _has_at_most(most: int, raw: bytes) -> bool:

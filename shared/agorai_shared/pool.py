@@ -9,6 +9,8 @@ all of them are plain values with one canonical form.
     ├── SamplesHeaderError       columns that are missing, not the pool's, or in another order
     ├── SamplesShapeError        a row of another length than the header, or a quote that is not closed
     ├── SampleCountError         no samples, too many, or not as many as were counted
+    ├── SamplesSizeError         more bytes than so many samples of the pool can have
+    ├── CellsError               the same in several rows
     └── CellError                a value that its column does not take
         ├── CellNotNumberError
         ├── CellNotFiniteError
@@ -20,10 +22,11 @@ all of them are plain values with one canonical form.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, ClassVar, Final, Literal, Self, TypeAlias, cast
@@ -36,12 +39,22 @@ from agorai_shared.errors import InputError
 MAX_SAMPLES: Final = 1 << 20
 """Of one contribution; the contract's `MAX_SAMPLES`."""
 
+MOST_BYTES: Final = 256 << 20
+"""Of one file of samples."""
+
 MOST_WRONG: Final = 16_000
 """Samples that one challenge names; what is wrong besides is named in the next round."""
 
+_AROUND: Final = 1 << 10
+_MOST_OF_ONE: Final = 16 << 10
+"""Bytes of a challenge around its samples, and of one `Wrong`, of which label and note are the longest."""
 _MOST_TEXT: Final = 100_000
 _SHOWN: Final = 60
-_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_MOST_NAMED: Final = 5
+"""Rows of a file of which is told at once what is wrong in them."""
+_MOST_DIGITS: Final = 100
+"""Characters of a number; a float64 is exact with 17 digits, and a bound of 1e30 has 31 before its point."""
+_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?")
 _NOT_FINITE: Final = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
 _TO_QUOTE: Final = re.compile(r'[",\r\n]')
 _EXACT: Final = 2**53
@@ -383,6 +396,16 @@ class SampleCountError(SamplesError):
         super().__init__(f"The file has {why}.", remedy=remedy)
 
 
+class SamplesSizeError(SamplesError):
+    """More bytes than can be samples."""
+
+    def __init__(self, size: int, most: int) -> None:
+        super().__init__(
+            f"The file has {size:,} bytes, and so many samples of this pool have at most {most:,}.",
+            remedy="Give rows of the pool's columns and nothing else; add more of them as several contributions.",
+        )
+
+
 class CellError(SamplesError):
     """A value that its column does not take."""
 
@@ -390,6 +413,16 @@ class CellError(SamplesError):
         shown = value if len(value) <= _SHOWN else value[:_SHOWN] + "..."
         super().__init__(
             f"Row {row} of the samples (the first is 0), column {column!r}: {shown!r} {why}.", remedy=remedy
+        )
+
+
+class CellsError(SamplesError):
+    """Values in several rows that their columns do not take."""
+
+    def __init__(self, errors: Sequence[CellError]) -> None:
+        super().__init__(
+            " ".join(error.message for error in errors),
+            remedy=" ".join(dict.fromkeys(error.remedy for error in errors if error.remedy)),
         )
 
 
@@ -431,11 +464,11 @@ class CellOutOfBoundsError(CellError):
 
 
 class CellTooLongError(CellError):
-    """Text beyond its column's length."""
+    """A text beyond its column's length, or a number of more characters than are read."""
 
     def __init__(self, row: int, column: str, value: str, longest: int) -> None:
         super().__init__(
-            row, column, value, f"has {len(value)} characters and not at most {longest}", "Shorten the text."
+            row, column, value, f"has {len(value)} characters and not at most {longest}", "Shorten the value."
         )
 
 
@@ -483,6 +516,17 @@ class Batch:
         return tuple(row for row in range(len(self.samples)) if row not in self.out)
 
 
+def most_bytes(document: PoolDocument, count: int) -> int:
+    """Give how many bytes a contribution of so many samples may have: of more, `read_samples` reads nothing."""
+    return _most_bytes(document, min(count, document.checks.most_rows))
+
+
+def most_challenge_bytes(document: PoolDocument, wrong: int, corrected: int) -> int:
+    """Give how many bytes a challenge of so many samples may have, with so many corrected ones."""
+    escaped = 6 * most_bytes(document, corrected)  # JSON may write each byte as \u and four digits
+    return min(_AROUND + wrong * _MOST_OF_ONE + escaped, Challenge.MOST_BYTES)
+
+
 def read_samples(document: PoolDocument, data: bytes, *, count: int | None = None) -> Samples:
     """Read a CSV file: UTF-8, commas, a header of exactly the document's columns, RFC 4180 quotes.
 
@@ -495,7 +539,7 @@ def read_samples(document: PoolDocument, data: bytes, *, count: int | None = Non
     Raises
     ------
     SamplesError
-        A leaf that names row, column and value, of the first thing that is wrong.
+        A leaf that names row, column and value of what is wrong: of one cell in each of the first such rows.
     """
     return _read(document, data, document.checks.most_rows, count)
 
@@ -511,16 +555,49 @@ def write_samples(document: PoolDocument, samples: Samples) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
+def _most_bytes(document: PoolDocument, rows: int) -> int:
+    columns = document.columns
+    ends = len(columns) + 1  # a comma after each cell but the last, and up to two characters after that
+    header = len(codecs.BOM_UTF8) + sum(map(_longest, document.names)) + ends
+    return min(header + rows * (sum(map(_longest_of, columns)) + ends), MOST_BYTES)
+
+
+def _longest_of(column: Column) -> int:
+    match column:
+        case NumberColumn():
+            return _MOST_DIGITS + 2
+        case TextColumn(longest=longest):
+            return 4 * longest + 2
+        case CategoryColumn(values=values):
+            return max(map(_longest, values))
+
+
+def _longest(value: str) -> int:
+    """Give the bytes of a cell in quotes."""
+    return len(value.encode()) + value.count('"') + 2
+
+
 def _read(document: PoolDocument, data: bytes, most: int, count: int | None) -> Samples:
+    most_here = _most_bytes(document, most if count is None else min(count, most))
+    if len(data) > most_here:
+        raise SamplesSizeError(len(data), most_here)
     records = _records(_decoded(data))
     _check_header(next(records, []), document.names)
     rows: list[tuple[Cell, ...]] = []
+    wrong: list[CellError] = []
     for row, cells in enumerate(records):
         if row >= most:
             raise SampleCountError(f"more than {most} samples", "Add them as several contributions.")
         if len(cells) != len(document.columns):
             raise SamplesShapeError(row, f"has {len(cells)} cells and not {len(document.columns)}")
-        rows.append(tuple(_cell(row, *pair) for pair in zip(document.columns, cells, strict=True)))
+        try:
+            rows.append(tuple(_cell(row, *pair) for pair in zip(document.columns, cells, strict=True)))
+        except CellError as error:
+            wrong.append(error)
+            if len(wrong) == _MOST_NAMED:
+                break
+    if wrong:
+        raise wrong[0] if len(wrong) == 1 else CellsError(wrong)
     if not rows:
         raise SampleCountError("a header and no samples", "Give at least one row.")
     if count is not None and len(rows) != count:
@@ -559,8 +636,9 @@ def _records(text: str) -> Iterator[list[str]]:
 def _check_header(found: list[str], wanted: tuple[str, ...]) -> None:
     if tuple(found) == wanted:
         return
-    missing = [name for name in wanted if name not in found]
-    extra = [name for name in found if name not in wanted]
+    there, known = set(found), set(wanted)
+    missing = [name for name in wanted if name not in there]
+    extra = [name for name in found if name not in known]
     if missing:
         raise SamplesHeaderError(f"lacks the column {missing[0]!r}", wanted)
     if extra:
@@ -582,6 +660,8 @@ def _cell(row: int, column: Column, value: str) -> Cell:
 
 
 def _number(row: int, column: NumberColumn, value: str) -> float:
+    if len(value) > _MOST_DIGITS:
+        raise CellTooLongError(row, column.name, value, _MOST_DIGITS)
     if _NOT_FINITE.fullmatch(value):
         raise CellNotFiniteError(row, column.name, value)
     if not _NUMBER.fullmatch(value):

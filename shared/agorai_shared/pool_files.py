@@ -27,7 +27,7 @@ from agorai_shared.chain import ContractRevertError
 from agorai_shared.digest_files import DigestFiles, FileOversizeError
 from agorai_shared.errors import NotFoundError
 from agorai_shared.market import Market
-from agorai_shared.pool import Challenge, PoolDocument, Row
+from agorai_shared.pool import Challenge, PoolDocument, Row, most_bytes, most_challenge_bytes
 from agorai_shared.pool_history import EVENTS, Part, PoolHistory
 from agorai_shared.types import Address
 
@@ -142,7 +142,10 @@ class PoolFiles(DigestFiles):
                 )
                 kinds = [_KINDS[entry["topics"][0]] for entry in logs]
                 history.take(
-                    kind.from_args(kind.ABI.decode(entry["topics"], entry["data"]))
+                    (
+                        kind.from_args(kind.ABI.decode(entry["topics"], entry["data"])),
+                        int(entry["blockNumber"], 16),
+                    )
                     for kind, entry in zip(kinds, logs, strict=True)
                 )
                 self._histories[pool] = history, last + 1
@@ -167,7 +170,12 @@ class PoolFiles(DigestFiles):
         return self._documents[pool]
 
     async def challenge(self, event: Challenged) -> Challenge | None:
-        """Give a challenge; None if it is not what the chain says of it; raises `FileAbsentError`."""
+        """Give a challenge; None if it is not what the chain says of it, or longer than that can be.
+
+        Raises
+        ------
+        FileAbsentError, DocumentMalformedError
+        """
         if event not in self._challenges:
             if event.contribution not in self._history_of(event.pool).additions:
                 await self.history(event.pool)
@@ -184,25 +192,29 @@ class PoolFiles(DigestFiles):
 
         Raises
         ------
-        FileAbsentError
+        FileAbsentError, DocumentMalformedError
         """
         faults = [await self.challenge(fault) for fault in part.faults]
-        return Content(
-            part.added, await self.data(part.added), pool_history.left_out(part.added.count, faults)
-        )
+        return Content(part.added, await self.data(part.added), pool_history.left_out(part, faults))
 
     async def data(self, added: Added) -> bytes:
         """Give a contribution's file; of corrections, what their challenge holds, nothing if it is none.
 
+        Nothing is given, nor fetched, of a file that is longer than its samples can be: it cannot be read anyway.
+
         Raises
         ------
-        FileAbsentError
+        FileAbsentError, DocumentMalformedError
         """
+        if added.samples:
+            return added.samples
         if not added.corrects:
-            what = f"file of contribution {added.id}"
-            return added.samples or await self.file(
-                added.digest, what, await self._sources(added.pool, added.contributor)
-            )
+            most = most_bytes(await self.document(added.pool), added.count)
+            sources = await self._sources(added.pool, added.contributor)
+            try:
+                return await self.file(added.digest, f"file of contribution {added.id}", sources, most)
+            except FileOversizeError:
+                return b""
         challenge = await self.challenge((await self.history(added.pool)).corrections[added.id])
         return challenge.corrected.encode() if challenge else b""
 
@@ -211,7 +223,8 @@ class PoolFiles(DigestFiles):
             return event.document
         what = f"challenge of contribution {event.contribution}"
         sources = await self._sources(event.pool, event.challenger)
-        return await self.file(event.corrections, what, sources, Challenge.MOST_BYTES)
+        most = most_challenge_bytes(await self.document(event.pool), event.count, event.corrected)
+        return await self.file(event.corrections, what, sources, most)
 
     def _history_of(self, pool: int) -> PoolHistory:
         """Give as much of a pool's history as was read."""

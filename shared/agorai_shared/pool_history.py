@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, TypeAlias
 
 from eth_utils.crypto import keccak
@@ -32,6 +33,11 @@ from agorai_shared.types import Address
 
 INLINE: Final = 1024
 """Bytes up to which samples and challenges go on the chain themselves; longer ones are files, named by digest."""
+
+PROMPT_BLOCKS: Final = 128
+"""What is added within so many blocks of its commitment counts from there, and else from when it is added: an old
+commitment is no option on samples that somebody else adds meanwhile. Who adds waits until the commitment is final,
+which takes two to three epochs of 32 blocks."""
 
 _COMMITTED: Final = Codec(
     "samples or a challenge", ["uint256", "address", "address", "uint64", "uint64", "bytes32", "bytes32"]
@@ -73,7 +79,7 @@ class Ground:
     """Accepted before it was added, in the order of acceptance; the initial samples are not among them."""
     pending: tuple[Part, ...]
     """Committed to before it and not accepted yet when it was added. Who delays another's samples to add a copy first
-    gains nothing: of two alike the one committed to first counts."""
+    gains nothing: of two alike the one committed to first counts, unless it took more than `PROMPT_BLOCKS` to add."""
 
 
 class PoolHistory:
@@ -98,22 +104,31 @@ class PoolHistory:
         self._faults: dict[int, list[tuple[int, Challenged]]] = {}
         self._added_at: dict[int, tuple[int, int]] = {}
         """By contribution: how many events, and how many acceptances, came before it."""
+        self._place: dict[int, tuple[int, int]] = {}
+        """By contribution: from which block on it counts, and its id."""
+        self._challenged_at: dict[int, int] = {}
+        """By contribution, the block of its latest challenge."""
         self._count = 0
 
-    def take(self, events: Iterable[PoolEvent]) -> None:
-        """Take further events, in the order of the chain."""
-        for event in events:
-            self._take(event)
+    def take(self, events: Iterable[tuple[PoolEvent, int]]) -> None:
+        """Take further events, each with its block, in the order of the chain."""
+        for event, block in events:
+            self._take(event, block)
             self._count += 1
 
-    def _take(self, event: PoolEvent) -> None:
+    def _take(self, event: PoolEvent, block: int) -> None:
         match event:
             case Added(id=id_):
                 self.additions[id_] = event
                 self._added_at[id_] = self._count, len(self.settled)
-                if event.corrects:  # taken when the latest challenge of that was resolved
+                told_at = block
+                if event.corrects:  # told by the latest challenge of that, which is resolved now
                     self.corrections[id_] = self.challenges[event.corrects][-1]
+                    told_at = self._challenged_at[event.corrects]
+                prompt = told_at - event.committed_at <= PROMPT_BLOCKS
+                self._place[id_] = event.committed_at if prompt else told_at, id_
             case Challenged(contribution=id_):
+                self._challenged_at[id_] = block
                 self.challenges.setdefault(id_, []).append(event)
                 self.answers.pop(id_, None)
                 self.cases.pop(id_, None)
@@ -139,12 +154,8 @@ class PoolHistory:
         at, accepted = self._added_at[contribution]
         known = self.settled[:accepted]
         taken_ = set(known)
-        own = self.additions[contribution].committed_at, contribution
-        pending = [
-            id_
-            for id_, added in self.additions.items()
-            if (added.committed_at, id_) < own and id_ not in taken_
-        ]
+        own = self._place[contribution]
+        pending = [id_ for id_, place in self._place.items() if place < own and id_ not in taken_]
         return Ground(
             batch=self.part(contribution),
             known=tuple(self._part(id_, at) for id_ in known),
@@ -189,11 +200,25 @@ def challenge_of(event: Challenged, document: bytes, count: int) -> Challenge | 
     return read if fits and bool(read.corrected) == bool(event.corrected) else None
 
 
-def left_out(count: int, faults: Sequence[Challenge | None]) -> tuple[Row, ...]:
-    """Give the rows of a contribution that challenges have left out; all, if one does not say which it means."""
-    if any(fault is None for fault in faults):
-        return tuple(range(count))
-    return tuple(sorted({one.row for fault in faults if fault for one in fault.wrong if one.row < count}))
+def left_out(part: Part, challenges: Sequence[Challenge | None]) -> tuple[Row, ...]:
+    """Give the rows of a contribution that its faults have left out: as many as the chain took off.
+
+    Of a challenge that does not say which rows it means, or names some that were left out before, these are the first
+    that are still left: what the chain pays for must not be missing from what others are compared with.
+
+    Parameters
+    ----------
+    challenges
+        What each of the part's faults says, in their order.
+    """
+    out: set[Row] = set()
+    for fault, challenge in zip(part.faults, challenges, strict=True):
+        most = len(out) + fault.count
+        if challenge:
+            out.update(one.row for one in challenge.wrong)
+        rest = (row for row in range(part.added.count) if row not in out)
+        out.update(tuple(islice(rest, most - len(out))))
+    return tuple(sorted(out))
 
 
 def taken(part: Part, out: tuple[Row, ...]) -> Taken:

@@ -8,12 +8,12 @@ NotFoundError
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TypeVar, cast
 
 from agorai_shared.bindings.training_task import Opened, Subtask, Task, TrainingTask, Updated
-from agorai_shared.chain import ContractRevertError
+from agorai_shared.chain import ContractRevertError, LogFilter
 from agorai_shared.digest_files import MOST_FILE, DigestFiles
 from agorai_shared.documents import DocumentMalformedError
 from agorai_shared.errors import NotFoundError
@@ -26,6 +26,7 @@ from agorai_shared.federated import (
     UpdateDocument,
 )
 from agorai_shared.market import Market
+from agorai_shared.rpc import Json
 from agorai_shared.task_history import OF_SUBTASK, OF_TASK, Line, OfSubtask, OfTask, TaskHistory
 from agorai_shared.types import Address
 
@@ -62,6 +63,10 @@ class TaskFiles(DigestFiles):
         self.contract = TrainingTask(market.deployment.training_task)
         self._histories: dict[int, tuple[TaskHistory, int]] = {}
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._begun: Counter[int] = Counter()
+        """By task, how often reading its history was begun."""
+        self._ended: Counter[int] = Counter()
+        """By task, which of these readings was the last that did not fail."""
         self._opened: dict[int, Opened] = {}
         self._documents: dict[int, TaskDocument] = {}
         self._challengers: dict[Address, None] = {}
@@ -104,18 +109,20 @@ class TaskFiles(DigestFiles):
 
     async def history(self, task: int) -> TaskHistory:
         """Give a task's history up to the last final block; it goes on in place when it is read again."""
+        begun = self._begun[task]
         async with self._turns[task]:
             history, first = self._histories.get(task, (TaskHistory(), self.market.deployment.start_block))
+            if self._ended[task] > begun:  # somebody else's, begun since this was asked for
+                return history
+            self._begun[task] += 1
             last = (await self.market.chain.final()).number
             if first <= last:
-                address, chain = self.contract.address, self.market.chain
-                of_task = [[kind.ABI.topic0 for kind in OF_TASK], _topic(task)]
-                of_subtask = [[kind.ABI.topic0 for kind in OF_SUBTASK], None, _topic(task)]
-                logs = [
-                    *await chain.logs(address, of_task, first, last),
-                    *await chain.logs(address, of_subtask, first, last),
+                of_task: list[Json] = [[kind.ABI.topic0 for kind in OF_TASK], _topic(task)]
+                of_subtask: list[Json] = [[kind.ABI.topic0 for kind in OF_SUBTASK], None, _topic(task)]
+                wanted: list[LogFilter] = [
+                    {"address": self.contract.address, "topics": topics} for topics in (of_task, of_subtask)
                 ]
-                logs.sort(key=lambda entry: (int(entry["blockNumber"], 16), int(entry["logIndex"], 16)))
+                logs, _, _ = await self.market.chain.logs_between(wanted, first, last)
                 kinds = [_KINDS[entry["topics"][0]] for entry in logs]
                 history.take(
                     (
@@ -126,6 +133,7 @@ class TaskFiles(DigestFiles):
                 )
                 self._histories[task] = history, last + 1
                 self._challengers |= {event.challenger: None for event in history.challenges}
+            self._ended[task] = self._begun[task]
             return history
 
     # --------------------------------------------------------------------------------------- the documents
@@ -155,7 +163,10 @@ class TaskFiles(DigestFiles):
         DocumentMalformedError
             If it is not of this round.
         """
-        history, opened = await self.history(task), await self.opened(task)
+        opened = await self.opened(task)
+        history, _ = self._histories.get(task, (TaskHistory(), 0))
+        if number >= len(history.rounds):  # what was final once stays so
+            history = await self.history(task)
         if number < len(history.rounds):
             digest = history.rounds[number].begun.record
         elif history.finished is not None and number == len(history.rounds):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from agorai_shared.documents import Document, DocumentMalformedError
 from agorai_shared.pool import (
+    MAX_SAMPLES,
     Batch,
     CategoryColumn,
     CellCategoryError,
@@ -18,6 +21,7 @@ from agorai_shared.pool import (
     CellNotNumberError,
     CellNotWholeError,
     CellOutOfBoundsError,
+    CellsError,
     CellTooLongError,
     Challenge,
     Checks,
@@ -32,12 +36,15 @@ from agorai_shared.pool import (
     SamplesError,
     SamplesHeaderError,
     SamplesShapeError,
+    SamplesSizeError,
     Snapshot,
     Taken,
     TextColumn,
     VersionRecord,
     Versions,
     Wrong,
+    most_bytes,
+    most_challenge_bytes,
     read_initial,
     read_samples,
     write_samples,
@@ -222,7 +229,12 @@ def test_minus_zero_is_zero() -> None:
         (HEADER + b"4.9,2,x,no\n", CellOutOfBoundsError, "'4.9' is not from 5 to 500"),
         (HEADER + b"500.1,2,x,no\n", CellOutOfBoundsError, "'500.1' is not from 5 to 500"),
         (HEADER + b"50,2," + b"x" * 21 + b",no\n", CellTooLongError, "has 21 characters and not at most 20"),
-        (HEADER + b"50,2," + b"x" * 200_000 + b",no\n", SamplesShapeError, "is no CSV"),
+        (
+            HEADER + b"50,2," + b"x" * 200_000 + b",no\n",
+            SamplesSizeError,
+            "200,032 bytes, and .* have at most 923",
+        ),
+        (HEADER + b"5" * 101 + b",2,x,no\n", CellTooLongError, "has 101 characters and not at most 100"),
         (HEADER + b"50,2,x,No\n", CellCategoryError, "'No' is none of .*Give one of 'yes', 'no'"),
         (HEADER + b"50,2,x\n", SamplesShapeError, "Row 0 .* has 3 cells and not 4"),
         (HEADER + b"50,2,x,no,\n", SamplesShapeError, "has 5 cells and not 4"),
@@ -251,6 +263,15 @@ def test_each_wrong_thing_is_told_of_by_an_error_of_its_own(
     assert isinstance(raised.value, CellError) == ("Cell" in kind.__name__)
 
 
+def test_what_is_wrong_in_the_first_five_rows_that_are_is_told_at_once() -> None:
+    pool = POOL.model_copy(update={"checks": Checks(most_rows=10)})
+    wrong = [b"5,2,x,No", b"x,2,x,no", b"50,2,x,no", *[b"50,2.5,x,no"] * 6]
+    with pytest.raises(CellsError) as raised:
+        read_samples(pool, HEADER + b"\n".join(wrong))
+    assert re.findall(r"Row (\d+)", raised.value.message) == ["0", "1", "3", "4", "5"]
+    assert raised.value.remedy.count("digits with a decimal point") == 1
+
+
 def test_there_are_as_many_samples_as_were_counted() -> None:
     data = HEADER + b"50,2,x,no\n" * 2
     assert len(read_samples(POOL, data, count=2)) == 2
@@ -260,6 +281,56 @@ def test_there_are_as_many_samples_as_were_counted() -> None:
 
 def test_the_initial_samples_may_be_more_than_a_contribution() -> None:
     assert len(read_initial(POOL, HEADER + b"50,2,x,no\n" * 9)) == 9
+
+
+def test_a_cell_that_the_csv_reader_does_not_take_is_told() -> None:
+    with pytest.raises(SamplesShapeError, match="is no CSV"):
+        read_initial(POOL, HEADER + b"50,2," + b"x" * 200_000 + b",no\n")
+
+
+def test_the_longest_spelling_of_samples_is_read_and_nothing_longer() -> None:
+    document = POOL.model_copy(
+        update={"columns": (*POOL.columns[:3], CategoryColumn(name="heated", values=('"yes" €', "no")))}
+    )
+    header = b'\xef\xbb\xbf"area","rooms","note","heated"\r\n'
+    row = b'"%s","%s","%s","%s"\r\n' % (
+        b"0" * 98 + b"50", b"0" * 99 + b"2", "\U0001f3e0".encode() * 20, '""yes"" €'.encode(),
+    )  # fmt: skip
+    for count in (1, 3):
+        data = header + row * count
+        assert len(data) == most_bytes(document, count)
+        assert len(read_samples(document, data, count=count)) == count
+        with pytest.raises(SamplesSizeError):
+            read_samples(document, data + b"\n", count=count)
+    assert most_bytes(document, 4) == most_bytes(document, 3), "more samples are not read"
+
+
+@pytest.mark.parametrize("rare", ["\U0001f3e0", "\x01", '"', "\\", "é"])
+def test_the_longest_challenge_is_one_that_is_read(rare: str) -> None:
+    text = rare * 20
+    document = POOL.model_copy(update={"checks": Checks()})
+    label = ("a" if rare == "\x01" else rare) * 200  # labels are free of control characters
+    wrong = tuple(
+        Wrong(row=MAX_SAMPLES - 9 + row, reason="label", label=label, note=rare * 500) for row in range(9)
+    )
+    corrected = write_samples(document, Samples(((5.0, 1.0, text, "no"),) * 9)).decode()
+    challenge = Challenge(wrong=wrong, corrected=corrected)
+    most = most_challenge_bytes(document, 9, 9)
+    for written in (challenge.to_bytes(), json.dumps(challenge.model_dump(), indent=4).encode()):
+        assert len(written) <= most < Challenge.MOST_BYTES
+        assert Challenge.from_bytes(written) == challenge
+    assert most_challenge_bytes(document, 16_000, 0) == Challenge.MOST_BYTES
+
+
+def test_what_a_stranger_writes_takes_no_more_time_than_its_length() -> None:
+    columns = (*(NumberColumn(name=f"f{place}", low=0, high=1) for place in range(900)), POOL.target_column)
+    wide = POOL.model_copy(update={"columns": columns})
+    start = time.process_time()
+    with pytest.raises(SamplesHeaderError):
+        read_initial(wide, b"," * 1_000_000)
+    with pytest.raises(CellTooLongError):
+        read_initial(POOL, HEADER + b"1" * 131_000 + b"x,2,x,no\n")
+    assert time.process_time() - start < 5  # measured: 0.3; comparing each with each takes a minute
 
 
 @settings(max_examples=40)

@@ -245,9 +245,15 @@ class PoolProtocol:
                         samples=one.checked.samples,
                         suspected=one.checked.suspected,
                         suspicions=one.checked.suspicions[:MOST_SUSPICIONS],
+                        lacking=await self._lacking(one.contribution),
                     )
                 )
         return tuple(sorted(told, key=lambda one: one.deadline)[:MOST_FINDINGS])
+
+    async def _lacking(self, key: int) -> Wei:
+        """Give what the account has too little for what it would lay down next for a contribution."""
+        (tokens,) = await self.market.chain.read(self.market.token.balance_of(self.me))
+        return Wei(max(decide.cost(await self.read(key), self.me) - tokens, 0))
 
     # -------------------------------------------------------------------------------------------- looking
 

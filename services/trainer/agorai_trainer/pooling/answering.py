@@ -124,13 +124,15 @@ class PoolCommands:
         try:
             with _patience(final=command.final):
                 return await self._judged(events[-1], final=command.final)
-        except AgoraiError as error:
+        except Exception as error:
             # Who gives no verdict in the end loses a stake; what cannot be looked at here is not borne out here.
-            passing = error.retryable and not isinstance(error, FileAbsentError)
+            known = error if isinstance(error, AgoraiError) else None
+            passing = known is not None and known.retryable and not isinstance(known, FileAbsentError)
             if passing or not command.final:
                 raise
-            log.warning("challenge.not_judged", contribution=command.contribution, error=str(error))
-            return Judged(right=False, explanation=f"No rule bears it out here: {error.message}")
+            log.warning("challenge.not_judged", contribution=command.contribution, error=repr(error))
+            why = known.message if known else f"{type(error).__name__}."
+            return Judged(right=False, explanation=f"No rule bears it out here: {why}")
 
     async def _judged(self, event: Challenged, *, final: bool) -> Judged:
         challenge = await self._files.challenge(event)
@@ -272,7 +274,7 @@ class PoolCommands:
 
     async def _left_out(self, part: Part) -> tuple[Row, ...]:
         faults = [await self._files.challenge(fault) for fault in part.faults]
-        return pool_history.left_out(part.added.count, faults)
+        return pool_history.left_out(part, faults)
 
     async def _bring(self, pool: int, document: PoolDocument, snapshot: Snapshot) -> None:
         """Have this node's own store hold all samples that a snapshot needs, and the test set if it can be had."""

@@ -13,6 +13,7 @@ The cost: at most 10,000 known samples, drawn by the document's seed, are learnt
 from __future__ import annotations
 
 import hashlib
+import importlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -250,25 +251,40 @@ def _left(batches: Sequence[Batch]) -> Samples:
 
 
 def _duplicates(ground: _Ground) -> Iterator[Suspicion]:
-    """Where the initial samples repeat each other too, as often as the batch does, repeating says nothing."""
-    first: dict[tuple[Cell, ...], Origin] = {}
-    for origin, cells in zip(ground.origins, ground.earlier.rows, strict=True):
-        first.setdefault(cells, origin)
-    found = []
+    """Where the initial samples repeat each other too, as often as the batch does, repeating says nothing.
+
+    Known samples, pending ones and the batch's own are counted apart, so that nobody can add many to excuse copies of
+    the others.
+    """
+    known, new = len(ground.samples), len(ground.rows)
+    first: dict[tuple[Cell, ...], tuple[Origin, str]] = {}
+    for at, (origin, cells) in enumerate(zip(ground.origins, ground.earlier.rows, strict=True)):
+        first.setdefault(cells, (origin, "known" if at < known else "pending"))
+    found: list[tuple[int, Origin, str]] = []
     for row, cells in zip(ground.rows, ground.new.rows, strict=True):
-        origin = first.setdefault(cells, Origin(contribution=ground.batch.contribution, row=row))
-        if (origin.contribution, origin.row) != (ground.batch.contribution, row):
-            found.append((row, origin))
+        if cells in first:
+            found.append((row, *first[cells]))
+        else:
+            first[cells] = Origin(contribution=ground.batch.contribution, row=row), "own"
     times = Counter(ground.samples.rows[: ground.initial])
     repeated = sum(count for count in times.values() if count > 1)
-    usual = repeated / max(ground.initial, 1) * len(ground.earlier) / max(ground.initial, 1)
-    if not found or usual > ground.rare:
-        return
-    sure = max(0.0, 1 - usual * len(ground.rows) / len(found))
-    for row, origin in found:
-        yield Suspicion(
-            row, "duplicate", f"It repeats {ground.name(origin)} cell by cell.", sure, origin=origin
-        )
+    others = {"known": known, "pending": len(ground.earlier) - known, "own": new / 2}
+    alike = repeated / max(ground.initial, 1) ** 2  # one sample and another
+    usual = {where: min(alike * count, 1.0) for where, count in others.items()}
+    often = sum(usual.values()) > ground.rare
+    seen = Counter(where for _, _, where in found)
+    by_chance = importlib.import_module("scipy.stats").binom.sf
+    excused = {
+        where
+        for where, count in seen.items()
+        if often and by_chance(count - 1, new, usual[where]) > ground.rare
+    }
+    for row, origin, where in found:
+        if where not in excused:
+            sure = max(0.0, 1 - usual[where] * new / seen[where])
+            yield Suspicion(
+                row, "duplicate", f"It repeats {ground.name(origin)} cell by cell.", sure, origin=origin
+            )
 
 
 def _near_duplicates(ground: _Ground) -> Iterator[Suspicion]:
@@ -330,7 +346,7 @@ def _out_of_range(ground: _Ground) -> Iterator[Suspicion]:
         for samples in (ground.samples, ground.new)
     )
     bounds = [(column.low, column.high) for column in ground.document.columns if column.kind == "number"]
-    least = 1e-3 * np.asarray([high - low for low, high in bounds])
+    least = likeness.LEAST * np.asarray([high - low for low, high in bounds])
     ordered = np.sort(known, axis=0)
     # each known sample is compared with the others, as a new one is compared with all
     low = np.where(known == ordered[0], ordered[1], ordered[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, cast
 
 from agorai_shared import cid, logging, unixfs
@@ -216,12 +217,12 @@ class PoolProtocol:
     async def _given(self, key: VersionKey, parts: Sequence[Part]) -> list[Given]:
         """Give what was accepted, waiting a while for what nobody serves."""
         try:
-            given = await self._reader.all_given(parts, final=False)
+            given = await several(partial(self._reader.learnt, final=False), parts)
         except FileAbsentError:
             now = asyncio.get_running_loop().time()
             if now - self._missing_since.setdefault(key.pool, now) < PATIENCE_S:
                 raise
-            given = await self._reader.all_given(parts, final=True)
+            given = await several(partial(self._reader.learnt, final=True), parts)
         self._missing_since.pop(key.pool, None)
         return given
 
@@ -231,7 +232,7 @@ class PoolProtocol:
         fresh = parts[len(newest.snapshot.taken) if newest else 0 :]
 
         async def keep(part: Part) -> None:
-            await self._pin_part(part, await self._reader.given(part, final=True))
+            await self._pin_part(part, await self._reader.learnt(part, final=True))
 
         await several(keep, [part for part in fresh if part.added.id not in self._kept])
 

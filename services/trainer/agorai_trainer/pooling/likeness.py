@@ -4,6 +4,9 @@ A number counts in standard deviations of the known samples, another category as
 counts of their runs of three characters: from 0, alike but for case, spaces and punctuation, to the root of 2. The
 distance is Euclidean over all columns but the target.
 
+Where hardly any of the known numbers differ, a number counts in its column's whole range, and elsewhere in no less
+than a thousandth of that: a few odd samples would else make copies with dust in such a column look new.
+
 Neighbours are sought with scikit-learn's index: a tree for up to 15 features, and comparing all pairs beyond and for
 text, where trees do not help.
 """
@@ -23,6 +26,8 @@ from agorai_trainer.row_codes import Codes
 
 _TEXT_FEATURES = 1 << 14
 _BLOCK = 256
+LEAST = 1e-3
+"""Share of a column's range below which what is known of it is not told apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +57,11 @@ def scale_of(document: PoolDocument, known: Samples) -> Dense:
     scale = np.full(len(document.columns), np.sqrt(2))  # two categories are then 1 apart
     for place, column in enumerate(document.columns):
         if column.kind == "number":
-            spread = float(np.std(np.asarray([cells[place] for cells in known.rows], dtype=np.float64)))
-            scale[place] = spread or column.high - column.low
+            values = np.asarray([cells[place] for cells in known.rows], dtype=np.float64)
+            commonest = np.unique(values, return_counts=True)[1].max()
+            bounds = column.high - column.low
+            differ = len(values) - commonest > document.checks.rare * len(values)
+            scale[place] = max(float(np.std(values)), LEAST * bounds) if differ else bounds
     return scale
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from agorai_shared import cid, logging, pool_history, unixfs
@@ -97,10 +97,9 @@ class PoolReader:
         await self.initial(pool, await self.files.document(pool))
         await self.revealed(pool, final=final)
 
-        async def bring(part: Part) -> None:
-            await self.given(part, final=final)
-
-        await several(bring, [_before(ground.batch, without), *ground.known, *ground.pending])
+        await several(
+            partial(self.given, final=final), [_before(ground.batch, without), *ground.known, *ground.pending]
+        )
 
     async def compared(
         self, contribution: int, test: bytes | None, *, final: bool, without: Challenged | None = None
@@ -118,26 +117,33 @@ class PoolReader:
             document=document,
             initial=await self.initial(pool, document),
             batch=await self.given(_before(ground.batch, without), final=final),
-            known=await self.all_given(ground.known, final=final),
-            pending=await self.all_given(ground.pending, final=final),
+            known=await several(partial(self.given, final=final), ground.known),
+            pending=await several(partial(self.given, final=final), ground.pending),
             test=test,
         )
-
-    async def all_given(self, parts: Sequence[Part], *, final: bool) -> list[Given]:
-        """Give several contributions; raises `FileAbsentError`."""
-
-        async def given(part: Part) -> Given:
-            return await self.given(part, final=final)
-
-        return await several(given, parts)
 
     async def given(self, part: Part, *, final: bool) -> Given:
         """Give a contribution; no bytes of one of which nothing is left; raises `FileAbsentError`."""
         if gone(part):
-            return Given(pool_history.taken(part, tuple(range(part.added.count))), b"")
+            return _nothing_of(part)
         faults = [await self.challenge(fault, final=final) for fault in part.faults]
-        out = pool_history.left_out(part.added.count, faults)
+        out = pool_history.left_out(part, faults)
         return Given(pool_history.taken(part, out), await self._bytes(part.added, final=final))
+
+    async def learnt(self, part: Part, *, final: bool) -> Given:
+        """Give a contribution to be learnt; raises `FileAbsentError`.
+
+        Of one with a challenge that nobody serves it is nothing: whoever has that leaves out other rows, and would
+        come to another model.
+        """
+        try:
+            if not gone(part):
+                await several(self.files.challenge, part.faults)
+        except FileAbsentError:
+            if not final:
+                raise
+            return _nothing_of(part)
+        return await self.given(part, final=final)
 
     async def challenge(self, event: Challenged, *, final: bool) -> Challenge | None:
         """Give a challenge; None if it is not what the chain says of it; raises `FileAbsentError`."""
@@ -178,6 +184,10 @@ class PoolReader:
         owner = (await self.files.opened(event.pool)).owner
         what = f"challenge of contribution {event.contribution}"
         return event.document or await self.files.file(event.corrections, what, [event.challenger, owner])
+
+
+def _nothing_of(part: Part) -> Given:
+    return Given(pool_history.taken(part, tuple(range(part.added.count))), b"")
 
 
 def _before(part: Part, challenge: Challenged | None) -> Part:
