@@ -48,6 +48,7 @@ chaos: contracts-check ## Kill services, try decoders and contracts with what is
 	@AGORAI_TEST_KILLS=100 $(BIN)/pytest services/hub/tests/test_kill.py services/vault/tests/test_kill.py \
 	  services/storage/tests/test_kill.py
 	@AGORAI_TEST_KILLS=25 $(BIN)/pytest -o timeout=0 tests/test_outages.py
+	@AGORAI_TEST_KILLS=12 $(BIN)/pytest -o timeout=0 tests/test_task_kills.py
 	@AGORAI_TEST_TRADES=5000 $(BIN)/pytest -o timeout=0 tests/simulation
 
 kubo: ## Build Kubo, of which the storage service's tests and benchmark use a real daemon; needs Go
@@ -118,6 +119,7 @@ node_modules/.ready: package-lock.json .npmrc requirements-node.lock | $(UV)
 	@if ! node -e 'process.exit(+(process.versions.node.split(".")[0] < 20))' 2>/dev/null || ! npm --version >/dev/null 2>&1; then \
 	  echo "installing Node"; $(UV) pip install -q --require-hashes -r requirements-node.lock; fi
 	@echo "installing the chain tools"
+	@if [ -L node_modules ]; then echo "node_modules is a link, and npm would empty what it points to: remove the link first"; exit 1; fi
 	@npm ci --silent --no-progress || npm ci
 	@touch $@
 
