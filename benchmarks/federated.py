@@ -9,8 +9,11 @@ on arrival, a bus, and a store, a vault and a trainer of each participant's own.
                            it has converged (`central`)
     seconds                of the nodes from before `open` until the last round's end is final, matching included; of
                            Flower from the start of its process to its end
-    aggregate_over_open    a round of ten providers, about 10,000 parameters, local training included: with updates
-                           that are encrypted, added and decrypted, over one in the open
+    aggregate_over_open    a round between the nodes, about 10,000 parameters, an adder among them, from when its
+                           begin is final until its end is, median: with updates that are encrypted, added and
+                           decrypted, over one in the open
+    dai_over_open          the same with updates that are encrypted, and decrypted by the model provider
+    arithmetic_over_open   as `aggregate_over_open`, of what is computed alone: one after the other, in one process
     encrypted_epoch_s      one step of gradient descent on 600 encrypted samples of 10 features, and the refreshing of
                            the model; median
     encrypted_accuracy_gap plain training's accuracy behind as many steps, less the encrypted one's
@@ -23,7 +26,6 @@ Progress goes to standard error, one JSON object to standard output.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import importlib
 import json
 import os
@@ -36,15 +38,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import uvloop
 from sklearn.datasets import load_digits
 
 from agorai_shared import logging
+from agorai_shared.service import relax_collector
 from agorai_trainer.federated.partition import iid
 from agorai_trainer.federated.simulation import Samples, simulate
 from agorai_trainer.federated.specs import FedAvg
 from benchmarks.federation.digits import MODEL, Dealt, dealt
-from benchmarks.federation.encryption import aggregation, encrypted_epochs
-from benchmarks.federation.nodes import trained
+from benchmarks.federation.encryption import MLP, aggregation, encrypted_epochs
+from benchmarks.federation.nodes import by_mode, trained
 
 ROOT: Final = Path(__file__).parent.parent
 SNAPSHOTS: Final = ROOT / "contracts" / "snapshots"
@@ -139,13 +143,16 @@ def main() -> None:
     providers, rounds = (3, 2) if given.quick else (given.providers, given.rounds)
     shares = dealt(providers, given.seed)
     tested = len(shares.test.digits)
-    ours = asyncio.run(trained(shares, rounds, say))
+    relax_collector()
+    ours = uvloop.run(trained(shares, rounds, say))
     say(f"between nodes: {ours.right[-1]} of {tested} right, {ours.seconds:.1f} s")
     theirs = flower(shares, rounds)
     if theirs:
         say(f"in Flower: {theirs[1][-1] * tested:.0f} of {tested} right, {theirs[0]:.1f} s")
-    adding = aggregation(dealt(providers, given.seed), 2 if given.quick else 10)
-    say(f"a round added encrypted, over one in the open: {adding['over_open']}")
+    modes = uvloop.run(by_mode(shares, MLP, 2 if given.quick else 7, say))
+    say(f"rounds over those in the open: {modes['over_open']}")
+    adding = aggregation(shares, 2 if given.quick else 10)
+    say(f"a round added encrypted, over one in the open, the arithmetic alone: {adding['over_open']}")
     epochs = encrypted_epochs(epochs=2) if given.quick else encrypted_epochs()
     say(f"an encrypted epoch: {epochs['epoch_s']} s, accuracies {epochs['accuracy']}")
     processes = (1,) if given.quick else (1, os.cpu_count() or 1)
@@ -168,8 +175,11 @@ def main() -> None:
         },
         "providers": providers,
         "rounds": rounds,
-        "aggregate_over_open": adding["over_open"],
-        "aggregate": adding,
+        "aggregate_over_open": modes["over_open"]["aggregate"],
+        "dai_over_open": modes["over_open"]["dai"],
+        "modes": modes,
+        "arithmetic_over_open": adding["over_open"],
+        "arithmetic": adding,
         "encrypted_epoch_s": epochs["epoch_s"],
         "encrypted_accuracy_gap": epochs["gap"],
         "encrypted": epochs,

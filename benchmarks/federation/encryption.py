@@ -23,17 +23,17 @@ from benchmarks.federation.digits import MODEL, Dealt
 
 HIDDEN: Final = 133
 """Units between 64 pixels and 10 digits: 9,985 parameters."""
+MLP: Final = ModelSpec.model_validate(
+    {**MODEL.model_dump(), "kind": "mlp", "layers": (Dense(units=HIDDEN),), "learning_rate": 0.1}
+)
 ROWS, FEATURES, EPOCHS, RATE = 600, 10, 20, 0.3
 
 FoundT = TypeVar("FoundT")
 
 
 def aggregation(dealt: Dealt, rounds: int) -> dict[str, Any]:
-    """Train in the open and with updates that are added encrypted; medians over the rounds, in seconds."""
-    spec = ModelSpec.model_validate(
-        {**MODEL.model_dump(), "kind": "mlp", "layers": (Dense(units=HIDDEN),), "learning_rate": 0.1}
-    )
-    keys = HeKeys.generate()
+    """Train in the open and with updates that are added encrypted, in one process; medians over the rounds, in s."""
+    spec, keys = MLP, HeKeys.generate()
     open_, aggregate = _in_the_open, _added_encrypted(keys)
     vectors = {"open": models.initial(spec), "aggregate": models.initial(spec)}
     taken: dict[str, list[float]] = {"open": [], "aggregate": []}

@@ -1,21 +1,39 @@
-"""A training task between real nodes, with chain, bus and stores, each provider computing for itself."""
+"""Training tasks between real nodes, with chain, bus and stores, each provider computing for itself."""
 
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
 
 from agorai.client import Client
 from agorai.demo.town import Resident, running
 from agorai.devchain import TOKEN
 from agorai.tasks import TaskPlan, Tasks, TaskTerms
+from agorai_shared import vectors
 from agorai_shared.bindings.training_task import TaskState
 from agorai_shared.documents import Column, Metadata
-from agorai_shared.federated import ComputingOffer, DataOffer, Specification, Stop, Wanted
+from agorai_shared.federated import (
+    ComputingOffer,
+    ContributionRule,
+    DataOffer,
+    Mode,
+    Specification,
+    Stop,
+    Wanted,
+)
+from agorai_shared.task_reader import TaskOpener
 from agorai_shared.types import Wei
+from agorai_shared.vectors import Vector
+from agorai_trainer.federated import models
+from agorai_trainer.federated.models import ModelSpec
 from agorai_trainer.messages import Offer
 from benchmarks.federation.digits import COLUMNS, MODEL, Dealt, Share
 
@@ -24,6 +42,7 @@ WAGE: Final = TOKEN // 2
 AWARD: Final = 100 * TOKEN
 _WINDOW_S: Final = 600
 _PATIENCE_S: Final = 600
+_MODES: Final[tuple[Mode, ...]] = ("open", "dai", "aggregate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +57,86 @@ class Trained:
     """Of the test set, behind each round; the initial model's first."""
 
 
+@dataclass(frozen=True, slots=True)
+class TrainedSo:
+    """What came of a task in one mode."""
+
+    round_s: tuple[float, ...]
+    """Of each round, from when its begin is final until that of the next, or the task's end, is."""
+    update_bytes: int
+    """Of an update, before it is sealed."""
+    right: int
+    """Of the test set, by the final model."""
+    vector: Vector = field(repr=False)
+    """The final model."""
+
+
 async def trained(dealt: Dealt, rounds: int, say: Callable[[str], None]) -> Trained:
     """Run a task of so many rounds in a town of its own."""
-    names = [f"provider{number}" for number in range(len(dealt.shares))]
+    names = _names(dealt)
     async with running([Resident(name, 10_000) for name in ("owner", *names)]) as town:
-        await asyncio.gather(
-            *(_offer(town.clients[name], share) for name, share in zip(names, dealt.shares, strict=True))
-        )
+        await _offer_all([town.clients[name] for name in names], dealt)
         say(f"{len(names)} providers are there")
         owner = Tasks(town.clients["owner"])
         began = time.perf_counter()
-        task = await owner.open(_plan(rounds, len(names)), dealt.test.csv())
-        await _until(owner, task, TaskState.RUNNING)
-        matched = time.perf_counter()
-        await _until(owner, task, TaskState.FINISHED)
-        ended = time.perf_counter()
+        task = await owner.open(_plan(MODEL, "open", rounds, len(names)), dealt.test.csv())
+        moments = [at async for at in _moments(owner, task, TaskState.FINISHED)]
         right = [(await owner.files.round(task, number)).right for number in range(rounds + 1)]
-        return Trained(ended - began, matched - began, tuple(right))
+        return Trained(moments[-1] - began, moments[0] - began, tuple(right))
+
+
+async def by_mode(dealt: Dealt, model: ModelSpec, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Run the same task in each mode, one after the other, in a town with an adder; its matching is not measured."""
+    names = _names(dealt)
+    async with running([Resident(name, 10_000) for name in ("owner", "adder", *names)]) as town:
+        await _offer_all([town.clients[name] for name in names], dealt)
+        await Tasks(town.clients["adder"]).offer(Specification(adding=str(FEE)))
+        found: dict[Mode, TrainedSo] = {}
+        for mode in _MODES:
+            found[mode] = await _trained_so(
+                town.clients["owner"], _plan(model, mode, rounds, len(names)), dealt
+            )
+            say(f"between nodes, mode {mode}: a round takes {statistics.median(found[mode].round_s):.2f} s")
+    seconds = {mode: statistics.median(one.round_s) for mode, one in found.items()}
+    tested = len(dealt.test.digits)
+    return {
+        "parameters": models.size(model),
+        "rounds": rounds,
+        "round_s": {mode: round(taken, 3) for mode, taken in seconds.items()},
+        "over_open": {mode: round(seconds[mode] / seconds["open"], 2) for mode in _MODES[1:]},
+        "update_bytes": {mode: one.update_bytes for mode, one in found.items()},
+        "accuracy": {mode: round(one.right / tested, 3) for mode, one in found.items()},
+        "largest_difference": {
+            mode: float(np.abs(found[mode].vector - found["open"].vector).max()) for mode in _MODES[1:]
+        },
+    }
+
+
+async def _trained_so(client: Client, plan: TaskPlan, dealt: Dealt) -> TrainedSo:
+    owner, rounds = Tasks(client), plan.terms.rounds
+    task = await owner.open(plan, dealt.test.csv())
+    # until the payout is proposed, which else would be computed beside the next task
+    moments = [at async for at in _moments(owner, task, TaskState.PROPOSED)][: rounds + 1]
+    files, last = owner.files, await owner.files.round(task, rounds)
+    opener = TaskOpener(client.address, files, client.vault)
+    context = files.binding(task).model(rounds)
+    model = await opener.open(task, last.model, context, client.address, last.model.size)
+    history = await files.history(task)
+    update = await files.update(history.rounds[0].updates[history.trained(1)[0]])
+    return TrainedSo(
+        tuple(after - before for before, after in pairwise(moments)),
+        update.update.size,
+        last.right,
+        vectors.of_any_length(model),
+    )
+
+
+def _names(dealt: Dealt) -> list[str]:
+    return [f"provider{number}" for number in range(len(dealt.shares))]
+
+
+async def _offer_all(clients: Sequence[Client], dealt: Dealt) -> None:
+    await asyncio.gather(*(map(_offer, clients, dealt.shares)))
 
 
 async def _offer(client: Client, share: Share) -> None:
@@ -76,15 +158,18 @@ async def _offer(client: Client, share: Share) -> None:
     await Tasks(client).offer(Specification(data=(data,), computing=computing))
 
 
-def _plan(rounds: int, providers: int) -> TaskPlan:
+def _plan(model: ModelSpec, mode: Mode, rounds: int, providers: int) -> TaskPlan:
+    fees = FEE * rounds * (providers + (mode == "aggregate"))
     return TaskPlan(
         name="digits",
-        model=MODEL.model_dump(mode="json"),
+        model=model.model_dump(mode="json"),
         strategy={"name": "FedAvg"},
+        mode=mode,
         wanted=Wanted(most_fee=str(FEE), providers=providers),
+        contribution=ContributionRule(method="samples"),  # paying is not measured
         stop=Stop(patience=rounds + 1),  # never
         terms=TaskTerms(
-            budget=Wei(FEE * rounds * providers + AWARD),
+            budget=Wei(fees + AWARD),
             award=Wei(AWARD),
             bond=Wei(AWARD),
             rounds=rounds,
@@ -97,8 +182,14 @@ def _plan(rounds: int, providers: int) -> TaskPlan:
     )
 
 
-async def _until(tasks: Tasks, task: int, state: TaskState) -> None:
-    """Wait until a task is so far at a final block."""
-    async with asyncio.timeout(_PATIENCE_S):
-        while (await tasks.files.task(task)).state < state:  # noqa: ASYNC110 - the chain announces nothing here
-            await asyncio.sleep(0.05)
+async def _moments(tasks: Tasks, task: int, state: TaskState) -> AsyncIterator[float]:
+    """Give when each round's begin, and then each state, is final, until the task is in a state; in seconds."""
+    before = None
+    async with asyncio.timeout(_PATIENCE_S), aclosing(tasks.files.market.chain.heads()) as heads:
+        async for _ in heads:
+            found = await tasks.files.task(task)
+            if found.state >= TaskState.RUNNING and (found.state, found.round) != before:
+                before = found.state, found.round
+                yield time.perf_counter()
+            if found.state >= state:
+                return

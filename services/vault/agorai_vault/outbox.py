@@ -254,9 +254,8 @@ class Outbox:
                 if time.monotonic() - looked > SEND_AGAIN_S:
                     await self._send_again_unused()
                     looked = time.monotonic()
-                if unsettled := self._open():
-                    await self._check(unsettled)
-                    await self._replace_stuck()
+                await self._check(self._open())
+                await self._replace_stuck()
             except AgoraiError as error:
                 log.warning("outbox.chain_unreachable", error=str(error))
             except Exception:
