@@ -29,6 +29,7 @@ import argparse
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -66,7 +67,7 @@ def say(text: str) -> None:
 
 
 def flower(shares: Dealt, rounds: int) -> tuple[float, list[float]] | None:
-    """Run Flower's simulation; gives its seconds and accuracies, or nothing where it is not installed."""
+    """Run Flower's simulation; gives its seconds and accuracies, or nothing where it cannot be run."""
     if not FLOWER.exists():
         say("Flower is not installed: `make flower-simulation` does that")
         return None
@@ -76,17 +77,24 @@ def flower(shares: Dealt, rounds: int) -> tuple[float, list[float]] | None:
         path = Path(folder, "samples.npz")
         np.savez(path, **_arrays(shares))
         began = time.perf_counter()
-        ended = subprocess.run(
+        with subprocess.Popen(
             [FLOWER, script, path, str(rounds)],
             env=os.environ | quiet,
-            capture_output=True,
-            timeout=_PATIENCE_S,
-            check=False,
-        )
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        ) as running:
+            try:
+                told, errors = running.communicate(timeout=_PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(running.pid, signal.SIGKILL)  # Ray's processes, too
+                say(f"Flower's simulation did not end within {_PATIENCE_S} s")
+                return None
         seconds = time.perf_counter() - began
-    if ended.returncode:
-        raise SystemExit(f"Flower's simulation failed:\n{ended.stderr.decode()[-2000:]}")
-    return seconds, json.loads(ended.stdout.splitlines()[-1])
+    if running.returncode:
+        say(f"Flower's simulation failed:\n{errors.decode()[-2000:]}")
+        return None
+    return seconds, json.loads(told.splitlines()[-1])
 
 
 def _arrays(shares: Dealt) -> dict[str, Any]:
