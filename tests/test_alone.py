@@ -57,7 +57,7 @@ async def service(module: str, port: int, environment: dict[str, str]) -> AsyncI
     finally:
         if process.returncode is None:
             process.terminate()
-        assert await asyncio.wait_for(process.wait(), 20) == 0, module
+        assert await asyncio.wait_for(process.wait(), 60) == 0, module
 
 
 async def ready(session: aiohttp.ClientSession, port: int) -> bool:

@@ -69,9 +69,9 @@ async def test_a_files_columns_are_features_in_order_and_the_label() -> None:
         (b"a,b,c\n1,2,3\n", "c", "3 columns"),
         (b"a,b,c,y\n1,2,3,1\n", "z", "no single column 'z'"),
         (b"y,b,c,y\n1,2,3,1\n", "y", "no single column 'y'"),
-        (b"a,b,c,y\n1,2,3,1\n1,2\n", None, "row 2 has 2 cells"),
-        (b"a,b,c,y\n1,2.5,3,1\n", None, "row 1 has '2.5'"),
-        (b"a,b,c,y\n1,,3,1\n", None, "row 1 has ''"),
+        (b"a,b,c,y\n1,2,3,1\n1,2\n", None, "row 1 .* has 2 cells"),
+        (b"a,b,c,y\n1,2.5,3,1\n", None, "row 0 .* has '2.5'"),
+        (b"a,b,c,y\n1,,3,1\n", None, "row 0 .* has ''"),
         (b"a,b,c,y\n1,\xff,3,1\n", None, "no CSV"),
     ],
 )
@@ -371,11 +371,14 @@ async def test_what_is_refused_is_told_in_words(pupil: Pupil) -> None:
 async def test_samples_that_do_not_fit_are_named_before_anything_is_sent(pupil: Pupil) -> None:
     learner = await pupil.begun("perceptron", 2)
     large = pupil.file("large.csv", [({0: 1}, 1), ({1: 300}, 0)], 2)
-    assert "Sample 2: The sample gives feature 1 the value 300" in await pupil.refusal(
-        "train", learner, large
+    assert (
+        "Row 1 of the samples (the first is 0): The sample gives feature 1 the value 300"
+        in await pupil.refusal("train", learner, large)
     )
     sort = pupil.file("sort.csv", [({0: 1}, 1), ({1: 3}, 2)], 2)
-    assert "Sample 2: The label 2 is none" in await pupil.refusal("train", learner, sort)
+    assert "Row 1 of the samples (the first is 0): The label 2 is none" in await pupil.refusal(
+        "train", learner, sort
+    )
     assert "from 0 to 1" in await pupil.refusal("train", learner, "--sample", "0:1")
     assert "feature 2 of 2" in await pupil.refusal("predict", learner, "--sample", "2:1")
     assert "is empty" in await pupil.refusal("predict", learner, "--text", "?")

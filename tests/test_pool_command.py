@@ -24,7 +24,7 @@ from agorai.cli import output
 from agorai.cli.main import app
 from agorai.cli.pool_events import _FILES, _INLINE, words
 from agorai.cli.pool_samples import _not_applied, _suspicions
-from agorai.cli.pool_shown import case_json, contribution_table
+from agorai.cli.pool_shown import case_json, contribution_table, lacking_told, pool_table
 from agorai.client import Client
 from agorai.demo.town import Resident, Town, running
 from agorai.devchain import TOKEN
@@ -35,6 +35,7 @@ from agorai.pool_refusals import (
     REFUSALS,
     ColumnNotDerivedError,
     KnownTestSetError,
+    NoSamplesError,
     PoolDocumentError,
     PoolRefusedError,
     PoolTermsError,
@@ -42,7 +43,7 @@ from agorai.pool_refusals import (
     VersionUntrueError,
 )
 from agorai.pool_schema import derive
-from agorai.pool_spec import PoolSpec
+from agorai.pool_spec import PoolSpec, read_samples
 from agorai.pools import Pools, PoolTerms
 from agorai_shared import cid as cids
 from agorai_shared.abi.codec import ArgValue
@@ -171,6 +172,8 @@ async def test_a_spec_names_its_files_beside_it_and_times_as_people_write_them(t
     terms = read.terms(now=1_000)
     assert (terms.check_window, terms.answer_window, terms.reveal_window) == (3_600, 1_800, 604_800)
     assert (terms.closes_at, terms.reward) == (1_000 + 30 * 86_400, TOKEN // 10)
+    path.write_text(json.dumps({key: value for key, value in spec().items() if key != "rule"}))
+    assert PoolSpec.load(path).rule == Rule(estimator="sklearn.SGDClassifier", mode="incremental")
     for date in ("2027-01-31", "2027-01-31T00:00", "2027-01-31T01:00+01:00"):
         assert PoolSpec.model_validate(spec(closes=date)).terms(0).closes_at == 1_801_353_600
 
@@ -304,10 +307,10 @@ SEEN: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("phase", "verdict", "says"),
     [
-        (Phase.REVEALING, Verdict.PENDING, "case 7, revealing until 2026-01-01 00:00:00 UTC (in 2m 5s)"),
-        (Phase.CLOSED, Verdict.REJECTED, "case 7, closed: the challenge is right"),
-        (Phase.CLOSED, Verdict.CONFIRMED, "case 7, closed: the challenge is wrong"),
-        (Phase.CLOSED, Verdict.UNDECIDED, "case 7, closed: without a verdict"),
+        (Phase.REVEALING, Verdict.PENDING, "case 7: revealing until 2026-01-01 00:00:00 UTC (in 2m 5s)"),
+        (Phase.CLOSED, Verdict.REJECTED, "case 7: voters found the challenge right"),
+        (Phase.CLOSED, Verdict.CONFIRMED, "case 7: voters found the challenge wrong"),
+        (Phase.CLOSED, Verdict.UNDECIDED, "case 7: voters came to no verdict"),
     ],
 )
 async def test_a_contribution_before_voters_says_how_far_they_are(
@@ -328,6 +331,59 @@ async def test_a_contribution_that_is_settled_says_what_was_credited() -> None:
     assert "credited 11 tokens" in shown
     assert "agorai account withdraw" in shown
     assert "ab" * 32 in shown
+    assert "3 of pool 1" in shown
+
+
+async def test_what_a_node_lacks_to_challenge_is_told_with_what_can_be_withdrawn() -> None:
+    found = [
+        {"contribution": 3, "lacking": 20.0, "credit": 59.1},
+        {"contribution": 4, "lacking": 1.0, "credit": 0.0},
+    ]
+    assert [str(one) for one in lacking_told(found)] == [
+        "Your node lacks 20 tokens to challenge contribution 3; 59.1 can be withdrawn: `agorai account withdraw`.",
+        "Your node lacks 1 token to challenge contribution 4.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "says", "not_says"),
+    [
+        ("open", "5, lost if the test set is not revealed", "given back"),
+        ("closed", "5, given back", "lost"),
+        ("forfeited", "5, forfeit: the test set was not revealed", "given back"),
+    ],
+)
+async def test_a_pool_that_is_over_says_what_became_of_its_bond(state: str, says: str, not_says: str) -> None:
+    found: dict[str, Any] = {
+        "pool": 2, "name": "Cells", "description": "", "owner": "0xabc", "rule": None, "deposit": 1.0,
+        "reward": 0.1, "bond": 5.0, "budget": 3.0, "pays_for": 0, "check_window": 60, "answer_window": 60,
+        "reveal_window": 60, "panel_size": 3, "bonus": 0.3, "state": state, "closes_at": 1_767_225_600,
+        "now": 1_767_225_660 if state != "open" else 1_767_225_540, "reveal_until": 0, "accepted": 0, "open": 0,
+        "test_set": None, "awaited": None,
+    }  # fmt: skip
+    shown = printed(pool_table(found, "0xdef"))
+    assert says in shown
+    assert not_says not in shown
+    assert ("closes 2026-01-01 00:00:00 UTC (in 1m" in shown) is (state == "open")
+    assert ("closed 2026-01-01 00:00:00 UTC (1m" in shown) is (state != "open")
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "is empty"),
+        (b"\n\n", "is empty"),
+        (b"a;b\n1,5;x\n", "parts its cells by semicolons"),
+        (b"a\tb\n1\tx\n", "parts its cells by tabs"),
+    ],
+)
+async def test_a_file_that_holds_no_samples_says_how_to_save_it(
+    data: bytes, why: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "samples.csv"
+    path.write_bytes(data)
+    with pytest.raises(NoSamplesError, match=f"samples.csv {why}"):
+        read_samples(path)
 
 
 async def test_an_event_names_files_by_their_cids_and_shows_what_is_inline_as_text() -> None:
@@ -511,6 +567,40 @@ async def test_a_test_set_that_becomes_public_with_the_initial_samples_is_refuse
     assert "--yes" in await market.refusal("alice", "open", *files, *TERMS)
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--closes", "2020-01-01"), "it would be closed already"),
+        (("--panel-size", 4), "a panel of 4 seats is not permitted"),
+        (("--check-window", "31d"), "the check window has 2678400 s"),
+        (("--budget", 9_999), "are to be laid down"),
+        (("--param", "loss=nonsense"), "loss"),
+        (("--param", "los=hinge"), "los"),
+    ],
+)
+async def test_what_speaks_against_opening_is_told_before_anybody_is_asked(
+    market: Market, pool: int, options: tuple[object, ...], says: str
+) -> None:
+    files = ("--samples", market.folder / "initial.csv", "--test", market.folder / "test.csv")
+    said = await market.refusal(
+        "alice", "open", "--name", "Cells", "--target", "kind", *files, *TERMS, *options
+    )
+    assert says in said
+    assert "was not opened" not in said
+
+
+async def test_a_pool_is_opened_after_its_terms_were_shown(market: Market, pool: int) -> None:
+    files = ("--samples", market.folder / "initial.csv", "--test", market.folder / "test.csv")
+    asked = await market.said(
+        "alice", "open", "--name", "Cells", "--target", "kind", *files, *TERMS, status=1
+    )
+    told = " ".join(asked.split())
+    assert (
+        "a deposit of 1 and a reward of 0.1; bond 50, budget 60. Windows: 1h to check, 30m to answer" in told
+    )
+    assert "with these columns, and lay down 110 tokens?" in told
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def repeating(market: Market, pool: int) -> int:
     """Have bob add three samples on the chain, the last of which the pool began with."""
@@ -621,7 +711,30 @@ async def test_samples_that_the_budget_does_not_pay_for_are_refused(market: Mark
 
 async def test_a_budget_grows(market: Market, pool: int) -> None:
     before = (await market.agorai("bob", "show", pool))["budget"]
-    assert (await market.agorai("bob", "fund", pool, 2))["budget"] == before + 2
+    assert "Funding pool 1 lays down 2 tokens" in await market.refusal("bob", "fund", pool, 2)
+    assert (await market.agorai("bob", "show", pool))["budget"] == before
+    assert (await market.agorai("bob", "fund", pool, 2, "--yes"))["budget"] == before + 2
+    assert "99999 tokens are to be laid down" in await market.refusal("bob", "fund", pool, 99_999, "--yes")
+
+
+async def test_the_same_file_is_not_added_twice_by_mistake(market: Market, pool: int, repeating: int) -> None:
+    file = market.folder / "repeating.csv"
+    said = await market.refusal("bob", "add", pool, file, "--yes")
+    assert f"The same file is contribution {repeating} of yours in pool {pool} already" in said
+    assert "Of 3 samples the pool has 3" in await market.refusal("bob", "add", pool, file, "--again")
+    assert "Of 3 samples the pool has 3" in await market.refusal("alice", "add", pool, file)
+
+
+async def test_what_is_laid_down_for_samples_is_told_before_it_is_sent(market: Market, pool: int) -> None:
+    file = market.file("two.csv", cells(310, 312))
+    said = await market.refusal("bob", "add", pool, file)
+    assert "Adding 2 samples lays down 2 tokens: with --json nobody is asked first" in said
+    asked = await market.said("bob", "add", pool, file, status=1)
+    assert (
+        f"Add 2 samples to pool {pool} for all to see, and lay down 2 tokens, which come back with 0.2 more"
+        in asked
+    )
+    assert "Add --yes to do it." in asked
 
 
 async def test_what_is_suspected_is_told_and_challenged_only_after_a_yes(
@@ -644,6 +757,20 @@ async def test_what_is_suspected_is_told_and_challenged_only_after_a_yes(
         ([{"row": 3, "reason": "out_of_range"}], "no row 3"),
         ([], "wrong: Tuple should have at least 1 item"),
         ([{"row": 0, "reason": "label"}], "a right label goes with a wrong one"),
+        ([{"row": 0, "reason": "label", "label": "odd"}], "no kind 'odd', only benign, malignant"),
+        ([{"row": 0, "reason": "label", "label": table()[400][-1]}], f"called {table()[400][-1]!r} already"),
+        (
+            [{"row": 2, "reason": "duplicate", "origin": {"contribution": 0, "row": 1}}],
+            "row 2 does not repeat row 1 of contribution 0",
+        ),
+        (
+            [{"row": 2, "reason": "near_duplicate", "origin": {"contribution": 0, "row": INITIAL}}],
+            f"there is no row {INITIAL} of contribution 0",
+        ),
+        (
+            [{"row": 2, "reason": "duplicate", "origin": {"contribution": 99, "row": 0}}],
+            "there is no row 0 of contribution 99",
+        ),
     ],
 )
 async def test_a_challenge_of_ones_own_that_cannot_be_right_is_refused(
@@ -658,6 +785,10 @@ async def test_a_challenge_of_ones_own_is_shown_answered_and_contested(
 ) -> None:
     origin = {"contribution": 0, "row": 0}
     wrong = {"wrong": [{"row": 2, "reason": "duplicate", "origin": origin, "note": "It repeats."}]}
+    unproved = {"wrong": [{"row": 2, "reason": "unlike"}]}
+    file = market.file("own.json", json.dumps(unproved).encode())
+    asked = await market.said("alice", "challenge", repeating, "--file", file, status=1)
+    assert "whether a rule bears it out (unlike)" in asked
     file = market.file("own.json", json.dumps(wrong).encode())
     made = await market.agorai("alice", "challenge", repeating, "--file", file, "--yes")
     assert (made["count"], made["cost"], made["prize"]) == (1, 1, 0.5)
@@ -684,6 +815,8 @@ async def test_a_challenge_of_ones_own_is_shown_answered_and_contested(
 async def test_pools_are_watched_until_they_are_not(market: Market, pool: int) -> None:
     assert {"pool": pool, "stake": True} in await market.agorai("bob", "watch", pool, "--stake")
     assert "is challenged" in await market.said("bob", "watch")
+    told = await market.said("bob", "watch", pool, "--stake")
+    assert f"each sample that your node challenges in pool {pool} it lays down 1 token" in told
     assert {one["pool"] for one in await market.agorai("bob", "watch", pool, "--off")} == set()
     assert "begin with `agorai pool watch POOL`" in await market.said("bob", "watch")
     assert await market.agorai("bob", "findings", pool) == []
@@ -735,7 +868,8 @@ async def publish(
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def told(market: Market, pool: int) -> Told:
     bob, pools = market.town.clients["bob"], market.pools("bob")
-    added = await market.agorai("bob", "add", pool, market.file("good.csv", cells(380, 384)), "--file")
+    good = market.file("good.csv", cells(380, 384))
+    added = await market.agorai("bob", "add", pool, good, "--file", "--yes")
     assert (added["inline"], added["count"]) == (False, 4)
     contribution = (await pools.files.history(pool)).additions[added["contribution"]]
     taken = Taken(contribution=contribution.id, digest=contribution.digest.hex(), count=4, left_out=(1,))
@@ -760,6 +894,17 @@ async def test_where_nothing_new_was_accepted_nothing_is_trained(market: Market,
     said = await market.refusal("bob", "train", pool)
     assert f"Nothing was accepted into pool {pool} since version {found[0]} was trained by this rule" in said
     assert f"agorai pool rebuild {found[0]}" in said
+    rule = market.file("rule.json", RULE.model_copy(update={"seed": 5}).model_dump_json().encode())
+    made = await market.agorai("bob", "train", pool, "--rule", rule)
+    (version,) = [one for one in await market.pools("bob").versions(pool) if one.version == made["version"]]
+    assert (version.published.publisher, version.predecessor) == (
+        market.town.clients["bob"].address,
+        found[0],
+    )
+    rarely = RULE.model_copy(update={"seed": 5, "every": 9})  # comes to the same
+    rule.write_text(rarely.model_dump_json())
+    said = await market.refusal("bob", "train", pool, "--rule", rule)
+    assert f"since version {made['version']} was trained by this rule" in said
 
 
 async def test_versions_are_shown_with_the_one_each_was_made_from(

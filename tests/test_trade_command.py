@@ -191,7 +191,7 @@ async def market(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Mar
         bobs = await model_of(town.clients["bob"])
         made = Market(folder, town, model, bobs, test, verification)
         for name in VOTERS:
-            await made.agorai(name, "vote", "enlist", 2)
+            await made.agorai(name, "vote", "enlist", 2, "--yes")
         yield made
 
 
@@ -412,17 +412,17 @@ async def test_voters_see_what_they_judged_and_take_out_what_they_earned(market:
     taken = await market.agorai("anna", "account", "withdraw")
     assert taken["from"].keys() == {"votes"}
     assert 26.6 < taken["withdrawn"] < 26.7  # two stakes of 10, and a third of a fifth of 100
-    await market.agorai("anna", "vote", "enlist", 2)
+    await market.agorai("anna", "vote", "enlist", 2, "--yes")
 
 
 async def test_a_side_of_a_trade_does_not_count_among_its_voters(market: Market) -> None:
     ask = await market.agreed()
     await market.agorai("anna", "vote", "retire", 2)
-    await market.agorai("alice", "vote", "enlist", 1)
+    await market.agorai("alice", "vote", "enlist", 1, "--yes")
     said = await market.refusal("alice", "trade", "open", ask)
     assert "2 voters besides the two sides could judge a dispute now, and the panel has 3 seats" in said
     await market.agorai("alice", "vote", "retire", 1)
-    await market.agorai("anna", "vote", "enlist", 2)
+    await market.agorai("anna", "vote", "enlist", 2, "--yes")
 
 
 async def test_an_offer_says_what_will_be_laid_down_and_warns_who_has_less(market: Market) -> None:

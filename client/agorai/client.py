@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast
 
 import aiohttp
@@ -142,6 +143,16 @@ class ModelNotComparedError(InputError):
         )
 
 
+class CarrierDownError(UnavailableError):
+    """The node whose bus this one shares does not run."""
+
+    def __init__(self, carrier: Path) -> None:
+        super().__init__(
+            f"The node in {carrier}, which carries the bus and the chain of this one, does not answer.",
+            remedy=f"Start it again: `AGORAI_HOME={carrier} agorai up`; what is under way goes on then.",
+        )
+
+
 class NotDeliveredError(UnavailableError):
     """The owner has not delivered yet."""
 
@@ -251,6 +262,8 @@ class Client:
         self.commander = Commander(lambda: connection, info.address, info.token)
         self.vault = Vault(self.commander, info.vault_url, info.token, session)
         self._session = session
+        self.has_sent = False
+        """Whether it has asked for a transaction, which may be on its way."""
 
     @classmethod
     @asynccontextmanager
@@ -261,15 +274,22 @@ class Client:
         ------
         NodeNotRunningError, BusUnreachableError
             If it does not run.
+        CarrierDownError
+            If the node does not run that it has joined.
         """
         info = node.running_node() if isinstance(node, Home) else node
         async with AsyncExitStack() as stack:
-            connection = await bus.connect(
-                info.bus_url,
-                user=info.bus_user,
-                password=info.bus_password,
-                name="agorai-client",
-            )
+            try:
+                connection = await bus.connect(
+                    info.bus_url,
+                    user=info.bus_user,
+                    password=info.bus_password,
+                    name="agorai-client",
+                )
+            except bus.BusUnreachableError as error:
+                if info.joined is None:
+                    raise
+                raise CarrierDownError(info.joined) from error
             stack.push_async_callback(connection.close)
             rpc = await stack.enter_async_context(Rpc(info.rpc_url))
             session = await stack.enter_async_context(aiohttp.ClientSession())
@@ -724,6 +744,7 @@ class Client:
             If it was mined and reverted.
         """
         once = once or f"client/{secrets.token_hex(16)}"
+        self.has_sent = True
         outcome = await _patiently(partial(self.vault.send, once, call))
         return await self._final(once, outcome, f"{call.contract}.{call.function}")
 

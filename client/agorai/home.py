@@ -103,6 +103,8 @@ class NodeFile(HomeFile):
     confirmations: int | None
     deployment: Path
     hub_url: str | None = None
+    joined: Path | None = None
+    """Home of the node that carries bus and chain, if another does."""
 
 
 class PlatformFile(HomeFile):

@@ -38,8 +38,11 @@ class SamplesFileError(InputError):
 class SampleUnfitError(InputError):
     """One of several samples, or its label, is not of this learner."""
 
-    def __init__(self, number: int, error: AgoraiError) -> None:
-        super().__init__(f"Sample {number}: {error.message}", remedy=f"{error.remedy} Nothing was sent.")
+    def __init__(self, row: int, error: AgoraiError) -> None:
+        super().__init__(
+            f"Row {row} of the samples (the first is 0): {error.message}",
+            remedy=f"{error.remedy} Nothing was sent.",
+        )
 
 
 class LabelAbsentError(InputError):
@@ -102,12 +105,16 @@ def read_samples(data: bytes, learner: Learner, label_column: str | None = None)
         raise SamplesFileError(f"it has {len(header)} columns", features)
     place = features if label_column is None else header.index(label_column)
     found = []
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(rows):
         if len(row) != len(header):
-            raise SamplesFileError(f"row {number} has {len(row)} cells, not {len(header)}", features)
+            raise SamplesFileError(
+                f"row {number} (the first is 0) has {len(row)} cells, not {len(header)}", features
+            )
         wrong = [cell for cell in row if not _WHOLE.fullmatch(cell)]
         if wrong:
-            raise SamplesFileError(f"row {number} has {wrong[0][:40]!r}, no whole number", features)
+            raise SamplesFileError(
+                f"row {number} (the first is 0) has {wrong[0][:40]!r}, no whole number", features
+            )
         values = [int(cell) for cell in row]
         label = values.pop(place) if labelled else None
         sample = {feature: value for feature, value in enumerate(values) if value}
@@ -127,7 +134,7 @@ def fitted(learner: Learner, samples: Sequence[Labelled]) -> Iterator[tuple[byte
         The same of one of several samples.
     """
     twin = twin_of(learner)  # only for what it refuses
-    for number, (sample, label) in enumerate(samples, 1):
+    for row, (sample, label) in enumerate(samples):
         try:
             if label is None:
                 twin.predict(sample)
@@ -136,5 +143,5 @@ def fitted(learner: Learner, samples: Sequence[Labelled]) -> Iterator[tuple[byte
         except (SampleError, LabelError) as error:
             if len(samples) == 1:
                 raise
-            raise SampleUnfitError(number, error) from error
+            raise SampleUnfitError(row, error) from error
         yield encode_sample(sample), label or 0

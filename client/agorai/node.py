@@ -61,6 +61,8 @@ class Place:
     confirmations: int | None
     deployment: Path
     hub_url: str | None = None
+    joined: Path | None = None
+    """Home of the node that carries bus and chain, if another does."""
 
 
 def open_keys(home: Home, passphrase: str, *, scrypt_n: int = key_files.SCRYPT_N) -> Keys:
@@ -120,6 +122,7 @@ async def running(
         confirmations=place.confirmations,
         deployment=place.deployment,
         hub_url=place.hub_url,
+        joined=place.joined,
     )
     settings = NodeSettings(
         bus_url=info.bus_url,

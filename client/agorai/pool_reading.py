@@ -80,7 +80,7 @@ class PoolReader(Contracts):
         return seen(history, contribution, await self.now(), current)
 
     async def case(self, contribution: ContributionSeen) -> Case | None:
-        """Read the case about a contribution that is before voters; none of any other."""
+        """Read the case about a contribution's latest challenge; none if that was not contested."""
         if contribution.panel_case is None:
             return None
         (found,) = cast("tuple[Case]", await self.read(self.panel.case_of(CaseId(contribution.panel_case))))

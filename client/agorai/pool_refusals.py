@@ -6,12 +6,14 @@ InputError
 ├── SamplesUnfitError       a file of samples, of several, that is not the pool's
 ├── ColumnNotDerivedError   a column of which the samples do not tell what it takes
 ├── ChallengeUnfitError     a challenge that cannot be right
+├── NoSamplesError          a file that holds no samples, whatever the pool
 ├── NothingFoundError       nothing to challenge
 ├── KnownTestSetError       a hidden test set that is among the public samples
 ├── VersionsApartError      versions of two pools
 └── NotConfirmedError       nobody was asked
 RefusedError
 ├── PoolRefusedError        the contract refused; says why, and what to do
+├── AddedAlreadyError       a file that the account has added before
 ├── ChallengeOvertakenError  a challenge before which another has ended
 └── NothingNewError         a version that would be the one there is
 IntegrityError
@@ -21,6 +23,7 @@ IntegrityError
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 from pydantic import ValidationError
@@ -149,6 +152,24 @@ class SamplesUnfitError(InputError):
 
     def __init__(self, what: str, error: SamplesError) -> None:
         super().__init__(f"{what}: {error.message}", remedy=error.remedy)
+
+
+class NoSamplesError(InputError):
+    """A file that holds no samples, whatever the pool."""
+
+    def __init__(self, path: Path, why: str, remedy: str) -> None:
+        super().__init__(f"{path} {why}.", remedy=f"{remedy} Nothing was sent.")
+
+
+class AddedAlreadyError(RefusedError):
+    """The account has added the very same file before, perhaps by a command that was interrupted."""
+
+    def __init__(self, pool: int, contribution: int) -> None:
+        super().__init__(
+            f"The same file is contribution {contribution} of yours in pool {pool} already.",
+            remedy=f"See `agorai pool contribution {contribution}`. --again adds it once more, and whoever calls "
+            "that a duplicate wins half of its deposits.",
+        )
 
 
 class ColumnNotDerivedError(InputError):

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from agorai.devchain import TOKEN
-from agorai.pool_refusals import PoolDocumentError
+from agorai.pool_refusals import NoSamplesError, PoolDocumentError
 from agorai.pool_schema import PoolSchema, derive
 from agorai.pools import PoolTerms
 from agorai_shared import unixfs
@@ -53,6 +53,8 @@ def _window(given: str) -> str:
     return given
 
 
+ESTIMATOR: Final = "sklearn.SGDClassifier"
+"""What is trained where nothing is said of it."""
 Window = Annotated[str, AfterValidator(_window)]
 Tokens = Annotated[float, Field(ge=0, lt=1e9, allow_inf_nan=False)]
 
@@ -71,7 +73,7 @@ class PoolSpec(BaseModel):
     target: Word
     columns: tuple[Column, ...] | None = None
     """None: as the samples tell."""
-    rule: Rule
+    rule: Rule = Rule(estimator=ESTIMATOR, mode="incremental")
     checks: Checks = Checks()
     buckets: int = 4096
     deposit: Tokens
@@ -146,6 +148,19 @@ def read(path: Path) -> bytes:
         from agorai.data_sets import FileUnreadableError  # noqa: PLC0415 - pyarrow, for its error alone
 
         raise FileUnreadableError(path, error) from error
+
+
+def read_samples(path: Path) -> bytes:
+    """Read a file of samples; raises `FileUnreadableError`, `NoSamplesError`."""
+    data = read(path)
+    header = data.split(b"\n", 1)[0]
+    if not data.strip():
+        raise NoSamplesError(path, "is empty", "Give a header of the columns, and a row for each sample.")
+    for mark, name in ((b";", "semicolons"), (b"\t", "tabs")):
+        if mark in header and b"," not in header:
+            why = f"parts its cells by {name}"
+            raise NoSamplesError(path, why, "Save it with commas, and decimal points in numbers.")
+    return data
 
 
 def read_schema(path: Path) -> PoolSchema:

@@ -44,7 +44,7 @@ class ContributionSeen:
     upheld: bool | None
     """The owner's answer to the challenge at hand; none before it."""
     panel_case: int | None
-    """Before the panel."""
+    """In which voters decide about the latest challenge, or have decided."""
     challenges: tuple[Challenged, ...]
     """All that there were, oldest first."""
     outcomes: tuple[Outcome, ...]
@@ -132,7 +132,7 @@ def seen(history: PoolHistory, contribution: int, now: int, current: Contributio
         deadline=current.deadline if current and timed else None,
         now=now,
         upheld=answer.upheld if answer and answered else None,
-        panel_case=case.panel_case if case and current and current.state == State.CONTESTED else None,
+        panel_case=case.panel_case if case else None,
         challenges=tuple(history.challenges.get(contribution, ())),
         outcomes=tuple(one.outcome for one in resolved),
     )

@@ -30,7 +30,7 @@ from agorai_shared.pool import (
     read_samples,
     write_samples,
 )
-from agorai_shared.pool_files import PoolFiles
+from agorai_shared.pool_files import PoolFiles, gone
 from agorai_shared.pool_history import PoolHistory
 from agorai_shared.types import Address, Cid
 
@@ -112,9 +112,10 @@ async def trained(files: PoolFiles, pool: int, rule: Rule, publishers: Collectio
                 record = (await version(files, published)).record
                 if record is None:
                     continue
-                if len(record.batches) <= len(history.settled):  # the initial samples are the first
+                fresh = history.settled[len(record.batches) - 1 :]  # the initial samples are the first
+                if not all(gone(history.part(contribution)) for contribution in fresh):
                     return None
-                if record.rule == rule:
+                if record.rule.model_copy(update={"every": rule.every}) == rule:
                     return published.version
     return None
 

@@ -9,7 +9,7 @@ from typing import cast
 from agorai.exchange import Contracts
 from agorai_shared.bindings.data_pool import DataPool
 from agorai_shared.bindings.voting_panel import Case, Drawn, Revealed, Seat, Voter
-from agorai_shared.types import CaseId
+from agorai_shared.types import CaseId, Wei
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,14 @@ class Voting(Contracts):
         TradeRefusedError
             If the contract refuses; nothing was staked.
         """
-        (config,) = await self.read(self.panel.config())
-        await self.allow(self.panel.address, seats * config.seat_stake)
+        await self.allow(self.panel.address, await self.stake_of(seats))
         await self.send(self.panel.enlist(seats))
         return await self._voter()
+
+    async def stake_of(self, seats: int) -> Wei:
+        """Give what seats cost, in the token's smallest unit."""
+        (config,) = await self.read(self.panel.config())
+        return Wei(seats * config.seat_stake)
 
     async def retire(self, seats: int) -> Voter:
         """Take free seats back, whose stake is credited; raises as `enlist`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from enum import StrEnum
@@ -11,7 +12,7 @@ from typing import Any
 import typer
 from rich.console import Group
 
-from agorai.cli.output import HOME, JSON, emit, progress, styled, table, with_client
+from agorai.cli.output import HOME, JSON, emit, err, progress, styled, table, with_client
 from agorai.cli.pool_shown import samples_told
 from agorai.client import Client
 from agorai.learner_samples import Labelled, read_samples, words
@@ -94,10 +95,21 @@ def train(
     async def work(client: Client) -> Training:
         learners = Learners(client)
         samples = named(await learners.learner(learner), label)
-        with progress(as_json) as tell:
-            return await learners.train(learner, samples, on_stage=tell)
+        begun = 0
 
-    done = with_client(home, as_json, work)
+        def count(stage: str, share: float | None = None) -> None:
+            nonlocal begun
+            begun = len(samples) if share is None else round(share * len(samples))
+            tell(stage, share)
+
+        with progress(as_json) as tell:
+            try:
+                return await learners.train(learner, samples, on_stage=count)
+            except asyncio.CancelledError:
+                err.print(f"{begun} of {samples_told(len(samples))} were learned, and perhaps one more.")
+                raise
+
+    done = with_client(home, as_json, work, look=f"agorai learner show {learner}")
     emit(
         {"learner": learner, **done._asdict()},
         as_json,
@@ -146,8 +158,8 @@ def predict(
         title = f"{len(predictions)} prediction{'' if len(predictions) == 1 else 's'}"
         if found["right"] is not None:
             title += f", {found['right']} as labelled ({found['right'] / len(predictions):.2%})"
-        shown = table(">Sample", ">Class", "Scores", title=title)
-        for number, one in enumerate(predictions[:_MOST_ROWS], 1):
+        shown = table(">Row", ">Class", "Scores", title=title)
+        for number, one in enumerate(predictions[:_MOST_ROWS]):
             scores = ", ".join("no samples" if score is None else f"{score:g}" for score in one["scores"])
             shown.add_row(str(number), str(one["predicted"]), scores)
         if len(predictions) > _MOST_ROWS:

@@ -129,10 +129,16 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _own_options(
-    version: bool = typer.Option(False, "--version", help="Say which version this is.", is_eager=True),
-) -> None:
-    if version:
+def _version(asked: bool) -> None:
+    if asked:
         sys.stdout.write(f"agorai {metadata.version('agorai')}\n")
         raise typer.Exit
+
+
+@app.callback()
+def _own_options(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Say which it is."
+    ),
+) -> None:
+    del version

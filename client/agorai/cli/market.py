@@ -12,6 +12,7 @@ from typing import Any
 import typer
 from pydantic import ValidationError
 
+from agorai.cli.amounts import tokens
 from agorai.cli.output import HOME, JSON, emit, progress, styled, table, with_client
 from agorai.client import Client, JobFailedError, accuracy, address_of
 from agorai.devchain import TOKEN
@@ -23,7 +24,7 @@ from agorai_trainer.messages import Offer
 offer_app = typer.Typer(help="See and change what is on the market.", no_args_is_help=True)
 
 NAME = typer.Option(None, help="Its name on the market; by default the file's.")
-PRICE = typer.Option(0.0, min=0, help="In tokens; 0 is free.")
+PRICE = typer.Option(0.0, min=0, callback=tokens, help="In tokens; 0 is free.")
 DESCRIPTION = typer.Option("", help="What it is.")
 LICENSE = typer.Option("", help="Under which terms it may be used.")
 PREVIOUS = typer.Option(0, min=0, help="The resource that this is a new version of.")
@@ -56,7 +57,7 @@ def offer_of(
 
 
 RESOURCE = typer.Argument(help="The resource's id.", min=1)
-MOST = typer.Option(None, "--max-price", min=0, help="Pay no more than this, in tokens.")
+MOST = typer.Option(None, "--max-price", min=0, callback=tokens, help="Pay no more than this, in tokens.")
 
 
 def buy(
@@ -253,7 +254,7 @@ def list_offers(home: Path = HOME, as_json: bool = JSON) -> None:
 @offer_app.command("reprice")
 def reprice(
     resource: int = RESOURCE,
-    price: float = typer.Argument(help="The new price, in tokens.", min=0),
+    price: float = typer.Argument(help="The new price, in tokens.", min=0, callback=tokens),
     home: Path = HOME,
     as_json: bool = JSON,
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import aiohttp
 import typer
 
+from agorai.cli.amounts import AMOUNT
 from agorai.cli.output import HOME, JSON, emit, err, out, progress, run, styled, table, with_client
 from agorai.cli.passphrase import ask_passphrase
 from agorai.client import Client
@@ -17,6 +18,7 @@ from agorai.devchain import TOKEN
 from agorai.home import Home, NodeFile
 from agorai.trading import Trading
 from agorai_shared.types import Wei
+from agorai_shared.verifier import Verifier
 
 START_TOKENS = 100
 """What a new account on the embedded chain begins with, as tommy does in the paper."""
@@ -78,6 +80,7 @@ def up(
                 info.confirmations,
                 info.deployment,
                 info.hub_url,
+                None if join is None else Home(join).path,
             )
             running = await stack.enter_async_context(
                 node.running(
@@ -135,6 +138,7 @@ def status(home: Path = HOME, as_json: bool = JSON) -> None:
             client.balances(), Trading(client).credits(), client.trainer_status(), client.vault.status()
         )
         head, final = await asyncio.gather(client.chain.head(), client.chain.final())
+        suspected = await Verifier(client.commander).findings()
         return {
             "ready": not health,
             "failing": health,
@@ -150,6 +154,7 @@ def status(home: Path = HOME, as_json: bool = JSON) -> None:
             "pending_transactions": vault.pending_transactions,
             "open_jobs": trainer.open_jobs,
             "isolation": trainer.isolation,
+            "lacking": sum(one.lacking for one in suspected) / TOKEN,
         }
 
     found = with_client(home, as_json, work)
@@ -167,6 +172,9 @@ def status(home: Path = HOME, as_json: bool = JSON) -> None:
             f"{found['balance']:g} {found['token']}, {found['credit']:g} to withdraw, "
             f"{found['coin']:.4g} coin for fees",
         )
+        if found["lacking"]:
+            lacking = f"{found['lacking']:g} {found['token']} are lacking to challenge"
+            shown.add_row("pools", f"{lacking}: `agorai pool findings`")
         shown.add_row("transactions", f"{found['pending_transactions']} on their way")
         shown.add_row("jobs", f"{found['open_jobs']} open")
         shown.add_row("sandbox", ", ".join(f"{k}: {v}" for k, v in found["isolation"].items()))  # type: ignore[attr-defined]
@@ -227,7 +235,7 @@ def found(
 
 def issue(
     to: str = typer.Argument(help="The account that gets the tokens."),
-    amount: float = typer.Argument(help="How many tokens.", min=0),
+    amount: float = AMOUNT,
     home: Path = HOME,
     as_json: bool = JSON,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import sys
@@ -125,14 +126,24 @@ def _lines() -> OnStage:
     return say
 
 
-def with_client(home: Path, as_json: bool, work: Callable[[Client], Awaitable[T]]) -> T:
-    """Reach the running node, do the work, and turn an error into its message and status 1."""
+def with_client(
+    home: Path, as_json: bool, work: Callable[[Client], Awaitable[T]], *, look: str = "agorai account show"
+) -> T:
+    """Reach the running node, do the work, and turn an error into its message and status 1.
+
+    Ctrl-C ends it with status 130, and tells of the command `look` if something was sent before.
+    """
 
     async def main() -> T:
         from agorai.client import Client  # noqa: PLC0415 - what of a node other verbs do without
 
         async with Client.connect(Home(home)) as client:
-            return await work(client)
+            try:
+                return await work(client)
+            except asyncio.CancelledError:
+                if client.has_sent:
+                    err.print(f"It may have been sent: look with `{look}` before you repeat it.")
+                raise
 
     return run(main, as_json)
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from rich.console import Group
 
 from agorai import pool_schema, pool_spec
+from agorai.cli import amounts
 from agorai.cli.output import HOME, JSON, emit, err, local, progress, styled, table, with_client
 from agorai.cli.pool_shown import (
     YES,
@@ -21,11 +22,14 @@ from agorai.cli.pool_shown import (
     confirm,
     contribution_json,
     contributions_table,
+    lacking_json,
+    lacking_told,
     moment,
     pool_json,
     pool_name,
     pool_table,
     samples_told,
+    tokens,
     tokens_told,
 )
 from agorai.cli.trade import lasting
@@ -36,16 +40,23 @@ from agorai.pool_opening import require_openable
 from agorai.pool_refusals import PoolDocumentError
 from agorai.pool_spec import PoolSpec
 from agorai.pool_state import PoolSeen
-from agorai.pools import Pools
+from agorai.pools import Pools, PoolTerms
 from agorai_shared.bindings.data_pool import PoolState
-from agorai_shared.pool import PoolDocument
+from agorai_shared.pool import PoolDocument, read_initial
 from agorai_shared.types import Wei
 
 app = typer.Typer(
     help="Pools of samples that anyone may add to and check, on which a model grows.", no_args_is_help=True
 )
 
-POOL = typer.Argument(help="The pool's id.", min=1)
+
+def _pool(given: str) -> int:
+    if not given.isdecimal() or int(given) < 1:
+        raise typer.BadParameter(f"{given} is no pool's id; see which there are: `agorai pool list`.")
+    return int(given)
+
+
+POOL = typer.Argument(help="The pool's id.", parser=_pool, metavar="pool")
 _COMMON = frozenset({"spec", "yes", "home", "as_json"})
 _MOST_SHOWN = 50
 
@@ -78,18 +89,18 @@ def open_pool(
     spec: Path | None = typer.Argument(
         None, exists=True, dir_okay=False, help="All of it in one JSON file, instead of options."
     ),
-    name: str | None = typer.Option(None, help="What it is called."),
+    name: str | None = typer.Option(None, help="* What it is called."),
     samples: Path | None = typer.Option(
-        None, exists=True, dir_okay=False, help="The samples it begins with, CSV; they become public."
+        None, exists=True, dir_okay=False, help="* The samples it begins with, CSV; they become public."
     ),
     test: Path | None = typer.Option(
-        None, exists=True, dir_okay=False, help="The hidden test set, CSV: sealed until the pool is closed."
+        None, exists=True, dir_okay=False, help="* The hidden test set, CSV: sealed until the pool is closed."
     ),
-    target: str | None = typer.Option(None, help="The column to be foretold."),
+    target: str | None = typer.Option(None, help="* The column to be foretold."),
     schema: Path | None = typer.Option(
         None, exists=True, dir_okay=False, help="What columns take, as `agorai pool schema` writes it."
     ),
-    estimator: str = typer.Option("sklearn.SGDClassifier", help="What is trained."),
+    estimator: str = typer.Option(pool_spec.ESTIMATOR, help="What is trained."),
     param: list[str] = typer.Option([], metavar="NAME=VALUE", help="One of its hyperparameters."),
     scaler: Scaler | None = typer.Option(
         None, help="Scales numbers before it; standard, unless there are columns of text."
@@ -97,20 +108,31 @@ def open_pool(
     mode: Mode = typer.Option(Mode.incremental, help="Batch by batch, or on all samples together."),
     every: int = typer.Option(1, min=1, help="Accepted samples after which there is a new version."),
     seed: int = typer.Option(0, min=0, help="Of the training."),
-    deposit: float | None = typer.Option(None, min=0, help="For each sample, in tokens."),
-    reward: float | None = typer.Option(None, min=0, help="For each sample that stays, in tokens."),
-    bond: float | None = typer.Option(None, min=0, help="Lost if the test set is not revealed, in tokens."),
-    budget: float | None = typer.Option(None, min=0, help="For rewards and voters, in tokens."),
+    deposit: float | None = typer.Option(
+        None, min=0, callback=amounts.tokens, help="* For each sample, in tokens."
+    ),
+    reward: float | None = typer.Option(
+        None, min=0, callback=amounts.tokens, help="* For each sample that stays, in tokens."
+    ),
+    bond: float | None = typer.Option(
+        None, min=0, callback=amounts.tokens, help="* Lost if the test set is not revealed, in tokens."
+    ),
+    budget: float | None = typer.Option(
+        None, min=0, callback=amounts.tokens, help="* For rewards and voters, in tokens."
+    ),
     check_window: str = typer.Option("1d", help="How long a contribution can be challenged."),
     answer_window: str = typer.Option("1d", help="How long you have to answer, and others to contest."),
     reveal_window: str = typer.Option("7d", help="How long you have to reveal the test set."),
-    closes: str | None = typer.Option(None, help="When nothing is added any more: a date (UTC), or 30d."),
+    closes: str | None = typer.Option(None, help="* When nothing is added any more: a date (UTC), or 30d."),
     panel_size: int = typer.Option(3, min=3, max=15, help="How many voters judge what is contested; odd."),
     yes: bool = YES,
     home: Path = HOME,
     as_json: bool = JSON,
 ) -> None:
-    """Open a pool: its samples, test set and terms are checked, shown, and only then sent."""
+    """Open a pool: its samples, test set and terms are checked, shown, and only then sent.
+
+    Without SPEC the options marked * are required.
+    """
     given = [one for one in context.params if one not in _COMMON and _typed(context, one)]
     if spec is not None and given:
         raise typer.BadParameter(
@@ -126,6 +148,8 @@ def open_pool(
     options: dict[str, Any] = {**needed, **windows, "panel_size": panel_size, "rule": rule}
 
     def prepare() -> tuple[PoolSpec, PoolDocument, bytes, bytes]:
+        from agorai_trainer.pooling.learning import try_out  # noqa: PLC0415 - what other verbs do without
+
         Home(home).running_node()
         if spec is None and schema is not None:
             options["columns"] = pool_spec.read_schema(schema).columns
@@ -133,23 +157,32 @@ def open_pool(
             made = PoolSpec.model_validate(options) if spec is None else PoolSpec.load(spec)
         except ValidationError as error:
             raise PoolDocumentError("The options", error) from error
-        initial = pool_spec.read(made.samples)
+        initial = pool_spec.read_samples(made.samples)
         document = made.document(initial)
-        if spec is None:
+        if spec is None or "rule" not in made.model_fields_set:
             chosen = scaler or (Scaler.none if has_text(document) else Scaler.standard)
             step = None if chosen is Scaler.none else chosen.value
             rule_ = document.rule.model_copy(update={"scaler": step})
             document = document.model_copy(update={"rule": rule_})
-        hidden = pool_spec.read(made.test)
+        hidden = pool_spec.read_samples(made.test)
         require_openable(document, initial, hidden)
+        try_out(document, read_initial(document, initial))
         return made, document, initial, hidden
 
     made, document, initial, hidden = local(prepare, as_json)
+
+    async def look(client: Client) -> tuple[PoolTerms, int]:
+        pools = Pools(client)
+        now = await pools.now()
+        await pools.require_terms(made.terms(now))
+        return made.terms(now), now
+
+    terms, now = with_client(home, as_json, look)
     if not as_json:
         err.print(columns_table(document.columns, document.target))
+        err.print(_terms_told(terms, now))
     confirm(
-        f"Open “{document.name}” with these columns, and lay down "
-        f"{tokens_told((made.bond + made.budget) * TOKEN)}?",
+        f"Open “{document.name}” with these columns, and lay down {tokens_told(terms.bond + terms.budget)}?",
         "The pool was not opened", yes=yes, as_json=as_json,
     )  # fmt: skip
 
@@ -159,7 +192,7 @@ def open_pool(
             pool = await pools.open(document, initial, hidden, made.terms(await pools.now()), on_stage=tell)
         return await pools.look(pool)
 
-    found = pool_json(with_client(home, as_json, work))
+    found = pool_json(with_client(home, as_json, work, look="agorai pool list"))
     emit(
         found,
         as_json,
@@ -169,6 +202,16 @@ def open_pool(
             **found, samples=samples_told(found["pays_for"]),
         ),
     )  # fmt: skip
+
+
+def _terms_told(terms: PoolTerms, now: int) -> str:
+    windows = {"check": terms.check_window, "answer": terms.answer_window, "reveal": terms.reveal_window}
+    told = ", ".join(f"{lasting(seconds)} to {name}" for name, seconds in windows.items())
+    return (
+        f"For each sample a deposit of {tokens(terms.deposit)} and a reward of {tokens(terms.reward)}; bond "
+        f"{tokens(terms.bond)}, budget {tokens(terms.budget)}. Windows: {told}. Panel: {terms.panel_size} voters. "
+        f"It closes at {moment(terms.closes_at, now)}."
+    )
 
 
 def _typed(context: typer.Context, name: str) -> bool:
@@ -195,7 +238,7 @@ def schema(
     """Write what the columns of a file take, as JSON, to be edited and given to `open --schema`; needs no node."""
 
     def work() -> dict[str, Any]:
-        found = pool_schema.derive(pool_spec.read(samples), target)
+        found = pool_schema.derive(pool_spec.read_samples(samples), target)
         if not as_json:
             err.print(columns_table(found.columns, target))
         return found.model_dump(mode="json")
@@ -215,6 +258,8 @@ def list_pools(home: Path = HOME, as_json: bool = JSON) -> None:
     found = with_client(home, as_json, work)
 
     def human() -> object:
+        if not found:
+            return "There is no pool yet; open one with `agorai pool open`."
         shown = table(">Pool", "Name", ">Deposit", ">Reward", ">Budget", ">Open", ">Accepted", "State",
                       ">Closes in", "Owner")  # fmt: skip
         for one in found:
@@ -236,8 +281,10 @@ def show(pool: int = POOL, home: Path = HOME, as_json: bool = JSON) -> None:
 
     async def work(client: Client) -> tuple[dict[str, Any], str]:
         pools = Pools(client)
+        seen = pool_json(await pools.look(pool))
         contributions = [contribution_json(one) for one in await pools.contributions(pool)]
-        return {**pool_json(await pools.look(pool)), "contributions": contributions}, client.address
+        lacking = await lacking_json(pools, pool)
+        return {**seen, "contributions": contributions, "lacking": lacking}, client.address
 
     found, account = with_client(home, as_json, work)
 
@@ -245,6 +292,7 @@ def show(pool: int = POOL, home: Path = HOME, as_json: bool = JSON) -> None:
         parts: list[Any] = [pool_table(found, account)]
         if found["contributions"]:
             parts.append(contributions_table(found["contributions"], _MOST_SHOWN))
+        parts += lacking_told(found["lacking"])
         return Group(*parts)
 
     emit(found, as_json, human)
@@ -253,11 +301,24 @@ def show(pool: int = POOL, home: Path = HOME, as_json: bool = JSON) -> None:
 @app.command("fund")
 def fund(
     pool: int = POOL,
-    amount: float = typer.Argument(help="How many tokens.", min=0),
+    amount: float = amounts.AMOUNT,
+    yes: bool = YES,
     home: Path = HOME,
     as_json: bool = JSON,
 ) -> None:
-    """Add to a pool's budget."""
+    """Add to a pool's budget; what is left in the end goes to its owner."""
+
+    async def look(client: Client) -> PoolSeen:
+        pools = Pools(client)
+        await pools.require(round(amount * TOKEN))
+        return await pools.look(pool)
+
+    seen = pool_json(with_client(home, as_json, look))
+    told = tokens_told(amount * TOKEN)
+    confirm(
+        f"Give {told} to pool {pool} (“{pool_name(seen)}”), of which the owner, {seen['owner']}, gets what is left?",
+        f"Funding pool {pool} lays down {told}", yes=yes, as_json=as_json,
+    )  # fmt: skip
     found = _changed(pool, home, as_json, Wei(round(amount * TOKEN)))
     emit(
         found,
@@ -295,12 +356,12 @@ def _changed(pool: int, home: Path, as_json: bool, amount: Wei | None) -> dict[s
             await (pools.stop(pool) if amount is None else pools.fund(pool, amount))
         return pool_json(await pools.look(pool))
 
-    return with_client(home, as_json, work)
+    return with_client(home, as_json, work, look=f"agorai pool show {pool}")
 
 
 @app.command("close")
 def close(pool: int = POOL, home: Path = HOME, as_json: bool = JSON) -> None:
-    """Stop a pool of yours, and wait until your node has revealed its test set."""
+    """Stop a pool of yours, and wait until your node has revealed its test set; it goes on without the waiting."""
 
     async def work(client: Client) -> dict[str, Any]:
         pools = Pools(client)
@@ -315,7 +376,7 @@ def close(pool: int = POOL, home: Path = HOME, as_json: bool = JSON) -> None:
                     tell(f"{seen.awaited}, by {by}; contributions still open: {seen.pool.open}")
         return pool_json(seen)
 
-    found = with_client(home, as_json, work)
+    found = with_client(home, as_json, work, look=f"agorai pool show {pool}")
     emit(
         found,
         as_json,

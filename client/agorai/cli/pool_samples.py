@@ -21,6 +21,8 @@ from agorai.cli.pool_shown import (
     confirm,
     contribution_json,
     contribution_table,
+    lacking_json,
+    lacking_told,
     moment,
     place,
     samples_told,
@@ -60,29 +62,35 @@ def add(
         "--inline/--file",
         help="On the chain itself, or served by your node; by default if it is short.",
     ),
+    again: bool = typer.Option(False, "--again", help="Also if you have added the very same file before."),
     yes: bool = YES,
     home: Path = HOME,
     as_json: bool = JSON,
 ) -> None:
     """Add samples to a pool and lay down a deposit for each; with the reward it comes back once they stay."""
-    data = local(lambda: pool_spec.read(file), as_json)
+    data = local(lambda: pool_spec.read_samples(file), as_json)
 
     async def look(client: Client) -> Prepared:
         with progress(as_json) as tell:
-            return await Pools(client).look_over(pool, data, on_stage=tell)
+            return await Pools(client).look_over(pool, data, again=again, on_stage=tell)
 
     prepared = with_client(home, as_json, look)
     if prepared.unread and not as_json:
         err.print(f"Served by nobody now, and not compared with: {prepared.unread} of the contributions.")
+    undone = f"Adding {samples_told(prepared.count)} lays down {tokens_told(prepared.deposit)}"
+    question = (
+        f"Add {samples_told(prepared.count)} to pool {pool} for all to see, and lay down "
+        f"{tokens_told(prepared.deposit)}, which come back with {tokens(prepared.reward)} more if all stay?"
+    )
     if prepared.repeats:
         if not as_json:
             err.print(_repeats(prepared))
-        known = f"Of {samples_told(prepared.count)} the pool has {len(prepared.repeats)}"
-        confirm(
-            f"{known}, and whoever says so wins half of their deposits, the pool the rest. Lay down "
-            f"{tokens_told(prepared.deposit)} all the same?",
-            known, yes=yes, as_json=as_json,
-        )  # fmt: skip
+        undone = f"Of {samples_told(prepared.count)} the pool has {len(prepared.repeats)}"
+        question = (
+            f"{undone}, and whoever says so wins half of their deposits, the pool the rest. Lay down "
+            f"{tokens_told(prepared.deposit)} all the same?"
+        )
+    confirm(question, undone, yes=yes, as_json=as_json)
 
     async def work(client: Client) -> tuple[Addition, int]:
         pools = Pools(client)
@@ -90,7 +98,7 @@ def add(
             added = await pools.add(pool, data, inline=inline, on_stage=tell)
         return added, await pools.now()
 
-    added, now = with_client(home, as_json, work)
+    added, now = with_client(home, as_json, work, look=f"agorai pool show {pool}")
     found = {
         "contribution": added.contribution,
         "pool": pool,
@@ -107,10 +115,10 @@ def add(
         found,
         as_json,
         lambda: styled(
-            "[bold green]✓[/] Contribution [bold]{contribution}[/]: {samples}, {deposit} laid down. "
+            "[bold green]✓[/] Contribution [bold]{contribution}[/] of pool {pool}: {samples}, {deposit} laid down. "
             "They can be challenged until {until}; of those that stay, deposit and reward are credited then.",
-            contribution=added.contribution, samples=samples_told(added.count), deposit=tokens_told(added.deposit),
-            until=moment(added.deadline, now),
+            contribution=added.contribution, pool=pool, samples=samples_told(added.count),
+            deposit=tokens_told(added.deposit), until=moment(added.deadline, now),
         ),
     )  # fmt: skip
 
@@ -136,13 +144,19 @@ def contribution_of(contribution: int = CONTRIBUTION, home: Path = HOME, as_json
         (pool,) = await pools.read(pools.contract.pool_of(seen.added.pool))
         credited = seen.left * (pool.deposit + pool.reward) / TOKEN if seen.state == State.SETTLED else None
         panel = case_json(await pools.case(seen), seen.now)
+        lacking = await lacking_json(pools, seen.added.pool)
         found = {
             **contribution_json(seen), "panel": panel, "credited": credited, "wrong": wrong_json(latest),
+            "lacking": [one for one in lacking if one["contribution"] == contribution],
         }  # fmt: skip
         return found, client.address
 
     found, account = with_client(home, as_json, work)
-    emit(found, as_json, lambda: contribution_table(found, account))
+
+    def human() -> object:
+        return Group(contribution_table(found, account), *lacking_told(found["lacking"]))
+
+    emit(found, as_json, human)
 
 
 # -------------------------------------------------------------------------------------------- challenges
@@ -239,7 +253,7 @@ def challenge(
             event = await pools.challenge(proposed, on_stage=tell)
         return event, await pools.contribution(contribution)
 
-    event, seen = with_client(home, as_json, work)
+    event, seen = with_client(home, as_json, work, look=f"agorai pool contribution {contribution}")
     found = {
         "contribution": contribution,
         "count": proposed.count,
@@ -255,8 +269,10 @@ def challenge(
         found,
         as_json,
         lambda: styled(
-            "[bold green]✓[/] Challenged {samples} of contribution [bold]{contribution}[/]. Until {until} {awaited}.",
-            samples=samples_told(proposed.count), contribution=contribution, until=moment(event.deadline, seen.now),
+            "[bold green]✓[/] Challenged {samples} of contribution [bold]{contribution}[/] of pool {pool}. Until "
+            "{until} {awaited}.",
+            samples=samples_told(proposed.count), contribution=contribution, pool=seen.added.pool,
+            until=moment(event.deadline, seen.now),
             awaited=seen.awaited or "nobody acts",
         ),
     )  # fmt: skip
@@ -324,7 +340,7 @@ def answer(
             await pools.answer(contribution, upheld=verdict is Answer.uphold)
         return contribution_json(await pools.contribution(contribution))
 
-    found = with_client(home, as_json, work)
+    found = with_client(home, as_json, work, look=f"agorai pool contribution {contribution}")
     emit(
         found,
         as_json,
@@ -345,11 +361,13 @@ def contest(
     async def look(client: Client) -> Wei:
         pools = Pools(client)
         await _contestable(pools, contribution)
-        return await pools.contest_cost(contribution)
+        cost = await pools.contest_cost(contribution)
+        await pools.require(cost)
+        return cost
 
     cost = with_client(home, as_json, look)
     if cost:
-        question = f"Lay down {tokens_told(cost)} for the voters? They come back if the answer is wrong."
+        question = f"Lay down {tokens_told(cost)} for the voters, which come back if the answer is wrong?"
         undone = f"Contesting lays down {tokens_told(cost)}"
         confirm(question, undone, yes=yes, as_json=as_json)
 
@@ -357,7 +375,7 @@ def contest(
         with progress(as_json) as tell:
             return await Pools(client).contest(contribution, on_stage=tell)
 
-    event = with_client(home, as_json, work)
+    event = with_client(home, as_json, work, look=f"agorai pool contribution {contribution}")
     emit(
         {"contribution": contribution, "case": event.panel_case, "cost": cost / TOKEN},
         as_json,
@@ -397,11 +415,15 @@ def watch(
     if pool is None and (stake or off):
         raise typer.BadParameter("--stake and --off go with a POOL.")
 
-    async def work(client: Client) -> tuple[WatchedPool, ...]:
+    async def work(client: Client) -> tuple[tuple[WatchedPool, ...], str]:
         pools = Pools(client)
-        return await (pools.watched() if pool is None else pools.watch(pool, stake=stake, off=off))
+        if pool is None:
+            return await pools.watched(), ""
+        watched = await pools.watch(pool, stake=stake, off=off)
+        return watched, await _spending(pools, pool) if stake and not off else ""
 
-    found = [one.model_dump(mode="json") for one in with_client(home, as_json, work)]
+    watched, spending = with_client(home, as_json, work)
+    found = [one.model_dump(mode="json") for one in watched]
 
     def human() -> object:
         if not found:
@@ -409,9 +431,20 @@ def watch(
         shown = table(">Pool", "What is suspected")
         for one in found:
             shown.add_row(str(one["pool"]), "is challenged" if one["stake"] else "is told you")
-        return shown
+        return Group(shown, *filter(None, [spending]))
 
     emit(found, as_json, human)
+
+
+async def _spending(pools: Pools, pool: int) -> str:
+    """Say what a node that is to stake in a pool may lay down."""
+    (terms,) = await pools.read(pools.contract.pool_of(pool))
+    has = (await pools.client.balances()).tokens
+    return (
+        f"For each sample that your node challenges in pool {pool} it lays down {tokens_told(terms.deposit)}, twice "
+        f"that after a challenge that failed, and {tokens_told(terms.bonus)} where it contests. The account has "
+        f"{tokens(has)}: send away what is not to be staked."
+    )
 
 
 @app.command("findings")
@@ -422,11 +455,12 @@ def findings(
 ) -> None:
     """Show what your node found in the pools it watches and did not stake on."""
 
-    async def work(client: Client) -> tuple[list[dict[str, Any]], int]:
+    async def work(client: Client) -> tuple[list[dict[str, Any]], int, list[dict[str, Any]]]:
         pools = Pools(client)
-        return [one.model_dump(mode="json") for one in await pools.findings(pool)], await pools.now()
+        found = [one.model_dump(mode="json") for one in await pools.findings(pool)]
+        return found, await pools.now(), await lacking_json(pools, pool)
 
-    found, now = with_client(home, as_json, work)
+    found, now, lacking = with_client(home, as_json, work)
 
     def human() -> object:
         if not found:
@@ -439,6 +473,6 @@ def findings(
                 str(one["contribution"]), str(one["pool"]), str(one["samples"]), str(one["suspected"]), told,
                 moment(one["deadline"], now),
             )  # fmt: skip
-        return shown
+        return Group(shown, *lacking_told(lacking))
 
     emit(found, as_json, human)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.text import Text
 
-from agorai.cli.output import fail, table
+from agorai.cli.output import SafeTable, err, fail, table
 from agorai.cli.trade import lasting
 from agorai.devchain import TOKEN
 from agorai.pool_refusals import NotConfirmedError
@@ -19,13 +21,18 @@ from agorai_shared.bindings.voting_panel import Case, Phase
 from agorai_shared.digest_files import cids_of
 from agorai_shared.pool import CategoryColumn, Challenge, Column, NumberColumn
 
+if TYPE_CHECKING:
+    from agorai.pools import Pools
+
 YES = typer.Option(False, "--yes", "-y", help="Do not ask first.")
 _VERDICTS = {
-    "confirmed": "the challenge is wrong",
-    "rejected": "the challenge is right",
-    "undecided": "without a verdict",
+    "confirmed": "voters found the challenge wrong",
+    "rejected": "voters found the challenge right",
+    "undecided": "voters came to no verdict",
 }
 """Who is accused is the contributor."""
+_AT_STAKE = "lost if the test set is not revealed"
+_BONDS = {"closed": "given back", "forfeited": "forfeit: the test set was not revealed"}
 _MOST_VALUES = 8
 _MOST_ROWS = 20
 
@@ -36,7 +43,12 @@ def confirm(question: str, undone: str, *, yes: bool, as_json: bool) -> None:
         return
     if as_json:
         fail(NotConfirmedError(undone), as_json)
-    typer.confirm(question, abort=True, err=True)
+    try:
+        typer.confirm(question, abort=True, err=True)
+    except typer.Abort:
+        if not sys.stdin.isatty():
+            err.print("Nobody is there to answer, so nothing was sent. Add --yes to do it.")
+        raise
 
 
 def moment(at: int, now: int) -> str:
@@ -134,7 +146,7 @@ def pool_table(found: dict[str, Any], account: str) -> object:
         )
     shown.add_row("deposit", f"{found['deposit']:g} for each sample, of who adds and of who challenges")
     shown.add_row("reward", f"{found['reward']:g} for each sample that stays")
-    shown.add_row("bond", f"{found['bond']:g}, lost if the test set is not revealed")
+    shown.add_row("bond", f"{found['bond']:g}, {_BONDS.get(found['state'], _AT_STAKE)}")
     pays = f"; it pays for {samples_told(found['pays_for'])} more" if found["state"] == "open" else ""
     shown.add_row("budget", f"{found['budget']:g} left{pays}")
     windows = ((found[f"{name}_window"], name) for name in ("check", "answer", "reveal"))
@@ -142,7 +154,8 @@ def pool_table(found: dict[str, Any], account: str) -> object:
     shown.add_row("panel", f"{found['panel_size']} voters, {found['bonus']:g} for all of them")
     shown.add_section()
     shown.add_row("state", found["state"])
-    shown.add_row("closes", moment(found["closes_at"], found["now"]))
+    over = found["now"] >= found["closes_at"]
+    shown.add_row("closed" if over else "closes", moment(found["closes_at"], found["now"]))
     if found["state"] == "closing":
         shown.add_row("revealed until", moment(found["reveal_until"], found["now"]))
     shown.add_row("samples", f"{found['accepted']:,} accepted; contributions still open: {found['open']:,}")
@@ -209,11 +222,11 @@ def contributions_table(found: list[dict[str, Any]], most: int) -> object:
     return shown
 
 
-def contribution_table(found: dict[str, Any], account: str) -> object:
+def contribution_table(found: dict[str, Any], account: str) -> SafeTable:
     """Show a contribution."""
-    shown = table("Contribution", str(found["contribution"]), whole=("Contribution",))
+    title = f"{found['contribution']} of pool {found['pool']}"
+    shown = table("Contribution", title, whole=("Contribution",))
     shown.columns[1].overflow = "fold"
-    shown.add_row("pool", str(found["pool"]))
     you = " (you)" if found["contributor"] == account else ""
     shown.add_row("contributor", found["contributor"] + you)
     shown.add_row("samples", f"{found['count']:,}, of which {found['left']:,} left")
@@ -237,7 +250,7 @@ def contribution_table(found: dict[str, Any], account: str) -> object:
     if found["upheld"] is not None:
         shown.add_row("answer", "the challenge is right" if found["upheld"] else "the challenge is wrong")
     if found["case"]:
-        shown.add_row("panel", f"case {found['case']}, {_voting(found['panel'])}")
+        shown.add_row("panel", f"case {found['case']}: {_voting(found['panel'])}")
     if found["outcomes"]:
         shown.add_row("challenges", ", ".join(found["outcomes"]))
     for what, told in _called_wrong(found["wrong"]):
@@ -247,7 +260,7 @@ def contribution_table(found: dict[str, Any], account: str) -> object:
 
 def _voting(panel: dict[str, Any]) -> str:
     if panel["deadline"] is None:
-        return f"closed: {_VERDICTS[panel['verdict']]}"
+        return _VERDICTS[panel["verdict"]]
     return f"{panel['phase']} until {moment(panel['deadline'], panel['deadline'] - panel['left_s'])}"
 
 
@@ -260,6 +273,28 @@ def _called_wrong(wrong: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
         yield f"  row {one['row']}", f"{one['reason']}: {one['note'] or _evidence(one)}"
     if len(wrong) > _MOST_ROWS:
         yield "", f"and {len(wrong) - _MOST_ROWS} more; --json has all"
+
+
+async def lacking_json(pools: Pools, pool: int | None) -> list[dict[str, Any]]:
+    """Give what the account has too little to challenge contributions as its node was told to, for machines."""
+    lacking = await pools.lacking(pool)
+    credit = sum((await pools.credits()).values()) if lacking else 0
+    return [
+        {"contribution": contribution, "lacking": amount / TOKEN, "credit": credit / TOKEN}
+        for contribution, amount in lacking.items()
+    ]
+
+
+def lacking_told(found: list[dict[str, Any]]) -> list[Text]:
+    """Say it."""
+    return [
+        Text(
+            f"Your node lacks {tokens_told(one['lacking'] * TOKEN)} to challenge contribution {one['contribution']}"
+            + (f"; {one['credit']:g} can be withdrawn: `agorai account withdraw`." if one["credit"] else "."),
+            "bold yellow",
+        )
+        for one in found
+    ]
 
 
 def place(contribution: int, row: int) -> str:

@@ -39,16 +39,21 @@ def train(
 ) -> None:
     """Have your node train a version on all that is accepted now, and publish it."""
 
-    async def work(client: Client) -> None:
+    async def work(client: Client) -> int:
         chosen = None if rule is None else _rule(rule)
-        await Pools(client).train(pool, chosen)
+        with progress(as_json) as tell:
+            return await Pools(client).train(pool, chosen, on_stage=tell)
 
-    with_client(home, as_json, work)
+    version = with_client(home, as_json, work)
     emit(
-        {"pool": pool},
+        {"pool": pool, "version": version},
         as_json,
-        lambda: styled("It is being trained; see [bold]agorai pool versions {pool}[/].", pool=pool),
-    )
+        lambda: styled(
+            "[bold green]✓[/] Version [bold]{version}[/] of pool {pool} is published; see [bold]agorai pool versions "
+            "{pool}[/].",
+            pool=pool, version=version,
+        ),
+    )  # fmt: skip
 
 
 def _rule(path: Path) -> Rule:

@@ -11,6 +11,7 @@ from rich.console import Group
 from rich.text import Text
 
 from agorai.catalogue import Described, Search
+from agorai.cli.amounts import tokens
 from agorai.cli.output import HOME, JSON, emit, progress, table, with_client
 from agorai.cli.publish import STAR_NOTE, Kind, score_of, task_of
 from agorai.client import Client
@@ -52,7 +53,7 @@ def search(
     task: Kind | None = typer.Option(None, help="What the target holds."),
     min_rows: int | None = typer.Option(None, min=0, help="At least so many rows."),
     min_quality: float | None = typer.Option(None, min=0, max=1, help="A score of at least this, up to 1."),
-    max_price: float | None = typer.Option(None, min=0, help="At most so many tokens."),
+    max_price: float | None = typer.Option(None, min=0, callback=tokens, help="At most so many tokens."),
     kind: str | None = typer.Option(None, help="data or model."),
     licence: str | None = typer.Option(None, "--licence", "--license", help="Its licence."),
     most: int = typer.Option(20, min=1, max=1000, help="Show at most so many."),

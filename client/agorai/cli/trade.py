@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import typer
 
+from agorai.cli.amounts import tokens
 from agorai.cli.data import FileNotWrittenError
 from agorai.cli.output import HOME, JSON, emit, err, progress, styled, table, with_client
 from agorai.client import Client
@@ -54,12 +55,15 @@ def list_model(
     resource: int | None = typer.Argument(
         None, help="The model's id; without it, show what is listed.", min=1
     ),
-    price: float | None = typer.Option(None, min=0, help="What you ask, in tokens."),
+    price: float | None = typer.Option(None, min=0, callback=tokens, help="What you ask, in tokens."),
     test_data: Path | None = typer.Option(
         None, exists=True, dir_okay=False, help="Your test data, CSV: sealed; a share goes with the model."
     ),
     least: float | None = typer.Option(
-        None, min=0, help="Offers below are declined, from here on taken; by default the price."
+        None,
+        min=0,
+        callback=tokens,
+        help="Offers below are declined, from here on taken; by default the price.",
     ),
     accuracy: str | None = typer.Option(None, help="Promised, as 95%; by default what its trainer measured."),
     deposit_percent: int = typer.Option(
@@ -167,7 +171,7 @@ def ask_for(
         dir_okay=False,
         help="The CSV on which it is judged, at most 1 MiB; it becomes public.",
     ),
-    offer: float = typer.Option(0.0, min=0, help="What you pay, in tokens; 0 only asks."),
+    offer: float = typer.Option(0.0, min=0, callback=tokens, help="What you pay, in tokens; 0 only asks."),
     home: Path = HOME,
     as_json: bool = JSON,
 ) -> None:

@@ -39,7 +39,7 @@ def enlist(seats: int = SEATS, yes: bool = YES, home: Path = HOME, as_json: bool
     stake = tokens_told(with_client(home, as_json, look))
     what = f"{seats} seat{'' if seats == 1 else 's'}"
     question = (
-        f"Stake {stake} for {what}? It comes back on retiring; a seat drawn that does not vote loses its own."
+        f"Stake {stake} for {what}, which comes back on retiring unless your node fails to vote when drawn?"
     )
     confirm(question, f"{what} cost a stake of {stake}", yes=yes, as_json=as_json)
     voter = with_client(home, as_json, lambda client: Voting(client).enlist(seats), look="agorai vote show")
