@@ -25,6 +25,7 @@ from agorai_shared.types import CaseId
 from agorai_verifier.settings import VerifierSettings
 from tests.pooling import (
     BOND,
+    CLASSES,
     DEPOSIT,
     INITIAL,
     REWARD,
@@ -35,6 +36,7 @@ from tests.pooling import (
     open_pool,
     outcome,
     owned,
+    table,
     until,
 )
 from tests.trades import VOTERS, enlist, pass_time, pass_until
@@ -94,7 +96,11 @@ async def test_an_owner_who_sides_with_a_false_challenger_costs_that_one_its_dep
     before = await owned(gina)
     rows = INITIAL + 140, INITIAL + 160
     good = await gina.add(pool, csv(*rows))
-    named = Challenge(wrong=tuple(Wrong(row=row, reason="label", label="benign") for row in range(3)))
+    labels = [str(cells[-1]) for cells in table()[rows[0] : rows[0] + 3]]
+    opposite = dict(zip(CLASSES, reversed(CLASSES), strict=True))
+    named = Challenge(
+        wrong=tuple(Wrong(row=row, reason="label", label=opposite[label]) for row, label in enumerate(labels))
+    )
     await eve.challenge(await eve.propose(good.contribution, own=named))
     await olga.answer(good.contribution, upheld=True)
     await in_state(gina, good.contribution, State.CONTESTED)
