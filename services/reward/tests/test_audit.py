@@ -313,7 +313,7 @@ def test_who_adds_is_paid_its_fee_and_contributes_nothing() -> None:
     record = record_of(rounds=2, by_groups=True)
     for number in (1, 2):
         record = with_round(record, number, adders=(9,))
-    adder = Subtask(9, "0x" + "9" * 40, "0x" + "9" * 40, 7, 0)
+    adder = Subtask(9, account(9), account(9), 7, 0)
     record = replace(record, subtasks=(*record.subtasks, adder))
     what = due(record, additive)
     assert what.delivered[9] == 2
