@@ -87,7 +87,7 @@ async def create(
             clock=reader.now,
         )
         task_reader = TaskReader(settings.address, TaskFiles(market), vault, kept)
-        tasks = federated.make(task_reader, kept, sandbox, broker, max_content)
+        tasks = federated.make(task_reader, kept, sandbox, settings.ray, broker, max_content)
         router = NatsRouter()
 
         async def on_event(event: ChainEvent) -> None:

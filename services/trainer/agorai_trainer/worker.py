@@ -161,10 +161,10 @@ def _outcome(base: int) -> Frame:
         reply = entry(job)
         return Frame("result", reply.body, reply.blobs)
     except BaseException as error:  # noqa: BLE001 - everything a job raises is an answer
-        return Frame("error", _told(error))
+        return Frame("error", told(error))
 
 
-def _told(error: BaseException) -> Json:
+def told(error: BaseException) -> Json:
     """Give an error as values, the cause that matters first."""
     chain: list[BaseException] = []
     link: BaseException | None = error

@@ -24,6 +24,8 @@ from agorai_trainer.frames import Frame, FrameError, Json, Reply
 from agorai_trainer.tasks import Limits
 
 _END_S: Final = 10.0
+_PLACE_S: Final = 600.0
+"""For a processor that is free, on a cluster that may have to grow first."""
 _MOST_TEXT: Final = 2000
 
 
@@ -101,10 +103,10 @@ class RayEngine:
             with theirs:
                 await self._hand(theirs)
             try:
-                async with asyncio.timeout(limit):
+                async with asyncio.timeout(_PLACE_S):
                     await self._receive(ours)
             except TimeoutError as error:
-                raise ClusterError(self._address, f"no processor was free within {limit:g} s") from error
+                raise ClusterError(self._address, f"it named no free processor within {_PLACE_S:g} s") from error
             try:
                 async with asyncio.timeout(limit):
                     return await self._result(ours, Frame("job", {"entry": entry, "job": body}, tuple(blobs)))

@@ -51,9 +51,13 @@ class Tasks:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Look at all that is open."""
-        async with self.engine or nullcontext(), self.owned.running(), self.provided.running():
-            async with self.computed.running():
-                yield
+        async with (
+            self.engine or nullcontext(),
+            self.owned.running(),
+            self.provided.running(),
+            self.computed.running(),
+        ):
+            yield
 
     async def wake(self, event: ChainEvent) -> None:
         """Look at what an event concerns: the task, if it is this account's, and its own subtasks among those."""
@@ -104,7 +108,7 @@ def make(
     ExtraMissingError
         If it is to train on the cluster `ray`, without the extra.
     """
-    engine = None if ray is None else RayEngine(ray, sandbox.limits)
+    engine = RayEngine(ray, sandbox.limits) if ray else None
     offers, isolated = Offers(reader.files), FederatedSandbox(sandbox, engine)
     deployment = reader.files.market.deployment
     scope, on_dead = (deployment.chain_id, deployment.training_task), bury(broker, "trainer")
