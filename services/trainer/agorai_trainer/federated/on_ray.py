@@ -34,7 +34,7 @@ class ClusterError(UnavailableError):
 
     def __init__(self, address: str, why: str) -> None:
         super().__init__(
-            f"The Ray cluster {address!r} did not do the job: {why[:_MOST_TEXT].strip().rstrip('.')}.",
+            f"The Ray cluster {address!r} did not do the job: {' '.join(why.split())[:_MOST_TEXT].rstrip('.')}.",
             remedy="See that it runs, and that its nodes have this trainer's packages and its versions of Python"
             " and Ray; the job is sent again.",
         )
@@ -106,7 +106,9 @@ class RayEngine:
                 async with asyncio.timeout(_PLACE_S):
                     await self._receive(ours)
             except TimeoutError as error:
-                raise ClusterError(self._address, f"it named no free processor within {_PLACE_S:g} s") from error
+                raise ClusterError(
+                    self._address, f"it named no free processor within {_PLACE_S:g} s"
+                ) from error
             try:
                 async with asyncio.timeout(limit):
                     return await self._result(ours, Frame("job", {"entry": entry, "job": body}, tuple(blobs)))
