@@ -18,7 +18,6 @@ from agorai_trainer import verdicts
 from agorai_trainer.estimators import ExtraMissingError
 from agorai_trainer.federated import models
 from agorai_trainer.federated.checking import read
-from agorai_trainer.federated.models import Kind
 from agorai_trainer.federated.on_ray import ClusterError, RayEngine
 from agorai_trainer.federated.sandboxed import FederatedSandbox
 from agorai_trainer.frames import Json, Reply
@@ -66,11 +65,10 @@ def drivers() -> list[psutil.Process]:
 @pytest.mark.timeout(600)
 @pytest.mark.asyncio(loop_scope="session")
 class TestOnRay:
-    @pytest.mark.parametrize("kind", ["logistic_regression", "mlp"])
     async def test_a_round_gives_the_bits_that_it_gives_in_the_sandbox(
-        self, engine: RayEngine, sandbox: Sandbox, iris: bytes, kind: Kind
+        self, engine: RayEngine, sandbox: Sandbox, iris: bytes
     ) -> None:
-        spec = of_iris(kind, layers=DENSE if kind == "mlp" else ())
+        spec = of_iris("mlp", layers=DENSE)
         start = models.initial(spec)
         found = await FederatedSandbox(sandbox, engine).fit(spec, start, iris, 1, 0.1)
         shut_in = await FederatedSandbox(sandbox).fit(spec, start, iris, 1, 0.1)
@@ -130,7 +128,7 @@ class TestOnRay:
         self, engine: RayEngine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("agorai_trainer.federated.on_ray._PLACE_S", 0.001)
-        with pytest.raises(ClusterError, match="no free processor within 0.001 s"):
+        with pytest.raises(ClusterError, match=r"no free processor within 0\.001 s"):
             await engine.run("ray_jobs:describe", {}, [])
 
     async def test_a_connection_that_is_lost_is_made_again(self, engine: RayEngine, tmp_path: Path) -> None:
