@@ -157,6 +157,11 @@ class Tasks(Contracts):
         """
         tell, terms = on_stage or silent, plan.terms
         await self._check(terms)
+        if terms.quorum > plan.wanted.providers:
+            why = (
+                f"a quorum of {terms.quorum} is more than the {plan.wanted.providers} data providers it asks"
+            )
+            raise TaskTermsError(why, "Ask more, or begin with fewer.")
         await self.require(terms.budget + terms.bond)
         tell("sealing the test set")
         sealed = await self.client.vault.put(test)

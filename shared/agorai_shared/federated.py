@@ -7,7 +7,7 @@ by digest, one raw block each. What only some may read is in envelopes, each bou
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -18,6 +18,9 @@ from agorai_shared.types import Address
 
 MOST_SUBTASKS: Final = 1_000
 """Of one task; each has at least one row in each round's document."""
+
+_MOST_PAID: Final = 1 << 16
+"""Subtasks that have delivered, those that others replaced among them: each delivery costs a transaction."""
 
 Amount = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,28})$")]
 """Of the token's smallest unit, in decimal; as JSON numbers such amounts are not exact."""
@@ -281,12 +284,14 @@ class PayoutRow(Document):
 class PayoutDocument(Document):
     """A proposed payout and what it was computed from: its evidence on the chain (DAI, 4.5)."""
 
+    MOST_BYTES: ClassVar[int] = 64 << 20
     type: Literal["agorai/payout/1"] = "agorai/payout/1"
     task: TaskBinding
-    contributions: tuple[Contribution, ...] = Field((), max_length=MOST_SUBTASKS, fail_fast=True)
-    delivered: dict[str, Count] = Field({}, max_length=MOST_SUBTASKS)
+    contributions: tuple[Contribution, ...] = Field((), max_length=_MOST_PAID, fail_fast=True)
+    """Of subtasks that delivered."""
+    delivered: dict[str, Count] = Field({}, max_length=_MOST_PAID)
     """Rounds for which each subtask is paid its fee."""
-    rows: tuple[PayoutRow, ...] = Field((), max_length=2 * MOST_SUBTASKS, fail_fast=True)
+    rows: tuple[PayoutRow, ...] = Field((), max_length=2 * _MOST_PAID, fail_fast=True)
     """The leaves of the tree, sorted by address."""
     test_set: CidText
     """Of the file with the test samples, in the clear."""

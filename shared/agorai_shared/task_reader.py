@@ -51,7 +51,7 @@ FAULT_CODES: Final = frozenset(
 )  # fmt: skip
 """Codes of errors, as the vault tells them, that only who sealed an envelope can have caused."""
 
-GONE_CODES: Final = frozenset({"no_peer_has", "not_a_member", "plaintext_cut_off"})
+GONE_CODES: Final = frozenset({"no_peer_has", "not_a_member", "plaintext_cut_off", "store_url"})
 """Codes of errors that say that what was sealed is not to be had whole; who sealed it can cause each of them."""
 
 

@@ -211,6 +211,8 @@ class SealEnvelope(Message):
 
     context: str = Field(max_length=500)
     members: tuple[Account, ...] = Field((), max_length=1_000)
+    lenient: bool = False
+    """Whether members whose key cannot be used are left out: who has left must not hold up all others."""
     task: str | None = None
     """A task's public key."""
 

@@ -40,7 +40,7 @@ from agorai_shared.federated import ComputingOffer, DataOffer, Specification
 from agorai_shared.types import Wei
 
 app = typer.Typer(
-    help="Models that are trained in rounds on data which stay with those who have them.",
+    help="Models that are trained in rounds on data of many, which are not published.",
     no_args_is_help=True,
 )
 

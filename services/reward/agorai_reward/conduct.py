@@ -54,6 +54,10 @@ OPPOSED: Final = -0.5
 """The cosine to every other update below which one goes against them, where they agree by as much."""
 
 
+_MOST_OF_STEP: Final = 10.0
+"""How much longer than the global model's own step updates may typically be: of many, some cancel out."""
+
+
 class Reason(StrEnum):
     """What is wrong with an update."""
 
@@ -110,13 +114,19 @@ class Misconduct:
     """The subtask whose update was copied."""
 
 
-def judge(rounds: Sequence[Round], providers: Mapping[int, str] | None = None) -> tuple[Misconduct, ...]:
+def judge(
+    rounds: Sequence[Round], providers: Mapping[int, str] | None = None, after: Vector | None = None
+) -> tuple[Misconduct, ...]:
     """Say what is wrong with the updates of the last of these rounds; at most one finding of `UNPAID` for each.
 
     Parameters
     ----------
     rounds
-        From the first one on, one at least, with finite models of one length.
+        From the first one on, one at least, with finite models of one length; of those before the last, without the
+        updates that were found to be copies: a copier is no original.
+    after
+        The global model that the last of them made, where it is known to be true: how far it moved bounds what is
+        called typical, whoever else gave longer steps.
     providers
         Subtask to its data provider; a subtask left out has one of its own. What a data provider gave in rounds
         before is never held against it, even if another computer trained: without chance, honest training comes to
@@ -129,7 +139,7 @@ def judge(rounds: Sequence[Round], providers: Mapping[int, str] | None = None) -
             sound.append(update)
         else:
             broken.append(found)
-    last = _Judged(rounds, sound, providers or {})
+    last = _Judged(rounds, sound, providers or {}, after)
     return (*broken, *last.unpaid(), *last.opposed(), *last.scaled())
 
 
@@ -140,14 +150,14 @@ def usable(vector: Vector, model: Vector) -> bool:
 
 def same_model(one: Vector, other: Vector) -> bool:
     """Say whether two global models are the same, but for what machines that add in another order make of it."""
-    if one.shape != other.shape or not (np.isfinite(one).all() and np.isfinite(other).all()):
+    if one.shape != other.shape or not one.size or not (np.isfinite(one).all() and np.isfinite(other).all()):
         return False
     return bool(np.allclose(one, other, rtol=1e-9, atol=1e-12))
 
 
 def _broken(update: Update, model: Vector) -> Misconduct | None:
     vector = update.vector
-    if vector.shape != model.shape or vector.dtype != np.float64:
+    if vector.shape != model.shape or not vector.size or vector.dtype != np.float64:
         return Misconduct(update.subtask, Reason.WRONG_SHAPE, vector.size, model.size)
     with np.errstate(over="ignore", invalid="ignore"):
         delta = vector - model
@@ -160,18 +170,27 @@ class _Judged:
     """The sound updates of a round, and what they are compared with."""
 
     def __init__(
-        self, rounds: Sequence[Round], updates: Sequence[Update], providers: Mapping[int, str]
+        self,
+        rounds: Sequence[Round],
+        updates: Sequence[Update],
+        providers: Mapping[int, str],
+        after: Vector | None,
     ) -> None:
         self._providers = providers
         self._models = [round_.model for round_ in rounds]
         self._earlier = rounds[:-1]
         self._updates = updates
+        self._copiers: set[int] = set()
+        """Places of updates that were found to be copies."""
         self._deltas = [update.vector - self._models[-1] for update in updates]
         self._lengths = np.array([_length(delta) for delta in self._deltas])
         lower_half = sorted(map(float, self._lengths))[: (len(updates) + 1) // 2]
         # The lower median: of two, one who is far off must not make the other look as if it had not moved.
         least = max(LEAST_MOVE * _length(self._models[-1]), sys.float_info.min)
-        self._typical_length = max((least, *lower_half[-1:]))
+        typical = max((least, *lower_half[-1:]))
+        # Whoever has most accounts must not make the others' steps look like none by longer ones that are left out.
+        moved = math.inf if after is None else _MOST_OF_STEP * _length(after - self._models[-1])
+        self._typical_length = max(least, min(typical, moved))
         cosines = [[_cosine(one, other) for other in self._deltas] for one in self._deltas]
         self._cosines = np.array(cosines).reshape(len(updates), len(updates))
         self._angular = self._models[-1].size >= LEAST_SIZE
@@ -190,6 +209,7 @@ class _Judged:
         for place in range(len(self._updates)):
             found = next((found for check in checks if (found := check(place)) is not None), None)
             if found is not None:
+                self._copiers |= {place} if found.reason == Reason.COPIED else set()
                 yield found
 
     def _unchanged(self, place: int) -> Misconduct | None:
@@ -214,9 +234,14 @@ class _Judged:
         return next((update.vector - last.model for update in own if usable(update.vector, last.model)), None)
 
     def _copied(self, place: int) -> Misconduct | None:
-        if not place:
+        originals = [
+            (unlikeness, other)
+            for other, unlikeness in enumerate(self._pairs[place])
+            if other not in self._copiers
+        ]
+        if not originals:
             return None
-        evidence, nearest = min((unlikeness, other) for other, unlikeness in enumerate(self._pairs[place]))
+        evidence, nearest = min(originals)
         # An attacker who drives the model off makes honest deltas alike, and must not itself pass for a typical one.
         kept = [place for place, score in enumerate(self._scores) if score <= SCALED_SCORE]
         typical = self._near([self._pairs[later][one] for one, later in itertools.combinations(kept, 2)])

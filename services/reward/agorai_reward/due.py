@@ -12,15 +12,16 @@ a false model.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from agorai_reward import conduct, shapley
-from agorai_reward.conduct import UNPAID, Misconduct, Update, Vector
+from agorai_reward.conduct import UNPAID, Misconduct, Reason, Update, Vector
 from agorai_reward.payout import Row, Subtask, payout
 
 Method: TypeAlias = Literal["shapley", "leave_one_out", "samples"]
@@ -31,6 +32,10 @@ Coalition: TypeAlias = frozenset[int]
 Worths: TypeAlias = Callable[[int, Sequence[Coalition]], Mapping[Coalition, int] | None]
 """Evaluates coalitions of a round (from 1) on the test set: correct test samples of the model that the round began
 with and these updates make, less those of that model alone. None if it cannot be done, as without the test set."""
+
+
+_MOST_DENOMINATOR: Final = 6 * math.factorial(shapley.MOST_EXACT)
+"""Exact values of up to ten players, shared by two or three, have none that does not divide it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +151,7 @@ def due(record: Record, worths: Worths) -> Due:
             gone = Finding(Kind.MISSING, f"Round {number} cannot be evaluated on the test set.")
             return Due(None, {}, {}, tuple(judged), (*noted, gone))
         for subtask, value in values.items():
-            contributions[subtask] += value
+            contributions[subtask] += _short(value)
     if honest < len(record.rounds):
         adders = {adder for round_ in record.rounds for adder in round_.adders}
         contributions |= {
@@ -197,7 +202,7 @@ def _honest_rounds(record: Record) -> tuple[int, list[Finding]]:
 
 
 def _judge(record: Record, honest: int) -> Iterable[tuple[int, Misconduct]]:
-    """Judge the rounds that began with a true model."""
+    """Judge the rounds that have a true record; nothing is held against anybody in one that has not."""
     providers = {subtask.id: subtask.data_provider for subtask in record.subtasks}
     known = [
         conduct.Round(
@@ -211,9 +216,16 @@ def _judge(record: Record, honest: int) -> Iterable[tuple[int, Misconduct]]:
         for model, round_ in zip(record.models, record.rounds, strict=False)
         if model is not None
     ]
-    for number in range(1, min(honest + 1, len(known)) + 1):
-        for found in conduct.judge(known[:number], providers):
+    for number in range(1, min(honest, len(known)) + 1):
+        after = record.models[number]
+        copies = set()
+        for found in conduct.judge(known[:number], providers, after):
+            copies |= {found.subtask} if found.reason == Reason.COPIED else set()
             yield number, found
+        round_ = known[number - 1]
+        known[number - 1] = replace(
+            round_, updates=tuple(one for one in round_.updates if one.subtask not in copies)
+        )
 
 
 def _served(record: Record, round_: TaskRound) -> list[Submission]:
@@ -251,6 +263,13 @@ def _values(record: Record, number: int, sound: Sequence[Submission], worths: Wo
         return {coalition: found[union] for coalition, union in members.items() if union in found}
 
     return shapley.shared_evenly(_values_of(terms, players, round_.seed, ask))
+
+
+def _short(value: Fraction) -> Fraction:
+    """Give a round's value with so few digits that a task's can be written down, however many rounds it has."""
+    if _MOST_DENOMINATOR % value.denominator == 0:
+        return value
+    return Fraction(round(value * _MOST_DENOMINATOR), _MOST_DENOMINATOR)
 
 
 def _values_of(

@@ -98,9 +98,10 @@ class Records:
         try:
             found = await self.trainer.worths(task, number, [tuple(sorted(one)) for one in coalitions])
         except RemoteError as error:
-            if error.code in {"file_absent", "test_set_absent"}:
-                return None
-            raise
+            gone = error.code in {"file_absent", "test_set_absent"}
+            if not gone and (error.retryable or error.code == "internal"):
+                raise
+            return None  # it is not served, or cannot be measured on: either way the model provider's fault
         return dict(zip(coalitions, found, strict=True))
 
     async def rows(self, task: int, digest: bytes, author: Address) -> tuple[Row, ...] | None:
@@ -146,7 +147,7 @@ class Records:
     async def _round(self, task: int, number: int, model: Vector | None) -> TaskRound:
         files = self.opener.files
         history, record = await files.history(task), await files.round(task, number)
-        aggregated = model if await self._is_true(task, number) else _EMPTY
+        aggregated = model if await self._is_true(task, number) else _FALSE
         seed, taken = history.rounds[number - 1].seed, frozenset(record.taken)
         events = [history.rounds[number - 1].updates[id_] for id_ in history.trained(number)]
         if (await files.document(task)).mode != "aggregate":
@@ -156,8 +157,8 @@ class Records:
         if sums is None:
             updates = [Submission(event.subtask, 1, None) for event in events]
             return TaskRound(tuple(updates), taken, aggregated, seed, {})
-        refused = {one.subtask for one in sums.refused}
-        updates = [await self._claimed(event) for event in events if event.subtask not in refused]
+        counted = {member for one in sums.groups for member in one.members}
+        updates = [await self._claimed(event) for event in events if event.subtask in counted]
         means = {
             Coalition(one.members): None if one.gone and taken & set(one.members) else _EMPTY
             for one in sums.groups
@@ -178,7 +179,7 @@ class Records:
         try:
             return await self.trainer.replay(task, number)
         except RemoteError as error:
-            if error.retryable:
+            if error.retryable or error.code == "internal":  # which says nothing of the record
                 raise
             return False
 

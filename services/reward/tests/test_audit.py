@@ -248,12 +248,83 @@ def test_a_false_model_gains_its_model_provider_nothing_as_the_award_is_shared_b
     assert texts(record, Kind.NOTED)[0].startswith("The global model behind round 2 is not what")
 
 
+def test_models_that_nobody_can_open_make_no_true_record() -> None:
+    empty = np.empty(0)
+    record = record_of(rounds=1)
+    for number in (0, 1):
+        record = with_model(record, number, empty)
+    what = due(with_round(record, 1, aggregated=empty), additive)
+    assert what.contributions == what.delivered == dict.fromkeys(WORTH, 1)
+
+
+def test_longer_steps_of_most_accounts_that_are_left_out_make_nobody_s_look_like_none() -> None:
+    record = record_of(rounds=1)
+    model, rng = record.models[0], np.random.default_rng(3)
+    assert model is not None
+    long = {subtask: model + 1e6 * rng.normal(size=SIZE) for subtask in (2, 3, 4)}
+    given = tuple(replace(one, vector=long.get(one.subtask, one.vector)) for one in record.rounds[0].updates)
+    alone = given[0].vector
+    forged = with_model(
+        with_round(record, 1, updates=given, taken=frozenset({1}), aggregated=alone), 1, alone
+    )
+    what = due(forged, additive)
+    assert what.delivered[1] == 1
+    assert not any(found.subtask == 1 for _, found in what.conduct)
+
+
+def test_who_copies_an_earlier_update_is_no_original_of_the_next() -> None:
+    record = record_of(rounds=2)
+    first, second = record.models[0], record.models[1]
+    assert first is not None
+    assert second is not None
+    victim = next(one.vector for one in record.rounds[0].updates if one.subtask == 2)
+    assert victim is not None
+    again = second + (victim - first)  # training that has converged takes the same step
+    copied = {1: again.copy(), 2: again * (1 + 1e-9)}
+    updates = tuple(
+        replace(one, vector=copied.get(one.subtask, one.vector)) for one in record.rounds[1].updates
+    )
+    mean = np.mean([one.vector for one in updates], axis=0)
+    what = due(with_model(with_round(record, 2, updates=updates, aggregated=mean), 2, mean), additive)
+    assert {(found.subtask, found.reason) for number, found in what.conduct if number == 2} == {
+        (1, Reason.COPIED)
+    }
+    assert what.delivered == {1: 1, 2: 2, 3: 2, 4: 2}
+
+
+def test_values_of_many_rounds_can_be_written_down() -> None:
+    rounds = 400
+    record = record_of(rounds=1, method="samples")
+    (one,) = record.rounds
+    model = record.models[0]
+    many = tuple(
+        replace(
+            one,
+            updates=tuple(replace(given, samples=given.samples + number) for given in one.updates),
+            aggregated=model,
+        )
+        for number in range(rounds)
+    )
+    what = due(
+        replace(
+            record,
+            rounds=many,
+            models=(model,) * (rounds + 1),
+            terms=replace(record.terms, by_groups=True, budget=10**9),
+        ),
+        additive,
+    )
+    for value in what.contributions.values():
+        assert len(str(value)) < 40
+    assert float(sum(what.contributions.values())) == pytest.approx(rounds)
+
+
 def test_nothing_is_held_against_updates_that_began_with_a_false_model() -> None:
     broken = np.full(SIZE, np.nan)
     record = with_model(record_of(u1_2=broken, u1_3=broken), 2, broken)
     what = due(record, additive)
-    assert what.delivered == {1: 2, 2: 3, 3: 3, 4: 3}
-    assert [number for number, _ in what.conduct] == [2]
+    assert what.delivered == dict.fromkeys(WORTH, 3)
+    assert what.conduct == ()
     assert due(with_model(record, 0, broken), additive).delivered == dict.fromkeys(WORTH, 3)
 
 

@@ -34,7 +34,7 @@ def giving(what: object) -> Callable[..., Awaitable[object]]:
     return give
 
 
-def protocol(data: bytes | Exception, *findings: Finding) -> ComputedProtocol:
+def protocol(data: bytes | Exception, *findings: Finding, in_time: bool = True) -> ComputedProtocol:
     """Make a computer that is asked to train on another's data."""
     subtask = SimpleNamespace(
         task=TASK, computer=CORA, state=SubtaskState.APPROVED, role=Role.TRAINER, wage=WAGE, updated=0
@@ -62,6 +62,7 @@ def protocol(data: bytes | Exception, *findings: Finding) -> ComputedProtocol:
         files=files,
         vault=SimpleNamespace(),
         described=giving(SimpleNamespace(document=document, model="model")),
+        leaves_time=giving(in_time),
     )
     offers = SimpleNamespace(
         of=giving(SimpleNamespace(computing=SimpleNamespace(wage=WAGE, subtasks=1))), schema=giving(SCHEMA)
@@ -104,6 +105,22 @@ async def answer(asked: ComputedProtocol) -> None:
 async def test_data_that_are_as_was_said_are_trained_on(sent: list[Any]) -> None:
     await answer(protocol(b"rows"))
     assert sent == [("accept", KEY, WAGE)]
+
+
+async def test_a_task_whose_windows_leave_no_time_is_declined(sent: list[Any]) -> None:
+    await answer(protocol(b"rows", in_time=False))
+    assert sent == [("decline", KEY)]
+
+
+async def test_room_is_taken_once_however_many_are_asked_for_at_the_same_moment(sent: list[Any]) -> None:
+    asked = protocol(b"rows")
+    asked._accepted.add(KEY + 1)
+    own = [(KEY, SubtaskState.APPROVED), (KEY + 1, SubtaskState.APPROVED)]
+    asked._own = giving(own)  # type: ignore[method-assign,assignment]
+    await asked.read(KEY)
+    await asked.perform(KEY, decide.Accept(WAGE), "once")
+    assert sent == [("decline", KEY)]
+    assert asked._accepted == {KEY + 1}
 
 
 async def test_data_that_are_not_as_their_schema_says_are_declined(sent: list[Any]) -> None:

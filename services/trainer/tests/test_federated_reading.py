@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -262,3 +264,22 @@ async def test_who_withholds_what_was_read_is_waited_for_and_in_the_end_not_take
     (kept,) = await ground.reader.keep(given, final=True)
     assert (kept.update, kept.subtasks) == (None, (SUBTASK,))
     assert "cannot be had" in kept.why
+
+
+@pytest.mark.parametrize(("windows", "fits"), [((60, 60, 60, 59), False), ((60, 60, 60, 60), True)])
+async def test_windows_shorter_than_twice_what_final_blocks_take_leave_no_time(
+    windows: tuple[int, ...], fits: bool
+) -> None:
+    ground = Ground(revealed=False)
+    await ground.described()
+
+    async def lag() -> int:
+        return 30
+
+    ground.market.chain = SimpleNamespace(finality_lag=lag)  # type: ignore[attr-defined]
+    names = ("join_window", "round_window", "step_window", "challenge_window")
+    told = ground.files._opened[1]
+    values: dict[str, Any] = dict(zip(names, windows, strict=True))
+    changed = replace(told.terms, **values)
+    ground.files._opened[1] = replace(told, terms=changed)
+    assert await ground.reader.leaves_time(1) == fits

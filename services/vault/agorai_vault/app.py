@@ -353,7 +353,9 @@ def _envelope_routes(envelopes: Envelopes, token: str) -> list[BaseRoute]:
     async def seal(request: Request) -> Response:
         require_token(request, token)
         asked = messages.SealEnvelope.model_validate_json(request.query_params.get("for", ""))
-        sealed = await envelopes.seal(request.stream(), asked.context, asked.members, asked.task)
+        sealed = await envelopes.seal(
+            request.stream(), asked.context, asked.members, asked.task, lenient=asked.lenient
+        )
         return JSONResponse(sealed.model_dump(mode="json"), status_code=201)
 
     async def opened(request: Request) -> Response:

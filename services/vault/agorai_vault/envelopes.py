@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from joserfc.jwk import RSAKey
 
+from agorai_shared import logging
+from agorai_shared.bindings.registry import Actor
 from agorai_shared.content import NODE_PIN
 from agorai_shared.envelopes import (
     TaskKey,
@@ -16,6 +18,7 @@ from agorai_shared.envelopes import (
     seal_to_members,
     seal_to_task,
 )
+from agorai_shared.errors import AgoraiError
 from agorai_shared.jwe import public_key as member_key
 from agorai_shared.market import Market, NotAMemberError
 from agorai_shared.sealing import new_content_key, open_sealed, seal
@@ -23,6 +26,8 @@ from agorai_shared.shared_jwe import Envelope
 from agorai_shared.types import Address, Cid, Digest
 from agorai_vault.holders import Holders
 from agorai_vault.keys import Keys
+
+log = logging.get(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,13 @@ class Envelopes:
         return TaskKey.derived(self.keys.derive(f"task/{nonce.hex()}"))
 
     async def seal(
-        self, plain: AsyncIterator[bytes], context: str, members: Iterable[Address], task: str | None
+        self,
+        plain: AsyncIterator[bytes],
+        context: str,
+        members: Iterable[Address],
+        task: str | None,
+        *,
+        lenient: bool = False,
     ) -> Envelope:
         """Seal a stream under a fresh key into the store.
 
@@ -47,6 +58,8 @@ class Envelopes:
         ----------
         task
             The public key of a task, in hex.
+        lenient
+            Whether members whose key cannot be used are left out, unless nobody were left.
 
         Raises
         ------
@@ -55,7 +68,7 @@ class Envelopes:
         """
         if task is not None:
             public_key(task)
-        keys = await self._keys_of(dict.fromkeys(members))
+        keys = await self._keys_of(dict.fromkeys(members), lenient=lenient, may_be_none=task is not None)
         size = 0
 
         async def counted() -> AsyncIterator[bytes]:
@@ -73,19 +86,32 @@ class Envelopes:
             to_task=None if task is None else seal_to_task(task, content_key, context, cid),
         )
 
-    async def _keys_of(self, members: Iterable[Address]) -> dict[Address, RSAKey]:
+    async def _keys_of(
+        self, members: Iterable[Address], *, lenient: bool, may_be_none: bool
+    ) -> dict[Address, RSAKey]:
         accounts, registry = list(members), self.market.registry
         actors = await self.market.chain.read(*map(registry.actor, accounts)) if accounts else ()
+        found: dict[Address, RSAKey] = {}
+        unusable: AgoraiError | None = None
         for account, actor in zip(accounts, actors, strict=True):
-            if not actor.roles:
-                raise NotAMemberError(account)
-            if (account, actor.encryption_key) not in self._known:
-                document = await self.market.document(actor.encryption_key, actor.gateway)
-                self._known[account, actor.encryption_key] = member_key(document, account)
-        return {
-            account: self._known[account, actor.encryption_key]
-            for account, actor in zip(accounts, actors, strict=True)
-        }
+            try:
+                found[account] = await self._key_of(account, actor)
+            except AgoraiError as error:
+                if not lenient:
+                    raise
+                log.warning("envelope.reader_left_out", account=account, why=error.message)
+                unusable = error
+        if unusable is not None and not found and not may_be_none:
+            raise unusable
+        return found
+
+    async def _key_of(self, account: Address, actor: Actor) -> RSAKey:
+        if not actor.roles:
+            raise NotAMemberError(account)
+        if (account, actor.encryption_key) not in self._known:
+            document = await self.market.document(actor.encryption_key, actor.gateway)
+            self._known[account, actor.encryption_key] = member_key(document, account)
+        return self._known[account, actor.encryption_key]
 
     async def open(
         self, envelope: Envelope, context: str, author: Address, nonce: bytes | None

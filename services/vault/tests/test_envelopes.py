@@ -160,6 +160,21 @@ async def test_nothing_is_sealed_where_a_reader_s_key_is_none(people: People) ->
     assert await pinned(people.alice) == before
 
 
+async def test_who_has_left_or_has_no_key_holds_up_nobody_where_that_is_asked_for(people: People) -> None:
+    public = (await people.alice.vault.task_key(NONCE)).public
+    bob, fool = (one.participant.address for one in (people.bob, people.fool))
+    to = SealEnvelope(context=CONTEXT, members=(fool, FRIEND, bob), lenient=True)
+    envelope = await people.alice.vault.seal_envelope(PLAIN, to)
+    assert await people.bob.vault.open_envelope(asking(envelope, people.alice), LIMIT) == PLAIN
+    assert await refusal(people.fool, asking(envelope, people.alice)) == "not_for_key"
+    alone = SealEnvelope(context=CONTEXT, members=(fool,), lenient=True)
+    with pytest.raises(RemoteError) as caught:
+        await people.alice.vault.seal_envelope(PLAIN, alone)
+    assert caught.value.code == "encryption_key"
+    envelope = await people.alice.vault.seal_envelope(PLAIN, alone.model_copy(update={"task": public}))
+    assert await people.alice.vault.open_envelope(asking(envelope, people.alice, NONCE), LIMIT) == PLAIN
+
+
 async def test_an_object_that_its_author_altered_is_refused_as_such(people: People) -> None:
     key = new_content_key()
     public = (await people.alice.vault.task_key(NONCE)).public

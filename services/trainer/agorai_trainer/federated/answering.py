@@ -130,15 +130,16 @@ class TaskCommands:
         """Aggregate a round again, from the first one on: any state could be written into a record."""
         task = command.task
         described = await self._reader.described(task)
-        begun = described.strategy.begin(await self._reader.model(task, 0))
+        begun = described.strategy.begin(models.initial(described.model))
         last, state = self._replayed.get(task, (0, begun))
         if last > command.round:
             last, state = 0, begun
         for number in range(last + 1, command.round + 1):
             state = aggregated(described, state, await self._taken(task, number))
         self._replayed[task] = command.round, state
-        model = await self._reader.model(task, command.round)
-        return Replayed(same=same_model(state.vector, model, described.document.mode))
+        model, mode = await self._reader.model(task, command.round), described.document.mode
+        first = same_model(begun.vector, await self._reader.model(task, 0))
+        return Replayed(same=first and same_model(state.vector, model, mode))
 
     async def worths(self, command: WorthsOf) -> Worths:
         """Measure coalitions: each takes the place of all updates in the round."""
@@ -148,15 +149,15 @@ class TaskCommands:
         named = {subtask for coalition in command.coalitions for subtask in coalition}
         given = await self._reader.updates(task, number, only=named)
         updates = [(set(one.subtasks), one.update) for one in given if one.update]
-        vectors = [before]
-        for coalition in command.coalitions:
-            some = [update for subtasks, update in updates if subtasks <= set(coalition)]
-            vectors.append(_of_coalition(described, before, some))
         test = await self._reader.test(task)
         right: list[int] = []
-        for start in range(0, len(vectors), _AT_ONCE):
-            some_vectors = vectors[start : start + _AT_ONCE]
-            right += (await self._sandbox.measure(described.model, some_vectors, test)).right
+        everyone = ((), *command.coalitions)  # nobody first
+        for start in range(0, len(everyone), _AT_ONCE):
+            vectors = [
+                _of_coalition(described, before, [one for subtasks, one in updates if subtasks <= set(some)])
+                for some in everyone[start : start + _AT_ONCE]
+            ]
+            right += (await self._sandbox.measure(described.model, vectors, test)).right
         return Worths(before=right[0], right=tuple(right[1:]))
 
     async def _taken(self, task: int, number: int) -> list[Given]:

@@ -140,6 +140,8 @@ class ComputedProtocol:
 
     async def _is_as_wanted(self, task: int, key: int) -> bool:
         """Tell whether the data can be opened, and are what the task wants and their schema says."""
+        if not await self._reader.leaves_time(task):
+            return False
         line = (await self._files.history(task)).subtasks[key]
         described = await self._reader.described(task)
         try:
@@ -253,7 +255,7 @@ class ComputedProtocol:
         )
         to = SealEnvelope(context=context, task=described.document.key)
         if described.document.mode == "aggregate":
-            to = SealEnvelope(context=context, members=await self._reader.adders(task))
+            to = SealEnvelope(context=context, members=await self._reader.adders(task), lenient=True)
         update = await self._vault.seal_envelope(data, to)
         document = UpdateDocument(
             task=binding, subtask=key, round=number, samples=trained.samples, update=update

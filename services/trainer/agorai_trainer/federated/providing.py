@@ -169,7 +169,8 @@ class ProvidedProtocol:
     async def _is_fit(self, task: int, line: Line) -> bool:
         key = task, line.resource
         if key not in self._fits:
-            self._fits[key] = await self._reader.is_key_sound(task) and (
+            sound = await self._reader.leaves_time(task) and await self._reader.is_key_sound(task)
+            self._fits[key] = sound and (
                 line.role == Role.ADDER or await self._are_data_fit(task, line.resource)
             )
         return self._fits[key]

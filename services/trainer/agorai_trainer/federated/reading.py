@@ -275,6 +275,16 @@ class TaskReader(UpdateReader):
             raise AdderAbsentError(task)
         return tuple(one for one in adders if one != provider)
 
+    async def leaves_time(self, task: int) -> bool:
+        """Say whether a task's windows let nodes act, which act on final blocks: twice as long as those take."""
+        terms = (await self.files.opened(task)).terms
+        least = 2 * await self.files.market.chain.finality_lag()
+        windows = (terms.join_window, terms.round_window, terms.step_window, terms.challenge_window)
+        if min(windows) >= least:
+            return True
+        log.warning("task.windows_too_short", task=task, shortest=min(windows), least=least)
+        return False
+
     async def is_key_sound(self, task: int) -> bool:
         """Say whether updates can be encrypted by a task's key, where they are to be; raises `FileAbsentError`."""
         if (await self.described(task)).document.mode == "open":
