@@ -140,7 +140,7 @@ async def test_features_that_a_spec_names_are_left_as_they_are() -> None:
     [
         ({"round_window": "5w"}, "round_window: write '5w' as a number and s, m, h or d"),
         ({"award": -1}, "award: .*greater than or equal to 0"),
-        ({"mode": "aggregate"}, "mode: Input should be 'open'"),
+        ({"mode": "secret"}, "mode: Input should be 'open', 'dai' or 'aggregate'"),
         ({"wanted": {"providers": 2}}, "wanted.most_fee: Field required"),
         ({"colour": "red"}, "colour: Extra inputs"),
     ],

@@ -284,7 +284,7 @@ def test_who_copies_an_earlier_update_is_no_original_of_the_next() -> None:
     updates = tuple(
         replace(one, vector=copied.get(one.subtask, one.vector)) for one in record.rounds[1].updates
     )
-    mean = np.mean([one.vector for one in updates], axis=0)
+    mean = np.mean([one.vector for one in updates if one.vector is not None], axis=0)
     what = due(with_model(with_round(record, 2, updates=updates, aggregated=mean), 2, mean), additive)
     assert {(found.subtask, found.reason) for number, found in what.conduct if number == 2} == {
         (1, Reason.COPIED)
