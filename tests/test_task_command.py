@@ -474,7 +474,8 @@ async def test_an_audit_by_anyone_comes_to_what_was_proposed(market: Market, tas
     assert "There is no task 99" in await market.refusal("dora", "audit", "task", 99)
     command = ("task", "challenge", task)
     assert "--yes" in await market.refusal("dora", *command)
-    assert "is the same" in await market.refusal("dora", *command, "--yes")
+    assert "are to be laid down" in await market.refusal("dora", *command, "--yes")
+    assert "is the same" in await market.refusal("mira", *command, "--yes")
 
 
 async def test_the_model_that_was_paid_for_is_a_file_to_be_published(market: Market, task: int) -> None:
