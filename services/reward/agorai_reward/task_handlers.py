@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from threading import Event
 from typing import Any, Final, TypeVar, cast
 
 from agorai_reward import merkle, task_decide
@@ -38,6 +41,7 @@ from agorai_shared.vault import send_step
 log = logging.get(__name__)
 
 _UNLIMITED: Final = 2**256 - 1
+_LOOK_S: Final = 0.2
 
 FoundT = TypeVar("FoundT")
 
@@ -190,7 +194,16 @@ class TaskProtocol:
         self, task: int, compute: Callable[[Record, Worths], tuple[FoundT, bool]], withheld: bool
     ) -> FoundT:
         """Compute something of a task's record, which says whether it is known; else of what the chain proves."""
-        worths = self._asking(task)
+        with self._asking(task) as worths:
+            return await self._computed_by(task, compute, withheld, worths)
+
+    async def _computed_by(
+        self,
+        task: int,
+        compute: Callable[[Record, Worths], tuple[FoundT, bool]],
+        withheld: bool,
+        worths: Worths,
+    ) -> FoundT:
         try:
             found, known = await asyncio.to_thread(compute, await self._records.record(task), worths)
         except AgoraiError as error:
@@ -220,15 +233,28 @@ class TaskProtocol:
         rows = await self._records.rows(task, evidence, author)
         return Standing(author, evidence, Proposal(on_chain.root, on_chain.total, rows))
 
-    def _asking(self, task: int) -> Worths:
-        """Give what asks the trainer for worths, from another thread."""
-        loop = asyncio.get_running_loop()
+    @contextmanager
+    def _asking(self, task: int) -> Iterator[Worths]:
+        """Give what asks the trainer for worths, from another thread, until whoever computes is no longer waited for.
+
+        A thread that waits for an event loop which has ended would hold up the node's own end for ever.
+        """
+        loop, ended = asyncio.get_running_loop(), Event()
 
         def ask(number: int, coalitions: Sequence[Coalition]) -> Mapping[Coalition, int] | None:
-            asked = self._records.worths(task, number, coalitions)
-            return asyncio.run_coroutine_threadsafe(asked, loop).result()
+            if ended.is_set():
+                raise CancelledError
+            asked = asyncio.run_coroutine_threadsafe(self._records.worths(task, number, coalitions), loop)
+            while not wait([asked], timeout=_LOOK_S).done:
+                if ended.is_set():
+                    asked.cancel()
+                    raise CancelledError
+            return asked.result()
 
-        return ask
+        try:
+            yield ask
+        finally:
+            ended.set()
 
     async def payout(self, task: int, *, withheld: bool = False) -> tuple[bytes, int, Digest]:
         """Compute the right payout, and keep its evidence; gives root, total and the evidence's digest.
