@@ -288,7 +288,7 @@ class PayoutDocument(Document):
     type: Literal["agorai/payout/1"] = "agorai/payout/1"
     task: TaskBinding
     contributions: tuple[Contribution, ...] = Field((), max_length=_MOST_PAID, fail_fast=True)
-    """Of subtasks that delivered."""
+    """Of subtasks that delivered something."""
     delivered: dict[str, Count] = Field({}, max_length=_MOST_PAID)
     """Rounds for which each subtask is paid its fee."""
     rows: tuple[PayoutRow, ...] = Field((), max_length=2 * _MOST_PAID, fail_fast=True)

@@ -280,7 +280,7 @@ class TaskProtocol:
             contributions=tuple(
                 Contribution(subtask=subtask, value=str(value), conduct=tuple(told.get(subtask, ())))
                 for subtask, value in sorted(found.contributions.items())
-                if value or found.delivered.get(subtask)
+                if value or subtask in told or found.delivered.get(subtask)
             ),
             delivered={str(subtask): count for subtask, count in sorted(found.delivered.items()) if count},
             rows=tuple(PayoutRow(account=row.account, amount=str(row.amount)) for row in found.rows),
