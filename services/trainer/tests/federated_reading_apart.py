@@ -503,7 +503,7 @@ FALSE_SUMS: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "another key": (lambda: {"total": encrypted(of=1)}, "under another key"),
     "noise": (lambda: {"total": relabelled(noise(), terms=2)}, "beyond those that its terms can have"),
     "in the clear": (lambda: {"total": vectors.to_bytes(VECTOR)}, "no ciphertext of this version"),
-    "damaged": (lambda: {"alter": lambda sealed: sealed[:-1] + b"x"}, ""),
+    "damaged": (lambda: {"alter": lambda sealed: sealed[:-1] + bytes([sealed[-1] ^ 1])}, ""),
 }
 
 
