@@ -34,7 +34,7 @@ from agorai_shared.errors import AgoraiError, RefusedError
 from agorai_shared.federated import Contribution, PayoutDocument, PayoutRow
 from agorai_shared.market import topic_of
 from agorai_shared.panel import PanelCall, PanelCase
-from agorai_shared.task_reader import is_gone
+from agorai_shared.task_reader import is_fault, is_gone
 from agorai_shared.types import Address, CaseId, Cid, Digest, Wei
 from agorai_shared.vault import send_step
 
@@ -193,27 +193,21 @@ class TaskProtocol:
     async def _computed(
         self, task: int, compute: Callable[[Record, Worths], tuple[FoundT, bool]], withheld: bool
     ) -> FoundT:
-        """Compute something of a task's record, which says whether it is known; else of what the chain proves."""
-        with self._asking(task) as worths:
-            return await self._computed_by(task, compute, withheld, worths)
+        """Compute something of a task's record, which says whether it is known; else of what the chain proves.
 
-    async def _computed_by(
-        self,
-        task: int,
-        compute: Callable[[Record, Worths], tuple[FoundT, bool]],
-        withheld: bool,
-        worths: Worths,
-    ) -> FoundT:
-        try:
-            found, known = await asyncio.to_thread(compute, await self._records.record(task), worths)
-        except AgoraiError as error:
-            if not (withheld and is_gone(error)):
-                raise
-        else:
-            if known or not withheld:
-                return found
-        found, _ = await asyncio.to_thread(compute, await self._records.by_chain(task), worths)
-        return found
+        A record that is none is its model provider's fault, for everyone to see: then, too, the chain alone counts.
+        """
+        with self._asking(task) as worths:
+            try:
+                found, known = await asyncio.to_thread(compute, await self._records.record(task), worths)
+            except AgoraiError as error:
+                if not (is_fault(error) or (withheld and is_gone(error))):
+                    raise
+            else:
+                if known or not withheld:
+                    return found
+            found, _ = await asyncio.to_thread(compute, await self._records.by_chain(task), worths)
+            return found
 
     async def is_proposed(self, task: int) -> bool:
         """Say whether a payout stands; raises `TaskAbsentError`."""

@@ -170,3 +170,12 @@ async def test_without_sums_all_count_as_delivered_and_the_adder_does_not() -> N
     opener.taken = ()
     found = due(await records(opener).record(1), nothing)
     assert found.delivered == dict.fromkeys(TRAINERS, 1)
+
+
+async def test_one_sound_update_alone_is_in_no_sum_and_is_paid_all_the_same() -> None:
+    opener = OpenerDouble("aggregate")
+    refused = tuple(Refused(subtask=id_, why="noise") for id_ in TRAINERS[1:])
+    opener.summed = Sums((opener.event(ADDER),), refused, ())
+    opener.taken = ()
+    what = due(await records(opener).record(1), nothing)
+    assert what.delivered == {TRAINERS[0]: 1, ADDER: 1}
