@@ -13,19 +13,16 @@ the same task by FedAvg, which takes every update as it is.
 from __future__ import annotations
 
 import asyncio
-import secrets
-import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any, Final
 
 import pandas as pd
 
-from agorai import node
-from agorai.client import Client, OnStage
+from agorai.client import OnStage
 from agorai.demo.digits import (
     AWARD,
     CHEATS,
@@ -47,10 +44,8 @@ from agorai.demo.digits import (
     rehearsed,
 )
 from agorai.demo.exchange import Holdings, UnaccountedError
-from agorai.demo.town import LIGHT_SCRYPT_N, Resident, Town, running
+from agorai.demo.town import Resident, Town, running
 from agorai.devchain import TOKEN, TOKEN_SYMBOL
-from agorai.home import Home
-from agorai.node import Place
 from agorai.task_reading import follow, payout
 from agorai.tasks import Tasks, TaskSeen
 from agorai_shared import vectors
@@ -97,28 +92,6 @@ class TamperedSandbox(Sandbox):
             return reply
         model, learnt = (vectors.of_any_length(one) for one in (blobs[0], *reply.blobs))
         return Reply(reply.body, (vectors.to_bytes(self._cheat(model, learnt)),))
-
-
-@asynccontextmanager
-async def joined(town: Town, name: str, sandbox: Sandbox) -> AsyncIterator[None]:
-    """Have somebody live in the town whose node has a sandbox of its own."""
-    passphrase, info = secrets.token_urlsafe(16), town.platform.info
-    with tempfile.TemporaryDirectory(prefix="agorai-") as folder:
-        home = Home(Path(folder))
-        keys = await asyncio.to_thread(node.open_keys, home, passphrase, scrypt_n=LIGHT_SCRYPT_N)
-        await town.platform.fund(keys.address, 0)
-        place = Place(
-            bus_url=info.bus_url,
-            bus_password=await town.platform.add_node(keys.address),
-            rpc_url=info.rpc_url,
-            confirmations=info.confirmations,
-            deployment=info.deployment,
-        )
-        async with (
-            node.running(home, name, keys, passphrase, place, sandbox) as started,
-            Client.connect(started) as town.clients[name],
-        ):
-            yield
 
 
 # -------------------------------------------------------------------------------------------------- result
@@ -242,10 +215,12 @@ async def run(tell: OnStage, *, rounds: int, block_time_s: float | None = None) 
     tell("starting bus, chain, hub and eight nodes")
     capital = (AWARD + FEE * rounds * len(PROVIDERS) + AWARD) // TOKEN
     penniless = [*HONEST, *(name for name in WAGES if name not in CHEATS)]
-    residents = [Resident(OWNER, capital), *(Resident(name, 0) for name in penniless)]
-    async with running(residents, block_time_s=block_time_s) as town, AsyncExitStack() as stack:
-        for name, cheat in CHEATS.items():
-            await stack.enter_async_context(joined(town, name, TamperedSandbox(town.sandbox, cheat)))
+    residents = [
+        Resident(OWNER, capital),
+        *(Resident(name, 0) for name in penniless),
+        *(Resident(name, 0, sandbox=partial(TamperedSandbox, cheat=cheat)) for name, cheat in CHEATS.items()),
+    ]
+    async with running(residents, block_time_s=block_time_s) as town:
         return await Training(town, rounds, tell).held()
 
 

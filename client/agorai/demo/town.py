@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,8 @@ class Resident:
     tokens: int
     verifier: MakeVerifier = verifier.create
     """Which its node runs: a participant may write its own."""
+    sandbox: Callable[[Sandbox], Sandbox] = lambda common: common
+    """What its node trains in, made of the one that all others have."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,13 @@ async def running(residents: Sequence[Resident], *, block_time_s: float | None =
             own = town.nodes[name] = await stack.enter_async_context(AsyncExitStack())
             running_node = await own.enter_async_context(
                 node.running(
-                    home, name, keys[name], passphrases[name], place, sandbox, make_verifier=resident.verifier
+                    home,
+                    name,
+                    keys[name],
+                    passphrases[name],
+                    place,
+                    resident.sandbox(sandbox),
+                    make_verifier=resident.verifier,
                 )
             )
             town.clients[name] = await own.enter_async_context(Client.connect(running_node))
