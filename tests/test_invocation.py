@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import pytest
 import pytest_asyncio
 
 from agorai import files
-from agorai.cli import output
 from agorai.client import (
     BalanceTooLowError,
     Client,
@@ -49,7 +47,7 @@ from agorai_trainer.tasks import TrainingTask
 from tests.trades import pass_time
 from tests.transferring import AMOUNT, Transferring
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("wide")]
 
 CASE = Case("diabetes", "diabetes", boosting("Regressor", 10))
 LOGISTIC = TrainingTask(estimator="sklearn.LogisticRegression", scaler="standard", target="target", seed=3)
@@ -290,18 +288,6 @@ async def test_every_step_between_the_parties_is_a_final_event_on_the_bus(town: 
 
 
 # ---------------------------------------------------------------------------------------- transfers of data
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _wide() -> Iterator[None]:
-    """Let tables be as wide as they like, whatever the console was when the command was first loaded."""
-    consoles = (output.out, output.err)
-    before = [console.width for console in consoles]
-    for console in consoles:
-        console.width = 220
-    yield
-    for console, width in zip(consoles, before, strict=True):
-        console.width = width
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Formatter
@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from agorai.cli import output
 from agorai.cli.main import app
 from agorai.cli.pool_events import _FILES, _INLINE, words
 from agorai.cli.pool_samples import _not_applied, _suspicions
@@ -76,7 +75,7 @@ from tests.pooling import INITIAL, owned, table, until
 from tests.pooling import csv as cells
 from tests.pooling import document as described
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("wide")]
 
 TERMS = ("--deposit", 1, "--reward", 0.1, "--bond", 50, "--budget", 60, "--closes", "1d",
          "--check-window", "1h", "--answer-window", "30m", "--reveal-window", "1h")  # fmt: skip
@@ -514,18 +513,6 @@ class Market:
 
     def pools(self, name: str) -> Pools:
         return Pools(self.town.clients[name])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _wide() -> Iterator[None]:
-    """Let tables be as wide as they like, whatever the console was when the command was first loaded."""
-    consoles = (output.out, output.err)
-    before = [console.width for console in consoles]
-    for console in consoles:
-        console.width = 200
-    yield
-    for console, width in zip(consoles, before, strict=True):
-        console.width = width
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from agorai import node
-from agorai.cli import output
 from agorai.cli.main import app
 from agorai.cli.task_audit import audited_json
 from agorai.cli.task_shown import task_json
@@ -66,7 +65,7 @@ from agorai_trainer.table_refusals import MissingColumnError
 from tests.pooling import until
 from tests.trades import pass_time
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("wide")]
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 HIDDEN = EXAMPLES / "flowers_test.csv"
@@ -363,18 +362,6 @@ class Market:
         path = self.folder / name
         path.write_text(json.dumps(data))
         return path
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _wide() -> Iterator[None]:
-    """Let tables be as wide as they like, whatever the console was when the command was first loaded."""
-    consoles = (output.out, output.err)
-    before = [console.width for console in consoles]
-    for console in consoles:
-        console.width = 220
-    yield
-    for console, width in zip(consoles, before, strict=True):
-        console.width = width
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

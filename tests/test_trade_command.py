@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Formatter
@@ -18,7 +18,6 @@ import pytest
 import pytest_asyncio
 from typer.testing import CliRunner, Result
 
-from agorai.cli import output
 from agorai.cli.main import app
 from agorai.cli.vote import _about, _case
 from agorai.client import Client, Listing
@@ -53,7 +52,7 @@ from agorai_trainer.tasks import TrainingTask
 from agorai_trainer.training_refusals import UndegradableError
 from tests.trades import VOTERS, csv, model_of
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("wide")]
 
 PREDICT = Path(__file__).parents[1] / "docs/examples/predict.py"
 LIMITS = Limits(t0=60, t1=60, t2=60, t3=60, tb=60)
@@ -161,18 +160,6 @@ async def sold(market: Market) -> Sold:
     taken = await market.agorai("alice", "account", "withdraw")
     await market.agorai("bob", "account", "withdraw")
     return Sold(ask, trade, taken, {name: await market.balance(name) - before[name] for name in sides})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _wide() -> Iterator[None]:
-    """Let tables be as wide as they like, whatever the console was when the command was first loaded."""
-    consoles = (output.out, output.err)
-    before = [console.width for console in consoles]
-    for console in consoles:
-        console.width = 200
-    yield
-    for console, width in zip(consoles, before, strict=True):
-        console.width = width
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
