@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv
-MEMBERS := shared services/hub services/storage services/vault services/trainer services/verifier services/reward client
+MEMBERS := shared services/hub services/storage services/vault services/trainer services/verifier services/reward services/dashboard client
 EDITABLE := $(addprefix -e ,$(MEMBERS))
 PROJECTS := pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
 PACKAGES := shared/agorai_shared $(wildcard services/*/agorai_*) client/agorai tests benchmarks

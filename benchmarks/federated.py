@@ -72,14 +72,15 @@ def flower(shares: Dealt, rounds: int) -> tuple[float, list[float]] | None:
         say("Flower is not installed: `make flower-simulation` does that")
         return None
     script = Path(__file__).parent / "federation" / "flower.py"
-    quiet = {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    # "local": a cluster of its own, also where a file of one that is gone still names that.
+    alone = {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ADDRESS": "local"}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "samples.npz")
         np.savez(path, **_arrays(shares))
         began = time.perf_counter()
         with subprocess.Popen(
             [FLOWER, script, path, str(rounds)],
-            env=os.environ | quiet,
+            env=os.environ | alone,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,

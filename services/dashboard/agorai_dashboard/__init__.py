@@ -1,0 +1,1 @@
+"""What happens on the market, projected from its events, on live pages."""
