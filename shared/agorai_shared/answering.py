@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from fast_depends.exceptions import ValidationError as ArgumentError
-from faststream import Depends, ExceptionMiddleware
+from faststream import BaseMiddleware, Depends, ExceptionMiddleware
 from faststream.nats import NatsMessage, NatsRouter
 from pydantic import ValidationError
 
-from agorai_shared import logging
-from agorai_shared.command import SIGNATURE, is_genuine
+from agorai_shared import logging, metrics, tracing
+from agorai_shared.command import SIGNATURE, STEP, STEP_HEADER, is_genuine
 from agorai_shared.errors import AgoraiError, InputError, RefusedError
 
 log = logging.get(__name__)
+
+ANSWERS = metrics.histogram(
+    "agorai_command_answer_seconds", "Answering one command of the node's own", "service", "verb", "outcome"
+)
 Problem = dict[str, dict[str, str | int | bool]]
 
 
@@ -44,7 +50,39 @@ def commands_of(token: str) -> NatsRouter:
         if not is_genuine(token, name, message.body, message.headers.get(SIGNATURE, "")):
             raise CommandRefusedError
 
-    return NatsRouter(dependencies=(Depends(signed),))
+    return _Commands(dependencies=(Depends(signed),), middlewares=(_Observed,))
+
+
+class _Commands(NatsRouter):
+    """Has each command answered by one of a service's replicas: they are a queue group of the service's name."""
+
+    def subscriber(  # type: ignore[override]
+        self, subject: str, queue: str = "", **options: Any
+    ) -> Any:
+        """Subscribe as one of the service's replicas; of FastStream's overloads, that which is used."""
+        return super().subscriber(subject, queue or subject.split(".")[-2], **options)
+
+
+class _Observed(BaseMiddleware[Any, Any]):
+    """Counts, times and traces each command, and knows whose step it is a part of."""
+
+    async def consume_scope(self, call_next: Callable[[Any], Awaitable[Any]], msg: Any) -> Any:
+        """Answer one command."""
+        service, verb = msg.raw_message.subject.split(".")[-2:]
+        began, outcome = time.perf_counter(), "fault"
+        token = STEP.set(msg.headers.get(STEP_HEADER, ""))
+        try:
+            with tracing.answer(service, f"{service}.{verb}", msg.headers):
+                answer = await call_next(msg)
+            outcome = "ok"
+        except (AgoraiError, ArgumentError):
+            outcome = "refused"
+            raise
+        else:
+            return answer
+        finally:
+            STEP.reset(token)
+            ANSWERS.labels(service, verb, outcome).observe(time.perf_counter() - began)
 
 
 def problems() -> ExceptionMiddleware:

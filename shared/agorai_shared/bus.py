@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import ssl
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -109,10 +110,12 @@ async def connect(
     password: str | None = None,
     name: str = "agorai",
     timeout_s: float = 2,
+    tls: ssl.SSLContext | None = None,
 ) -> Client:
     """Open a connection that comes back by itself for ever.
 
-    `url` may name several servers of one cluster, parted by commas. Close it with `await client.close()`.
+    `url` may name several servers of one cluster, parted by commas; `tls` is what `bus_tls.tls_context` gives for
+    them. Close it with `await client.close()`.
 
     Raises
     ------
@@ -154,6 +157,8 @@ async def connect(
             disconnected_cb=on_lost,
             reconnected_cb=on_back,
             pending_size=16 << 20,
+            tls=tls,
+            tls_handshake_first=tls is not None,
         )
     )
     waited: set[asyncio.Future[Any]] = {connecting, failed}

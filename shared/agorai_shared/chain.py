@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, Final, NotRequired, TypeAlias, TypedDict, cast
@@ -159,6 +160,19 @@ def _logs(answers: Sequence[Json]) -> list[RawLog]:
 _PLACE: Final = itemgetter(0, 1)
 
 
+_AT_ONE_BLOCK: ContextVar[dict[Chain, Block] | None] = ContextVar("at_one_block", default=None)
+
+
+@contextmanager
+def at_one_block() -> Iterator[None]:
+    """Have one block be the newest final one for all that is read inside: the one that is when it is first asked."""
+    token = _AT_ONE_BLOCK.set({})
+    try:
+        yield
+    finally:
+        _AT_ONE_BLOCK.reset(token)
+
+
 class Chain:
     """Reads one chain through one node."""
 
@@ -194,6 +208,15 @@ class Chain:
 
     async def final(self) -> Block:
         """Give the newest block that the finality policy calls final; the very first while there is none."""
+        found = _AT_ONE_BLOCK.get()
+        if found is None:
+            return await self._final()
+        if self not in found:
+            newest = await self._final()
+            found.setdefault(self, newest)  # another reader may have been quicker
+        return found[self]
+
+    async def _final(self) -> Block:
         confirmations = self.finality.confirmations
         if confirmations is None:
             return await self._tagged("finalized")
@@ -253,7 +276,9 @@ class Chain:
             return hex(at.number)
         if at is not None:
             return hex(at)
-        if alone and not self.finality.confirmations:  # consistent in itself: ask by tag, save a round trip
+        known = self in (_AT_ONE_BLOCK.get() or ())
+        # consistent in itself: ask by tag, save a round trip
+        if alone and not known and not self.finality.confirmations:
             return "finalized" if self.finality.confirmations is None else "latest"
         return hex((await self.final()).number)
 

@@ -10,13 +10,15 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import orjson
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
 from pydantic import BaseModel, ConfigDict
 
+from agorai_shared import tracing
 from agorai_shared.errors import InputError, IntegrityError, RemoteError, UnavailableError
 from agorai_shared.types import Address
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 SIGNATURE = "Agorai-Signature"
 FRESH_MS = 60_000
+STEP_HEADER: Final = "Agorai-Step"
+STEP: Final[ContextVar[str]] = ContextVar("agorai_step", default="")
+"""Idempotency key of the step that is being taken, here or where the command being answered came from."""
 Reply = TypeVar("Reply", bound=BaseModel)
 
 
@@ -120,7 +125,11 @@ class Commander:
         try:
             payload = body.model_dump_json().encode()
             headers = {SIGNATURE: sign(self._token, name, payload, int(time.time() * 1000))}
-            message = await self._connection().request(name, payload, timeout_s, headers=headers)
+            if step := STEP.get():
+                headers[STEP_HEADER] = step
+            with tracing.span(f"ask {service}.{verb}", kind="client"):
+                headers |= tracing.traceparent()
+                message = await self._connection().request(name, payload, timeout_s, headers=headers)
         except MaxPayloadError as error:
             raise CommandTooLargeError(service, verb) from error
         except (TimeoutError, OSError, NatsError) as error:

@@ -28,7 +28,7 @@ import orjson
 from yarl import URL
 
 from agorai_shared import cid as cids
-from agorai_shared import dag_pb, file_reader, logging, unixfs
+from agorai_shared import dag_pb, file_reader, logging, tracing, unixfs
 from agorai_shared.cid import CidCodecError, CidMismatchError, Codec
 from agorai_shared.errors import (
     AgoraiError,
@@ -159,9 +159,10 @@ class ContentStore:
             And whatever the stream itself raises.
         """
         query = ({} if pin else {"pin": "false"}) | ({"name": name} if name else {})
-        if isinstance(content, bytes):
-            return await self._patiently(lambda: self._upload(_pieces(content), len(content), query))
-        return await self._upload(content, None, query)
+        with tracing.span("store", kind="client"):
+            if isinstance(content, bytes):
+                return await self._patiently(lambda: self._upload(_pieces(content), len(content), query))
+            return await self._upload(content, None, query)
 
     async def put_document(self, document: bytes, *, pin: bool = True, name: str = "") -> Cid:
         """Store a document as one raw block, pinned or not, and give its CID as computed here.
@@ -209,7 +210,8 @@ class ContentStore:
         CidError, ContentNotFoundError, StoreUnreachableError, RemoteError, CidMismatchError, StoreAnswerError
         """
         cid = cids.canonical(cid)
-        block = await self._patiently(lambda: self._download(cid, max_size))
+        with tracing.span("fetch", kind="client", cid=cid):
+            block = await self._patiently(lambda: self._download(cid, max_size))
         if len(block) < _THREAD_FROM:
             cids.verify(cid, block, self.url)
         else:

@@ -141,7 +141,7 @@ class DigestFiles:
 
     async def _fetched(self, digest: bytes, what: str, owners: Sequence[Address], most: int) -> bytes:
         try:
-            return await _read(self.market.store, digest, most)
+            return await _read_own(self.market.store, digest, most)
         except FileTooLargeError as error:
             raise FileOversizeError(what, digest, error) from error
         except AgoraiError as error:
@@ -157,22 +157,27 @@ class DigestFiles:
                 break
             asked = True
             try:
-                gateway = (await self.market.actor(owner)).gateway
-                async with asyncio.timeout(seconds):
-                    data = await _read(self.market.served_by(gateway, STRANGERS), digest, most)
+                data = await self._of(owner, digest, most, seconds)
             except FileTooLargeError as error:  # whoever else serves it
                 raise FileOversizeError(what, digest, error) from error
             except AgoraiError as error:
+                self.market.gateway_failed(owner)
                 missing = error
-                continue
-            except TimeoutError:
-                missing = StoreUnreachableError(gateway, f"not all of it came within {seconds:.3g} s")
                 continue
             await self.market.store.put(data, pin=False)
             return data
         if asked:
             self._absent[digest] = asyncio.get_running_loop().time() + ABSENT_S, missing
         raise FileAbsentError(what, digest, missing)
+
+    async def _of(self, owner: Address, digest: bytes, most: int, seconds: float) -> bytes:
+        """Read a file from a member's gateway."""
+        gateway = await self.market.gateway(owner)
+        try:
+            async with asyncio.timeout(seconds):
+                return await _read(self.market.served_by(gateway, STRANGERS), digest, most)
+        except TimeoutError as error:
+            raise StoreUnreachableError(gateway, f"not all of it came within {seconds:.3g} s") from error
 
 
 def cids_of(digest: bytes) -> tuple[Cid, Cid]:
@@ -182,12 +187,16 @@ def cids_of(digest: bytes) -> tuple[Cid, Cid]:
 
 async def _read(store: ContentStore, digest: bytes, most: int) -> bytes:
     """Read a file by digest, whichever of its two names it has."""
-    block, tree = cids_of(digest)
     try:
-        data = await _whole(store, block, most)
+        return await _read_own(store, digest, most)
     except NotFoundError:
-        return await _whole(store, tree, most)
-    # Stores find blocks by digest, whatever name they are asked by: this may be the root of the tree.
+        return await _whole(store, cids_of(digest)[1], most)
+
+
+async def _read_own(store: ContentStore, digest: bytes, most: int) -> bytes:
+    """Read a file as `_read`, from a store that finds blocks by digest, whatever name it is asked by."""
+    block, tree = cids_of(digest)
+    data = await _whole(store, block, most)
     return await _whole(store, tree, most) if _is_root(data) else data
 
 

@@ -5,9 +5,10 @@ What the chain says is believed; what a store says is verified against the diges
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
+from typing import Any, ClassVar, Final, Protocol, Self, TypeVar, cast
 
 import aiohttp
 
@@ -86,6 +87,10 @@ def topic_of(account: Address) -> str:
     return "0x" + account[2:].lower().rjust(64, "0")
 
 
+_GATEWAY_S: Final = 5.0
+"""How long a member's gateway is not looked up again."""
+
+
 class Market:
     """Reads actors, resources and documents."""
 
@@ -100,6 +105,8 @@ class Market:
         self.token = MarketToken(deployment.token)
         self._session = session
         self._asked: Counter[str] = Counter()
+        self._gateways: dict[Address, tuple[str, float]] = {}
+        """By member, with the time from which it is looked up again."""
 
     async def resource(self, resource: int) -> Resource:
         """Read a resource at a final block.
@@ -127,6 +134,19 @@ class Market:
         if not found.roles:
             raise NotAMemberError(account)
         return cast("Actor", found)
+
+    async def gateway(self, account: Address) -> str:
+        """Give where a member serves what it has, or did so seconds ago; raises as `actor`."""
+        now = time.monotonic()
+        found, until = self._gateways.get(account, ("", now))
+        if now >= until:
+            found = (await self.actor(account)).gateway
+            self._gateways[account] = found, now + _GATEWAY_S
+        return found
+
+    def gateway_failed(self, account: Address) -> None:
+        """Look a member's gateway up anew when it is asked for again."""
+        self._gateways.pop(account, None)
 
     async def encryption_key(self, account: Address, at: int) -> Digest:
         """Give the digest of the encryption key that a member had at a block.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -23,6 +25,8 @@ def gauge(name: str, documentation: str, *labels: str) -> Gauge:
     return Gauge(name, documentation, labels, registry=REGISTRY)
 
 
-def histogram(name: str, documentation: str, *labels: str) -> Histogram:
-    """Make a histogram of seconds."""
-    return Histogram(name, documentation, labels, registry=REGISTRY, buckets=LATENCY_BUCKETS)
+def histogram(
+    name: str, documentation: str, *labels: str, buckets: Sequence[float] = LATENCY_BUCKETS
+) -> Histogram:
+    """Make a histogram, of seconds unless buckets say otherwise."""
+    return Histogram(name, documentation, labels, registry=REGISTRY, buckets=buckets)

@@ -15,20 +15,26 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass
-from typing import Generic, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Generic, Literal, Protocol, TypeVar
 
-from faststream.nats import NatsBroker
 from structlog.contextvars import bound_contextvars
 
-from agorai_shared import logging, metrics
+from agorai_shared import logging, metrics, tracing
+from agorai_shared.chain import at_one_block
+from agorai_shared.command import STEP
 from agorai_shared.errors import AgoraiError, UnavailableError
+from agorai_shared.trail import DeadLetter, Step
+from agorai_shared.types import Address
 
 log = logging.get(__name__)
 
 STEPS = metrics.counter("agorai_reconciler_steps", "Steps performed", "protocol", "step", "outcome")
 LOOKS = metrics.histogram("agorai_reconciler_look_seconds", "One look at one item", "protocol")
 ITEMS = metrics.gauge("agorai_reconciler_items", "Items being looked at now", "protocol")
+OLDEST = metrics.gauge(
+    "agorai_reconciler_oldest_item_seconds", "Since when the item longest not at rest is not", "protocol"
+)
 DEAD = metrics.counter("agorai_reconciler_dead_letters", "Items given up on", "protocol")
 
 CANCEL_AGAIN_S = 0.1
@@ -72,23 +78,32 @@ class Protocol_(Protocol[StateT, StepT]):  # noqa: N801 - `Protocol` is typing's
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """What a protocol gave up on, and why."""
+class Scope:
+    """Whose items these are: those of one contract on one chain."""
 
-    protocol: str
-    key: int
-    step: str
-    error: str
-    attempts: int
+    chain_id: int
+    contract: str
+    """The contract's name."""
+    address: Address
+    part: str = ""
+    """Parts reconcilers that take steps of the same name for the same items of one account."""
+
+    def once(self, *what: object) -> str:
+        """Give the key under which a step's transaction is sent once."""
+        return idempotency_key(self.chain_id, self.address, *([self.part] if self.part else []), *what)
 
 
-def bury(broker: NatsBroker, service: str) -> Callable[[DeadLetter], Awaitable[None]]:
-    """Give what publishes dead letters on `dead.<service>`."""
+class Telling(Protocol):
+    """What a reconciler tells of its steps to (a `trail.Trail` is one)."""
 
-    async def publish(letter: DeadLetter) -> None:
-        await broker.publish(asdict(letter), f"dead.{service}")
+    service: str
+    address: Address
 
-    return publish
+    def step(self, told: Step) -> None:
+        """Tell of a step, without waiting."""
+
+    async def dead(self, letter: DeadLetter, contract: str) -> None:
+        """Keep what was given up on, and tell of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +129,7 @@ class _Item:
         self.failed = 0
         """Looks that failed since the last that did not, and how many of them will not pass by themselves."""
         self.in_vain = 0
+        self.since = time.monotonic()
         self.step = "look"
         """What was being done when the last of them failed."""
 
@@ -147,9 +163,9 @@ class Reconciler(Generic[StateT, StepT]):
     protocol
         The four parts of the protocol.
     scope
-        Chain and contract, for the idempotency key.
-    on_dead
-        Called with what was given up on; a retryable error is never given up on.
+        Chain and contract.
+    trail
+        Told of each step, and of what was given up on; a retryable error is never given up on.
     clock
         Tells the chain's time (seconds since 1970), for deadlines that passed before the first tick comes.
     look_again_s
@@ -164,8 +180,8 @@ class Reconciler(Generic[StateT, StepT]):
     def __init__(
         self,
         protocol: Protocol_[StateT, StepT],
-        scope: tuple[object, ...],
-        on_dead: Callable[[DeadLetter], Awaitable[None]],
+        scope: Scope,
+        trail: Telling,
         *,
         clock: Callable[[], Awaitable[int]] | None = None,
         retry: Retry | None = None,
@@ -175,7 +191,7 @@ class Reconciler(Generic[StateT, StepT]):
     ) -> None:
         self._protocol = protocol
         self._scope = scope
-        self._on_dead = on_dead
+        self._trail = trail
         self._clock = clock
         self._retry = retry or Retry()
         self._look_again_s = look_again_s
@@ -186,6 +202,7 @@ class Reconciler(Generic[StateT, StepT]):
         self._due: dict[int, float] = {}
         self._chain_time = 0
         self._closed = False
+        DEAD.labels(protocol.name)  # from 0 on: of what begins at 1 no increase is seen
 
     def wake(self, key: int) -> asyncio.Future[None]:
         """Look at an item: now, after the look that is under way, or cutting short the pause before a retry.
@@ -207,6 +224,17 @@ class Reconciler(Generic[StateT, StepT]):
             ITEMS.labels(self._protocol.name).set(len(self._items))
         item.woken.set()
         return item.looked
+
+    @property
+    def name(self) -> str:
+        """Name of the protocol."""
+        return self._protocol.name
+
+    def look_again(self, key: int) -> None:
+        """Look at an item whose failures are forgotten: it is given up on after as many more only."""
+        self.wake(key)
+        if key in self._items:
+            self._items[key].at_rest()
 
     def tick(self, chain_time: int) -> None:
         """Tell the time of a final block, in seconds since 1970; wakes the items that have become due."""
@@ -242,6 +270,9 @@ class Reconciler(Generic[StateT, StepT]):
         while True:
             await asyncio.sleep(1)
             self.tick(0)
+            now = time.monotonic()
+            ages = (now - item.since for item in self._items.values())
+            OLDEST.labels(self._protocol.name).set(max(ages, default=0.0))
 
     async def _find_open(self) -> None:
         attempt = 0
@@ -310,29 +341,69 @@ class Reconciler(Generic[StateT, StepT]):
         letter = DeadLetter(name, key, item.step, f"{type(error).__name__}: {error}", item.failed)
         item.at_rest()
         try:
-            await self._on_dead(letter)
+            await self._trail.dead(letter, self._scope.contract)
         except Exception:
             log.exception("dead_letter.unpublished")  # the item is looked at again all the same
         return None
 
     async def _look(self, key: int, item: _Item) -> bool:
-        state = await self._protocol.read(key)
-        now = self._now()
-        step = self._protocol.next_step(state, now)
-        if step is None:
-            due = self._protocol.due(state, now)
-            if due is not None:
-                self._due[key] = due
-            return False
-        item.step = name = type(step).__name__
-        once = idempotency_key(*self._scope, key, name, state)
-        try:
-            look_again = await self._protocol.perform(key, step, once)
-        except Exception:
-            STEPS.labels(self._protocol.name, name, "error").inc()
-            raise
-        STEPS.labels(self._protocol.name, name, "ok").inc()
-        log.info("item.stepped", step=name)
+        name, scope = self._protocol.name, self._scope
+        trace = tracing.trace_id(scope.chain_id, scope.address, key)
+        values: dict[str, tracing.Value] = {
+            "agorai.item": key,
+            "agorai.contract": scope.contract,
+            "agorai.node": self._trail.address,
+        }
+        with tracing.item(self._trail.service, f"look {name}", trace, values):
+            with at_one_block():
+                state = await self._protocol.read(key)
+            now = self._now()
+            step = self._protocol.next_step(state, now)
+            if step is None:
+                due = self._protocol.due(state, now)
+                if due is not None:
+                    self._due[key] = due
+                return False
+            item.step = type(step).__name__
+            look_again = await self._take(key, step, scope.once(key, item.step, state), trace)
         if not look_again:
             self._due[key] = self._now() + self._look_again_s
         return look_again
+
+    async def _take(self, key: int, step: StepT, once: str, trace: str) -> bool:
+        """Take a step, and tell how it went."""
+        protocol, name = self._protocol.name, type(step).__name__
+        began = time.time()
+        token = STEP.set(once)
+        try:
+            with tracing.span(f"step {protocol}.{name}"):
+                look_again = await self._protocol.perform(key, step, once)
+        except Exception as error:
+            self._tell(key, name, once, trace, began, f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            STEP.reset(token)
+        self._tell(key, name, once, trace, began)
+        log.info("item.stepped", step=name)
+        return look_again
+
+    def _tell(
+        self, key: int, step: str, once: str, trace: str, began: float, error: str | None = None
+    ) -> None:
+        outcome: Literal["ok", "error"] = "ok" if error is None else "error"
+        STEPS.labels(self._protocol.name, step, outcome).inc()
+        self._trail.step(
+            Step(
+                service=self._trail.service,
+                protocol=self._protocol.name,
+                contract=self._scope.contract,
+                key=str(key),
+                step=step,
+                outcome=outcome,
+                error=error,
+                once=once,
+                at=began,
+                seconds=time.time() - began,
+                trace=trace,
+            )
+        )

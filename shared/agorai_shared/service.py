@@ -32,20 +32,25 @@ from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from faststream.nats import NatsBroker, NatsRouter
 from faststream.nats.prometheus import NatsPrometheusMiddleware
-from faststream.security import SASLPlaintext
+from faststream.nats.security import NatsSecurity, NatsUserPassword
 from faststream.specification import AsyncAPI
 from nats.errors import Error as NatsError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from agorai_shared import bus, logging
+from agorai_shared import bus, logging, tracing
 from agorai_shared.answering import problems
+from agorai_shared.deployment import Deployment
 from agorai_shared.errors import AgoraiError, InputError, RefusedError, UnavailableError
+from agorai_shared.events import BlockTick
 from agorai_shared.metrics import REGISTRY
+from agorai_shared.process_metrics import measured
 from agorai_shared.settings import NodeSettings
+from agorai_shared.waking import on_final_blocks
 
 log = logging.get(__name__)
 
@@ -72,7 +77,7 @@ class Service:
 
     `api` is what the process's OpenAPI document describes; `routes` carry bytes. `prepare` runs once the bus is
     connected and before any subscription is made; `background` is entered after. A check raises an `AgoraiError`
-    while the service is not ready.
+    while the service is not ready. `on_block` is called at each final block of the node's chain.
     """
 
     name: str
@@ -82,8 +87,11 @@ class Service:
     background: Callable[[], AbstractAsyncContextManager[None]] = _no_background
     checks: dict[str, Check] = field(default_factory=dict)
     api: APIRouter | None = None
+    middleware: Sequence[Middleware] = ()
+    """What every request of the process's HTTP port passes first, the outermost first."""
     described: Callable[[], dict[str, dict[str, Any]]] = dict
     """Gives what the process's AsyncAPI document says beyond its router, by section."""
+    on_block: Callable[[BlockTick], None] | None = None
 
 
 class TokenRefusedError(RefusedError):
@@ -166,9 +174,7 @@ def make_broker(settings: NodeSettings, name: str) -> NatsBroker:
     return NatsBroker(
         [server.strip() for server in settings.bus_url.split(",")],
         name=name,
-        security=SASLPlaintext(settings.bus_user, settings.bus_password.get_secret_value())
-        if settings.bus_user and settings.bus_password
-        else None,
+        security=_security(settings),
         inbox_prefix=bus.inbox_of(settings.bus_user),
         max_reconnect_attempts=-1,
         reconnect_time_wait=1,
@@ -178,6 +184,16 @@ def make_broker(settings: NodeSettings, name: str) -> NatsBroker:
         logger=None,
         graceful_timeout=5,
     )
+
+
+def _security(settings: NodeSettings) -> NatsSecurity | NatsUserPassword:
+    tls = settings.bus_tls()
+    if settings.bus_user and settings.bus_password:
+        password = settings.bus_password.get_secret_value()
+        return NatsUserPassword(
+            settings.bus_user, password, ssl_context=tls, tls_handshake_first=tls is not None
+        )
+    return NatsSecurity(ssl_context=tls, tls_handshake_first=tls is not None)
 
 
 class PortTakenError(UnavailableError):
@@ -190,11 +206,12 @@ class PortTakenError(UnavailableError):
         )
 
 
-class _Server(uvicorn.Server):
+class HttpServer(uvicorn.Server):
     """An HTTP server that leaves the process's signals to the process."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
         yield
 
 
@@ -219,7 +236,8 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def _stop_http(server: uvicorn.Server, http: asyncio.Task[None]) -> None:
+async def stop_http(server: uvicorn.Server, http: asyncio.Task[None]) -> None:
+    """Have a server end, and wait until it has."""
     server.should_exit = True
     await http
 
@@ -272,6 +290,7 @@ class Host:
         for service in services:
             if service.router is not None:
                 broker.include_router(service.router)
+        self._hear_blocks([service.on_block for service in services if service.on_block is not None])
 
     @property
     def url(self) -> str:
@@ -282,6 +301,7 @@ class Host:
     async def running(self) -> AsyncIterator[None]:
         """Connect the bus, serve HTTP, prepare, subscribe, and start background work, in this order."""
         allow_open_files()
+        tracing.configure()
         app = FastAPI(
             title="Agorai",
             routes=[*self._common_routes(), *(r for s in self.services for r in s.routes)],
@@ -290,6 +310,7 @@ class Host:
                 RequestValidationError: problem_response,
                 HTTPException: no_such_path,
             },
+            middleware=[one for service in self.services for one in service.middleware],
             docs_url=None,  # those pages load scripts from elsewhere
             redoc_url=None,
         )
@@ -299,20 +320,23 @@ class Host:
         config = uvicorn.Config(
             app, log_config=None, lifespan="off", timeout_graceful_shutdown=2, timeout_keep_alive=_KEPT_S
         )
-        server = _Server(config)
+        server = HttpServer(config)
         async with AsyncExitStack() as stack:
             stack.callback(self._listener.close)
             await self._connect()
             stack.push_async_callback(self._disconnect)
             http = asyncio.create_task(server.serve(sockets=[self._listener]), name="http")
-            stack.push_async_callback(_stop_http, server, http)
+            stack.push_async_callback(stop_http, server, http)
             for service in self.services:
                 if service.prepare is not None:
                     await service.prepare()
             await self.broker.start()
+            stack.push_async_callback(asyncio.to_thread, tracing.flush)
             for service in self.services:
                 await stack.enter_async_context(service.background())
             self._started = True
+            names = "+".join(service.name for service in self.services)
+            await stack.enter_async_context(measured(self.broker, names, self.readiness))
             log.info("services.started", services=[s.name for s in self.services], url=self.url)
             yield
 
@@ -324,11 +348,25 @@ class Host:
         failures = await asyncio.gather(*map(_failure, checks.values()))
         return {name: why for name, why in zip(checks, failures, strict=True) if why is not None}
 
+    def _hear_blocks(self, told: Sequence[Callable[[BlockTick], None]]) -> None:
+        """Hear each final block once, for all services."""
+        if not told:
+            return
+
+        def on_block(tick: BlockTick) -> None:
+            for tell in told:
+                tell(tick)
+
+        router = NatsRouter()
+        on_final_blocks(router, Deployment.load(self.settings.deployment).chain_id, on_block)
+        self.broker.include_router(router)
+
     async def _connect(self) -> None:
         """Connect the bus; an absent or unwilling server is told of at once, a later loss is mended."""
         settings = self.settings
         password = settings.bus_password.get_secret_value() if settings.bus_password else None
-        trial = await bus.connect(settings.bus_url, user=settings.bus_user, password=password)
+        tls = settings.bus_tls()
+        trial = await bus.connect(settings.bus_url, user=settings.bus_user, password=password, tls=tls)
         await trial.close()
         await self.broker.connect()
 

@@ -8,7 +8,7 @@ NotFoundError
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TypeVar, cast
 
@@ -63,10 +63,6 @@ class TaskFiles(DigestFiles):
         self.contract = TrainingTask(market.deployment.training_task)
         self._histories: dict[int, tuple[TaskHistory, int]] = {}
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._begun: Counter[int] = Counter()
-        """By task, how often reading its history was begun."""
-        self._ended: Counter[int] = Counter()
-        """By task, which of these readings was the last that did not fail."""
         self._opened: dict[int, Opened] = {}
         self._documents: dict[int, TaskDocument] = {}
         self._challengers: dict[Address, None] = {}
@@ -109,13 +105,9 @@ class TaskFiles(DigestFiles):
 
     async def history(self, task: int) -> TaskHistory:
         """Give a task's history up to the last final block; it goes on in place when it is read again."""
-        begun = self._begun[task]
+        last = (await self.market.chain.final()).number
         async with self._turns[task]:
             history, first = self._histories.get(task, (TaskHistory(), self.market.deployment.start_block))
-            if self._ended[task] > begun:  # somebody else's, begun since this was asked for
-                return history
-            self._begun[task] += 1
-            last = (await self.market.chain.final()).number
             if first <= last:
                 of_task: list[Json] = [[kind.ABI.topic0 for kind in OF_TASK], _topic(task)]
                 of_subtask: list[Json] = [[kind.ABI.topic0 for kind in OF_SUBTASK], None, _topic(task)]
@@ -133,7 +125,6 @@ class TaskFiles(DigestFiles):
                 )
                 self._histories[task] = history, last + 1
                 self._challengers |= {event.challenger: None for event in history.challenges}
-            self._ended[task] = self._begun[task]
             return history
 
     # --------------------------------------------------------------------------------------- the documents

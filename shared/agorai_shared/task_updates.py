@@ -95,6 +95,8 @@ class UpdateReader(TaskOpener):
     def __init__(self, me: Address, files: TaskFiles, vault: Vault) -> None:
         super().__init__(me, files, vault)
         self._keys: dict[int, HeKeys] = {}
+        self._registered: dict[int, tuple[bytes, Address]] = {}
+        """By subtask."""
 
     async def public(self, task: int) -> bytes:
         """Give the file of a task's homomorphic public key, which is one to add updates under.
@@ -258,9 +260,12 @@ class UpdateReader(TaskOpener):
         return (await self.files.read(Metadata, digest, what, owners)).rows
 
     async def _metadata(self, event: Updated) -> tuple[bytes, Address]:
-        resource = (await self.files.history(event.task)).subtasks[event.subtask].resource
-        found = await self.files.market.resource(ResourceId(resource))
-        return found.metadata, found.owner
+        """Give the digest of what a subtask's data were registered with, and by whom, which never change."""
+        if event.subtask not in self._registered:
+            resource = (await self.files.history(event.task)).subtasks[event.subtask].resource
+            found = await self.files.market.resource(ResourceId(resource))
+            self._registered[event.subtask] = found.metadata, found.owner
+        return self._registered[event.subtask]
 
     async def _decrypted(self, task: int, ciphertext: bytes) -> tuple[Vector, int]:
         """Give the sum that a ciphertext holds, and of how many vectors it says to be one."""

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
 from enum import StrEnum
 from io import BytesIO
+from pathlib import Path
 from typing import Annotated, Any, Final, Protocol, Self
 
 import aiohttp
@@ -19,6 +20,7 @@ from agorai_shared.contract import Call
 from agorai_shared.errors import AgoraiError, NotFoundError, RefusedError, RemoteError, UnavailableError
 from agorai_shared.negotiation import Account, DataCid, Listing, Negotiation, Price, Resource
 from agorai_shared.shared_jwe import Envelope
+from agorai_shared.sign_in import MOST_CHARACTERS
 from agorai_shared.types import Address, CaseId, Cid, Hash, TradeId
 
 _WITHOUT_END: Final = aiohttp.ClientTimeout(total=None, sock_connect=10)
@@ -123,6 +125,28 @@ class PermitSignature(Message):
     v: int
     r: str
     s: str
+
+
+class SignIn(Message):
+    """Sign a message of EIP-4361 that names this account and chain, and nothing else."""
+
+    message: str = Field(max_length=MOST_CHARACTERS)
+
+
+class SignedIn(Message):
+    """The signature, 65 bytes in hex."""
+
+    signature: str
+
+
+class Snapshot(Message):
+    """Write a consistent copy of the vault's database, encrypted as it is, beside it."""
+
+
+class SnapshotWritten(Message):
+    """Where the copy is, for whoever asked to take it away."""
+
+    path: str
 
 
 class Ask(Message):
@@ -424,6 +448,14 @@ class Vault:
         return await self._commander.ask(
             "vault", "permit", Permit(value=value, deadline=deadline), PermitSignature
         )
+
+    async def sign_in(self, message: str) -> str:
+        """Have a sign-in message (EIP-4361) of this account signed; gives the signature in hex."""
+        return (await self._commander.ask("vault", "sign_in", SignIn(message=message), SignedIn)).signature
+
+    async def snapshot(self) -> Path:
+        """Have a consistent copy of the vault's database written; gives where it is, on the vault's machine."""
+        return Path((await self._commander.ask("vault", "snapshot", Snapshot(), SnapshotWritten)).path)
 
     async def grant(self, invocation: int) -> GrantStatus:
         """Ask whether a grant is held."""

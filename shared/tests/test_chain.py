@@ -16,11 +16,12 @@ from agorai_shared.chain import (
     ContractAbsentError,
     ContractRevertError,
     Finality,
+    at_one_block,
 )
 from agorai_shared.processes import Running
 from agorai_shared.rpc import Rpc
 from agorai_shared.testing import running_anvil
-from agorai_shared.types import Address, Hash
+from agorai_shared.types import Address, Hash, Wei
 
 SUPPLY = 10**24
 
@@ -60,6 +61,19 @@ async def test_finality_is_what_the_policy_says(rpc: Rpc) -> None:
     assert (await Chain(rpc, Finality(3)).final()).number == 17
     assert (await Chain(rpc, Finality(50)).final()).number == 0
     assert 0 < (await Chain(rpc, Finality(None)).final()).number < 20
+
+
+async def test_what_is_read_at_one_block_is_read_at_the_same_though_others_are_mined(rpc: Rpc) -> None:
+    chain, token = Chain(rpc, Finality(0)), await deployed(rpc)
+    issuer = (await accounts(rpc))[0]
+    sent = {"from": issuer, "to": token.address, "data": "0x" + token.issue(issuer, Wei(7)).data.hex()}
+    with at_one_block():
+        first = await chain.final()
+        await rpc.request("eth_sendTransactionSync", cast("Any", sent))
+        assert await chain.final() == first
+        assert await chain.read(token.balance_of(issuer)) == (0,)
+    assert (await chain.final()).number == first.number + 1
+    assert await chain.read(token.balance_of(issuer)) == (7,)
 
 
 async def test_finality_lags_behind_the_head_by_the_time_between_the_two_blocks(rpc: Rpc) -> None:

@@ -14,15 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agorai_shared.errors import InputError, UnavailableError
-from agorai_shared.reconciler import (
-    DeadLetter,
-    Reconciler,
-    ReconcilerClosedError,
-    Retry,
-    idempotency_key,
-)
+from agorai_shared.reconciler import Reconciler, ReconcilerClosedError, Retry, Scope, idempotency_key
+from agorai_shared.tracing import trace_id
+from agorai_shared.trail import DeadLetter, Step
+from agorai_shared.types import Address
 
 QUICK = Retry(first_s=0.001, most_s=0.002, attempts=3)
+SCOPE = Scope(1, "Counter", Address("0xC"))
 PATIENT = Retry(first_s=600, most_s=600, attempts=3)
 
 
@@ -108,18 +106,28 @@ class Counting:
 
 
 class World:
+    """A reconciler, and what it tells."""
+
+    service = "counter"
+    address = Address("0xA")
+
     def __init__(self, protocol: Counting, **options: object) -> None:
         self.letters: list[DeadLetter] = []
+        self.steps: list[Step] = []
         self.protocol = protocol
         options.setdefault("retry", QUICK)
         self.reconciler: Reconciler[int, Count] = Reconciler(
             protocol,
-            (1, "0xC"),
-            self._bury,
+            SCOPE,
+            self,
             **options,  # type: ignore[arg-type]
         )
 
-    async def _bury(self, letter: DeadLetter) -> None:
+    def step(self, told: Step) -> None:
+        self.steps.append(told)
+
+    async def dead(self, letter: DeadLetter, contract: str) -> None:
+        assert contract == SCOPE.contract
         self.letters.append(letter)
         await self.protocol._tell()
 
@@ -319,19 +327,49 @@ async def test_a_dead_letter_that_cannot_be_sent_does_no_more_harm() -> None:
     async def wrong(_key: int) -> None:
         raise WrongError
 
-    async def undeliverable(_letter: DeadLetter) -> None:
+    async def undeliverable(letter: DeadLetter, contract: str) -> None:
         tried.set()
         raise AwayError
 
     tried = asyncio.Event()
     protocol = Counting({1: 1}, on_step=wrong)
-    reconciler: Reconciler[int, Count] = Reconciler(protocol, (), undeliverable, retry=QUICK)
-    async with asyncio.timeout(60), reconciler.running():
-        reconciler.wake(1)
+    async with running(protocol) as world:
+        world.dead = undeliverable  # type: ignore[method-assign]
+        world.reconciler.wake(1)
         await tried.wait()
         protocol.on_step = None
-        await reconciler.wake(1)
+        await world.reconciler.wake(1)
         await protocol.until(lambda: protocol.values[1] == 1)
+
+
+async def test_each_step_is_told_with_how_it_went() -> None:
+    async def wrong_once(_key: int) -> None:
+        protocol.on_step = None
+        raise WrongError
+
+    protocol = Counting({7: 1}, on_step=wrong_once)
+    async with running(protocol) as world:
+        world.reconciler.wake(7)
+        await protocol.until(lambda: protocol.values[7] == 1)
+    failed, taken = world.steps
+    assert (failed.outcome, failed.error) == ("error", "WrongError: It is wrong.")
+    assert (taken.outcome, taken.error) == ("ok", None)
+    assert (taken.service, taken.protocol, taken.contract) == ("counter", "counting", "Counter")
+    assert (taken.key, taken.step, taken.once) == ("7", "Count", protocol.onces[7][0])
+    assert taken.trace == failed.trace == trace_id(1, SCOPE.address, 7)
+
+
+async def test_an_item_that_was_given_up_on_is_looked_at_again_with_as_many_tries_as_before() -> None:
+    async def wrong(_key: int) -> None:
+        raise WrongError
+
+    protocol = Counting({1: 1}, on_step=wrong)
+    async with running(protocol) as world:
+        world.reconciler.wake(1)
+        await protocol.until(lambda: len(world.letters) == 1)
+        world.reconciler.look_again(1)
+        await protocol.until(lambda: len(world.letters) == 2)
+    assert [letter.attempts for letter in world.letters] == [3, 3]
 
 
 async def test_open_items_are_looked_at_from_the_start_and_again_now_and_then() -> None:

@@ -22,26 +22,25 @@ TASK = 1
 
 
 class Chain:
-    """A chain that has one block more each time that it is asked, and answers when it is let."""
+    """A chain whose newest final block is the one that it is told."""
 
     def __init__(self) -> None:
         self.asked = 0
+        self.block = 1
         self.spans: list[tuple[int, int]] = []
-        self.let = asyncio.Event()
         self.away = False
 
     async def final(self) -> Any:
         self.asked += 1
-        number = self.asked
-        await self.let.wait()
-        if self.away:
-            self.away = False
-            raise RpcUnreachableError("memory", "it is away")
-        return SimpleNamespace(number=number)
+        return SimpleNamespace(number=self.block)
 
     async def logs_between(self, wanted: list[Any], first: int, last: int) -> tuple[list[Any], None, None]:
         assert len(wanted) == 2
         self.spans.append((first, last))
+        await asyncio.sleep(0)
+        if self.away:
+            self.away = False
+            raise RpcUnreachableError("memory", "it is away")
         return [], None, None
 
 
@@ -56,36 +55,30 @@ async def files(chain: Chain) -> TaskFiles:
     return TaskFiles(cast("Any", SimpleNamespace(chain=chain, deployment=deployment)))
 
 
-async def begun(chain: Chain, files: TaskFiles, count: int) -> list[asyncio.Task[Any]]:
-    tasks = []
-    for _ in range(count):
-        tasks.append(asyncio.create_task(files.history(TASK)))
-        await asyncio.sleep(0)
-    assert chain.asked == 1
-    return tasks
+async def test_a_block_s_events_are_read_once_for_all_who_ask(chain: Chain, files: TaskFiles) -> None:
+    await asyncio.gather(*(files.history(TASK) for _ in range(5)))
+    chain.block = 3
+    await asyncio.gather(*(files.history(TASK) for _ in range(5)))
+    assert chain.spans == [(0, 1), (2, 3)]
 
 
-async def test_all_who_ask_while_a_history_is_read_share_the_next_reading(
-    chain: Chain, files: TaskFiles
-) -> None:
-    readings = await begun(chain, files, 5)
-    chain.let.set()
-    await asyncio.gather(*readings)
-    assert chain.spans == [(0, 1), (2, 2)]  # what was read before they asked may be too old for them
+async def test_whoever_knows_of_an_older_block_takes_nothing_back(chain: Chain, files: TaskFiles) -> None:
+    chain.block = 3
+    await files.history(TASK)
+    chain.block = 2
+    await files.history(TASK)
+    assert chain.spans == [(0, 3)]
 
 
 async def test_a_reading_that_failed_is_nobody_elses(chain: Chain, files: TaskFiles) -> None:
     chain.away = True
-    readings = await begun(chain, files, 2)
-    chain.let.set()
-    first, second = await asyncio.gather(*readings, return_exceptions=True)
+    first, second = await asyncio.gather(files.history(TASK), files.history(TASK), return_exceptions=True)
     assert isinstance(first, RpcUnreachableError)
     assert second is await files.history(TASK)
-    assert chain.spans == [(0, 2), (3, 3)]
+    assert chain.spans == [(0, 1), (0, 1)]
 
 
 async def test_the_chain_is_not_asked_for_a_round_that_is_known(chain: Chain, files: TaskFiles) -> None:
-    chain.let.set()
     envelope = Envelope(cid=unixfs.cid_of(b"model"), size=5)
     record = RoundDocument(
         task=files.binding(TASK), round=0, taken=(), refused=(), model=envelope, state=envelope, right=3

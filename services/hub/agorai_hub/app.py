@@ -19,6 +19,7 @@ from starlette.requests import Request
 from agorai_hub import auditing, describing, listening, subscribing
 from agorai_hub.decoding import Decoder
 from agorai_hub.line import ChainState, Line, cancelled
+from agorai_hub.node_consumers import NodeConsumers
 from agorai_hub.settings import FollowedChain, FollowedContract, HubSettings, chain_of_node, load_chains
 from agorai_hub.webhooks import Webhooks, WebhookSettings
 from agorai_shared import bus, logging
@@ -45,6 +46,7 @@ class Hub:
                 replicas=settings.replicas,
             ),
         )
+        self.consumers = NodeConsumers(settings.nodes, lambda: self.client, lambda: self.chain_ids)
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
         self._connected = asyncio.Event()
@@ -109,6 +111,7 @@ class Hub:
                     user=self.node.bus_user,
                     password=password.get_secret_value() if password else None,
                     name="agorai-hub",
+                    tls=self.node.bus_tls(),
                 )
                 self._connected.set()
             return self._client
@@ -121,13 +124,15 @@ class Hub:
             asyncio.create_task(line.run(self.connect, taken), name=f"hub.{place}")
             for place, line in enumerate(self.lines)
         ]
-        delivering = asyncio.create_task(self._deliver(), name="hub.webhooks")
-        for task in (*tasks, delivering):
+        beside = [asyncio.create_task(self._deliver(), name="hub.webhooks")]
+        if self.settings.nodes:
+            beside.append(asyncio.create_task(self.consumers.keep(), name="hub.consumers"))
+        for task in (*tasks, *beside):
             task.add_done_callback(_tell)
         try:
             yield
         finally:
-            await cancelled([delivering])
+            await cancelled(beside)
             await cancelled(tasks)
             if self._client is not None:
                 with suppress(Exception):
@@ -196,9 +201,10 @@ def create(
 
 
 def _checks(hub: Hub) -> dict[str, Check]:
+    nodes: dict[str, Check] = {"consumers": hub.consumers.check} if hub.settings.nodes else {}
     if len(hub.lines) == 1:
-        return {"follows": hub.lines[0].check}
-    return {f"follows.{place}": line.check for place, line in enumerate(hub.lines, 1)}
+        return {"follows": hub.lines[0].check, **nodes}
+    return {**{f"follows.{place}": line.check for place, line in enumerate(hub.lines, 1)}, **nodes}
 
 
 def main() -> None:

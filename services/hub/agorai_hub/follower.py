@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from agorai_hub import decide as do
-from agorai_hub import metrics
+from agorai_hub import metrics, traced
 from agorai_hub.backfill import Backfill, BranchChangedError, Range
 from agorai_hub.branch import Branch, Tails, events_of_block, read_branch, read_tails, tie_up
 from agorai_hub.decoding import Decoder
@@ -223,6 +223,7 @@ class Follower:
                 await self._retract(branch)
 
     async def _extend(self, branch: Branch, block: Block) -> None:
+        began = time.time()
         events = await events_of_block(self.chain, self.decoder, block)
         held = Held(block, previous=branch.tip_seq, first_seq=0, count=len(events), published=0)
         await self.streams.extend(held, events)
@@ -233,16 +234,18 @@ class Follower:
         metrics.LAG.labels(self._label).set(max(0.0, time.time() - block.timestamp))
         if events:
             metrics.EVENTS.labels(self._label, Phase.head).inc(len(events))
+            traced.published(events, Phase.head, began)
 
     async def _finalize(self, branch: Branch, count: int) -> None:
         for _ in range(count):
-            held = branch.held[0]
+            held, began = branch.held[0], time.time()
             events = await self.streams.finalize(held)
             branch.anchor, branch.anchor_seq = held.block, held.tick_seq
             del branch.held[0]
             self.status.final = held.block.number
             if events:
                 metrics.EVENTS.labels(self._label, Phase.final).inc(events)
+                traced.published(held.events or (), Phase.final, began)
         metrics.FINAL_BLOCK.labels(self._label).set(branch.anchor.number)
 
     async def _retract(self, branch: Branch) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from nats.aio.client import Client
 from pydantic import BaseModel
@@ -307,7 +307,7 @@ class Line:
         )
 
 
-async def cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+async def cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
     """Cancel tasks until they have ended."""
     pending = {task for task in tasks if not task.done()}
     while pending:

@@ -30,14 +30,13 @@ from fastapi import APIRouter, Depends, Header, Query
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from pydantic import Field
-from sse_starlette.sse import EventSourceResponse, SendTimeoutError
-from starlette.types import Receive, Scope, Send
 
 from agorai_shared import logging
 from agorai_shared.bus import BusRefusedError, BusUnreachableError, final_stream, head_stream
 from agorai_shared.errors import AgoraiError, InputError, NotFoundError, UnavailableError
 from agorai_shared.event_filter import EventFilter
 from agorai_shared.events import ChainEvent, MalformedEventError
+from agorai_shared.server_sent import ServerSentEvents
 from agorai_shared.stream_reader import (
     AFTER_NEWS_S,
     LOOK_S,
@@ -347,21 +346,6 @@ def _sent(id_: str, phase: str, payload: bytes) -> bytes:
     return b"id: %b\nevent: %b\ndata: %b\n\n" % (id_.encode(), phase.encode(), data)
 
 
-class _Response(EventSourceResponse):
-    """Lets go of a reader that does not read, with what was still to be sent to it."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        except SendTimeoutError:
-            log.info("events.reader_dropped", reason="it does not read", peer=scope.get("client"))
-            # Closing would wait for it to read; uvicorn's `receive` belongs to what has the connection.
-            transport = getattr(getattr(receive, "__self__", None), "transport", None)
-            if transport is not None:
-                transport.abort()
-                await asyncio.sleep(0)  # so that the server learns of it before this ends without an end
-
-
 _DOCUMENTED: Final[dict[int | str, dict[str, object]]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The events."},
     404: {"description": "The chain is not followed; the problem names those that are."},
@@ -402,7 +386,7 @@ def router(
     room = _Room(most)
     routes = APIRouter()
 
-    @routes.get("/events", response_class=_Response, responses=_DOCUMENTED, tags=["events"])
+    @routes.get("/events", response_class=ServerSentEvents, responses=_DOCUMENTED, tags=["events"])
     async def events(
         query: Annotated[EventQuery, Query()],
         seat: _Seat = Depends(room.seat),  # noqa: B008 - an annotation could not name the local room
@@ -412,7 +396,7 @@ def router(
                 description="id of the last event received: go on right behind it; goes before `from_block`"
             ),
         ] = None,
-    ) -> _Response:
+    ) -> ServerSentEvents:
         """Send a chain's events as server-sent events; each `data` is a CloudEvent."""
         followed = chains()
         chain = query.chain if query.chain is not None else next(iter(followed), None)
@@ -425,7 +409,9 @@ def router(
         reading = _Reading(client(), chain, query)
         await room.wake(seat, reading.client, reading.pattern)
         await reading.start(last)
-        return _Response(_told(reading, room, seat.bell), ping=ping_s, send_timeout=send_timeout_s, sep="\n")
+        return ServerSentEvents(
+            _told(reading, room, seat.bell), ping=ping_s, send_timeout=send_timeout_s, sep="\n"
+        )
 
     return routes
 

@@ -254,6 +254,9 @@ class HubSettings(BaseSettings):
     audit_delay_s: float = Field(
         60.0, gt=0, description="seconds after which final blocks are read once more and compared"
     )
+    nodes: tuple[Annotated[Address, AfterValidator(_checksummed)], ...] = Field(
+        (), description="nodes of the first chain whose consumers the hub makes, as their bus users may not"
+    )
     allow_private_webhooks: bool = Field(
         False, description="whether a webhook may go to this machine or a private network"
     )

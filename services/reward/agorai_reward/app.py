@@ -23,18 +23,20 @@ from agorai_shared.command import Commander, bus_of
 from agorai_shared.content import ContentStore
 from agorai_shared.deployment import Deployment
 from agorai_shared.events import BlockTick, ChainEvent
+from agorai_shared.look_again import on_look_again
 from agorai_shared.market import Market
 from agorai_shared.pool_files import PoolFiles
-from agorai_shared.reconciler import Reconciler, bury
+from agorai_shared.reconciler import Reconciler, Scope
 from agorai_shared.rpc import Rpc
 from agorai_shared.service import Service, run
 from agorai_shared.settings import NodeSettings
 from agorai_shared.task_files import TaskFiles
 from agorai_shared.task_trainer import TaskTrainer
 from agorai_shared.task_updates import UpdateReader
+from agorai_shared.trail import Trail
 from agorai_shared.types import Address, CaseId
 from agorai_shared.vault import Vault
-from agorai_shared.waking import on_final_blocks, on_final_events, stream_made
+from agorai_shared.waking import on_final_events, stream_made
 
 _OF_CONTRIBUTIONS = frozenset({"Added", "Challenged", "Answered", "Contested", "Resolved"})
 """Events that name a contribution which has not ended."""
@@ -66,27 +68,38 @@ async def create(node: NodeSettings, settings: RewardSettings, broker: NatsBroke
         sender = Sender(vault, VotingPanel(deployment.voting_panel))
         contributions = ContributionProtocol(files, settings.address, sender)
         pools = PoolProtocol(files, settings.address, sender)
-        scope, on_dead = (chain_id, deployment.data_pool, "reward"), bury(broker, "reward")
-        settling: Contributions = Reconciler(contributions, scope, on_dead, clock=contributions.now)
-        sharing: Pools = Reconciler(pools, scope, on_dead, clock=contributions.now)
+        trail = Trail(broker, settings.address, "reward")
+        scope = Scope(chain_id, "DataPool", deployment.data_pool, "reward")
+        settling: Contributions = Reconciler(contributions, scope, trail, clock=contributions.now)
+        sharing: Pools = Reconciler(pools, scope, trail, clock=contributions.now)
         opener = UpdateReader(settings.address, TaskFiles(market), vault)
         tasks = TaskProtocol(Records(opener, TaskTrainer(commander)), settings.address, sender)
         ending: Tasks = Reconciler(
-            tasks, (chain_id, deployment.training_task, "reward"), on_dead, clock=tasks.now
+            tasks,
+            Scope(chain_id, "TrainingTask", deployment.training_task, "reward"),
+            trail,
+            clock=tasks.now,
         )
         router = NatsRouter()
         _wake(router, contributions, settling, pools, sharing, inbox_of(node.bus_user))
         _wake_tasks(router, chain_id, settings.address, tasks, ending, inbox_of(node.bus_user))
         commands = commands_of(token)
         await stack.enter_async_context(answering(commands, settings.address, TaskCommands(tasks)))
+        on_look_again(commands, settings.address, "reward", settling, sharing, ending)
         router.include_router(commands)
+
+        def on_block(tick: BlockTick) -> None:
+            for reconciler in (settling, sharing, ending):
+                reconciler.tick(tick.timestamp)
 
         @asynccontextmanager
         async def background() -> AsyncIterator[None]:
             async with settling.running(), sharing.running(), ending.running():
                 yield
 
-        yield Service("reward", router, (), lambda: stream_made(broker, chain_id), background, {})
+        yield Service(
+            "reward", router, (), lambda: stream_made(broker, chain_id), background, {}, on_block=on_block
+        )
 
 
 def _wake(
@@ -113,19 +126,16 @@ def _wake(
         if contribution is not None and await contributions.concerns(contribution):
             await settling.wake(contribution)
 
-    def on_block(tick: BlockTick) -> None:
-        settling.tick(tick.timestamp)
-        sharing.tick(tick.timestamp)
-
     on_final_events(router, chain_id, "DataPool", f"reward-pool-{me}", on_event, inbox)
     on_final_events(router, chain_id, "VotingPanel", f"reward-panel-{me}", on_case, inbox)
-    on_final_blocks(router, chain_id, on_block)
 
 
 def _wake_tasks(
     router: NatsRouter, chain_id: int, me: Address, tasks: TaskProtocol, ending: Tasks, inbox: str
 ) -> None:
     async def on_event(event: ChainEvent) -> None:
+        if event.event == "Begun" and event.args["round"] != 1:
+            return  # until its deadline nothing is to be done, and the one before is looked at anyway
         if event.event in _OF_TASKS and await tasks.concerns(int(event.key)):
             await ending.wake(int(event.key))
 
@@ -137,7 +147,6 @@ def _wake_tasks(
 
     on_final_events(router, chain_id, "TrainingTask", f"reward-task-{me}", on_event, inbox)
     on_final_events(router, chain_id, "VotingPanel", f"reward-task-panel-{me}", on_case, inbox)
-    on_final_blocks(router, chain_id, lambda tick: ending.tick(tick.timestamp))
 
 
 def main() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
 from typing import Final
 
 from faststream.nats import NatsBroker
@@ -14,6 +16,7 @@ from agorai_shared import logging, metrics
 from agorai_shared.errors import AgoraiError
 from agorai_shared.service import Service, run
 from agorai_shared.settings import NodeSettings
+from agorai_shared.standby import active
 from agorai_storage.backend import Backend
 from agorai_storage.embedded import EmbeddedStore
 from agorai_storage.handlers import routes
@@ -24,6 +27,8 @@ log = logging.get(__name__)
 _BLOCKS = metrics.gauge("agorai_storage_blocks", "Blocks held")
 _BYTES = metrics.gauge("agorai_storage_bytes", "Bytes of all blocks held")
 _PINS = metrics.gauge("agorai_storage_pins", "Pins")
+_QUOTA = metrics.gauge("agorai_storage_quota_bytes", "The most that all blocks may have, 0 without a limit")
+_FREE = metrics.gauge("agorai_storage_free_bytes", "Left on the disk of the store's own blocks, 0 with Kubo")
 
 _LOOK_S: Final = 10.0
 """Seconds between looks at what is held."""
@@ -45,10 +50,11 @@ def create(settings: StorageSettings, token: str) -> Service:
     StoreInUseError, StoreReadOnlyError, StoreFullError, StoreFaultError, KuboAddressError
     """
     backend = _backend(settings)
+    folder = settings.path if settings.kubo_url is None else None
 
     @asynccontextmanager
     async def background() -> AsyncIterator[None]:
-        looking = asyncio.create_task(_measure(backend), name="storage-measure")
+        looking = asyncio.create_task(_measure(backend, folder), name="storage-measure")
         try:
             yield
         finally:
@@ -84,7 +90,7 @@ def _multiaddr(address: str) -> str:
     return f"/{kind}/{url.host}/tcp/{url.port}/{url.scheme}"
 
 
-async def _measure(backend: Backend) -> None:
+async def _measure(backend: Backend, folder: Path | None) -> None:
     """Keep the gauges near what is held. A scrape cannot wait for a store, so it gets what was found last."""
     loop = asyncio.get_running_loop()
     while True:
@@ -97,16 +103,21 @@ async def _measure(backend: Backend) -> None:
             _BLOCKS.set(stat.blocks)
             _BYTES.set(stat.size)
             _PINS.set(stat.pins)
+            _QUOTA.set(stat.quota or 0)
+            if folder is not None:
+                _FREE.set(shutil.disk_usage(folder).free)
         await asyncio.sleep(max(_LOOK_S, _SHARE * (loop.time() - begun)))
 
 
 def main() -> None:
     """Run the storage service alone."""
-    node = NodeSettings()  # from the environment
+    node, settings = NodeSettings(), StorageSettings()  # from the environment
 
     @asynccontextmanager
     async def build(_broker: NatsBroker) -> AsyncIterator[Service]:
-        yield create(StorageSettings(), node.node_token.get_secret_value())
+        alone = nullcontext() if settings.kubo_url else active(settings.path, node)
+        async with alone:
+            yield create(settings, node.node_token.get_secret_value())
 
     run(node, build)
 

@@ -6,7 +6,7 @@
     DagIncompleteError (RefusedError)      a pin was asked for, but blocks below it are missing
     ObjectTooLargeError (RefusedError)     an object exceeds what the store takes
     QuotaExceededError (RefusedError)      all that is stored would exceed what it may
-    StoreFullError, StoreReadOnlyError, StoreFaultError, StoreInUseError (UnavailableError)
+    StoreFullError, StoreReadOnlyError, StoreFaultError, StoreStoppingError, StoreInUseError (UnavailableError)
 
 A Kubo adds errors of its own, see `kubo_errors`.
 """
@@ -100,6 +100,16 @@ class QuotaExceededError(RefusedError):
         )
 
 
+class SnapshotElsewhereError(RefusedError):
+    """What is kept is not this store's to copy."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The blocks of this store are Kubo's.",
+            remedy="Make Kubo's own backup of its repository, and leave out --with-content.",
+        )
+
+
 class StoreFullError(UnavailableError):
     """The disk has no room."""
 
@@ -132,6 +142,13 @@ class StoreFaultError(UnavailableError):
 
     def __init__(self, store: Path | str, why: str) -> None:
         super().__init__(f"The disk under the store {store} fails ({why}).", remedy="Check the disk.")
+
+
+class StoreStoppingError(UnavailableError):
+    """The store is being closed."""
+
+    def __init__(self) -> None:
+        super().__init__("The store is stopping.", remedy="Ask again once it has started anew.")
 
 
 class StoreInUseError(UnavailableError):
@@ -302,6 +319,17 @@ class Backend(Protocol):
         ------
         PinIncompleteError
             Nothing was removed: what the pin keeps cannot be told.
+        """
+        ...
+
+    async def snapshot(self) -> Path:
+        """Write a copy of what is known of the blocks beside them, and give where it is.
+
+        Raises
+        ------
+        SnapshotElsewhereError
+            The blocks are not in this store's own folder.
+        StoreReadOnlyError, StoreFullError, StoreFaultError
         """
         ...
 

@@ -183,6 +183,16 @@ class BlockStore:
                 raise QuotaExceededError(self.quota)
             self._incoming += size
 
+    def snapshot(self, path: Path) -> None:
+        """Write a copy of the index.
+
+        Raises
+        ------
+        StoreReadOnlyError, StoreFullError, StoreFaultError
+        """
+        with self.disk_errors():
+            self.index.snapshot(path)
+
     def check_writable(self) -> None:
         """Tell whether a block could be stored now.
 

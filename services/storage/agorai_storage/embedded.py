@@ -33,6 +33,7 @@ from agorai_storage.backend import (
     PinNotFoundError,
     Stat,
     Stored,
+    StoreStoppingError,
 )
 from agorai_storage.blocks import SMALL, BlockStore, Staging
 from agorai_storage.collecting import Collector, adopt
@@ -87,11 +88,13 @@ class EmbeddedStore:
         self._alone = asyncio.Lock()
         """Held by a pin or collection: waiting for another in a thread, they would leave none for reading."""
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="storage")
+        self._stopping = False
         self._waiting: deque[tuple[Staging, Sequence[Pin], asyncio.Future[None]]] = deque()
         self._committing: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
         """Let what is under way end, and give the folder free."""
+        self._stopping = True
         await asyncio.to_thread(self._threads.shutdown)
         self.blocks.close()
 
@@ -187,12 +190,26 @@ class EmbeddedStore:
         async with self._alone:
             return await self.in_thread(self._collector.collect)
 
+    async def snapshot(self) -> Path:
+        """Write a copy of the index; with the large blocks' files that are there by then, it is a whole store."""
+        path = (self.blocks.root / "index.snapshot.db").absolute()
+        await self.in_thread(self.blocks.snapshot, path)
+        return path
+
     async def check(self) -> None:
         """Tell whether a block could be stored now."""
         await self.in_thread(self.blocks.check_writable)
 
     def in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
-        """Run what blocks in one of the store's threads; it goes on though nobody waits for it any more."""
+        """Run what blocks in one of the store's threads; it goes on though nobody waits for it any more.
+
+        Raises
+        ------
+        StoreStoppingError
+            If the store is being closed.
+        """
+        if self._stopping:
+            raise StoreStoppingError
         return asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **kwargs))
 
     async def commit(self, staging: Staging, pins: Sequence[Pin]) -> None:

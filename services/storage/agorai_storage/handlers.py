@@ -141,6 +141,7 @@ def routes(backend: Backend, token: str) -> list[BaseRoute]:
         Route("/pins/{cid}", api.unpin, methods=["DELETE"]),
         Route("/collections", api.collect, methods=["POST"]),
         Route("/stat", api.stat, methods=["GET"]),
+        Route("/snapshots", api.snapshot, methods=["POST"]),
         *gateway_routes(backend, token),
     ]
 
@@ -272,6 +273,10 @@ class _Api:
             if self._imports:
                 raise ImportUnderWayError
             return JSONResponse(asdict(await self._backend.collect()))
+
+    async def snapshot(self, request: Request) -> Response:
+        require_token(request, self._token)
+        return JSONResponse({"path": str(await self._backend.snapshot())}, status_code=HTTPStatus.CREATED)
 
     async def stat(self, request: Request) -> Response:
         require_token(request, self._token)

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -149,6 +149,12 @@ class Index:
                     break
                 yield [row[0] for row in rows]
                 last = rows[-1][0]
+
+    def snapshot(self, path: Path) -> None:
+        """Write a copy as of one moment, which no other process can read while this has it open."""
+        path.unlink(missing_ok=True)
+        with self._lock, closing(sqlite3.connect(path)) as copy:
+            self._db.backup(copy)
 
     def pins(self) -> list[Pin]:
         """Give the pins, oldest first."""

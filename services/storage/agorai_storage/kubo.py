@@ -17,6 +17,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeVar
 
 from agorai_shared import car, dag_pb, logging
@@ -30,6 +31,7 @@ from agorai_storage.backend import (
     ObjectTooLargeError,
     Pin,
     QuotaExceededError,
+    SnapshotElsewhereError,
     Stat,
     Stored,
 )
@@ -200,6 +202,10 @@ class KuboStore:
         removed = await self._work(self._rpc.repo_gc)
         after = await self._call(self._rpc.repo_stat)
         return Collected(removed, max(before.size - after.size, 0))
+
+    async def snapshot(self) -> Path:
+        """Refuse: what Kubo keeps is Kubo's to copy."""
+        raise SnapshotElsewhereError
 
     async def check(self) -> None:
         """See that a Kubo of a version that will do answers, and has its repository.

@@ -19,7 +19,13 @@ from agorai_shared import dag_pb, file_reader, unixfs
 from agorai_shared.dag_pb import PbLink, PbNode
 from agorai_shared.types import Cid
 from agorai_shared.unixfs import PROFILES, UNIXFS_V1, Block, Profile
-from agorai_storage.backend import BlockCorruptError, BlockNotFoundError, ObjectTooLargeError, Pin
+from agorai_storage.backend import (
+    BlockCorruptError,
+    BlockNotFoundError,
+    ObjectTooLargeError,
+    Pin,
+    StoreStoppingError,
+)
 from agorai_storage.blocks import SMALL, Staging
 from agorai_storage.collecting import Collector
 from agorai_storage.embedded import THREADS, EmbeddedStore
@@ -259,3 +265,10 @@ async def test_nodes_full_of_the_same_link_take_no_more_memory_than_one(store: W
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
+
+
+async def test_a_store_that_is_being_closed_says_so_to_who_comes_late(tmp_path: Path) -> None:
+    store = EmbeddedStore(tmp_path / "store", 1 << 20)
+    await store.close()
+    with pytest.raises(StoreStoppingError, match="stopping"):
+        await store.get_block(unixfs.cid_of(b"late"))

@@ -289,6 +289,7 @@ async def test_an_order_that_is_none_is_refused(serving: Serving, body: bytes) -
         ("DELETE", "/pins/x"),
         ("POST", "/collections"),
         ("GET", "/stat"),
+        ("POST", "/snapshots"),
     ],
 )
 async def test_all_but_reading_needs_the_nodes_token(serving: Serving, method: str, path: str) -> None:

@@ -20,15 +20,18 @@ from agorai_shared.command import Commander, bus_of, subject
 from agorai_shared.content import ContentStore
 from agorai_shared.deployment import Deployment
 from agorai_shared.events import BlockTick, ChainEvent
+from agorai_shared.look_again import on_look_again
 from agorai_shared.market import Market
 from agorai_shared.pool_files import PoolFiles
-from agorai_shared.reconciler import Reconciler, bury
+from agorai_shared.reconciler import Reconciler, Scope
 from agorai_shared.rpc import Rpc
 from agorai_shared.service import Service, run
 from agorai_shared.settings import NodeSettings
+from agorai_shared.standby import active
 from agorai_shared.task_files import TaskFiles
+from agorai_shared.trail import Trail
 from agorai_shared.vault import Vault
-from agorai_shared.waking import on_final_blocks, on_final_events, stream_made
+from agorai_shared.waking import on_final_events, stream_made
 from agorai_trainer import decide, messages
 from agorai_trainer.federated import answering as task_answering
 from agorai_trainer.federated import wiring as federated
@@ -70,24 +73,24 @@ async def create(
         max_content = settings.max_content_mib << 20
         market = Market(Chain(rpc, Finality(node.confirmations)), deployment, store, session)
         protocol = JobProtocol(market, vault, jobs, sandbox, max_content)
+        trail = Trail(broker, settings.address, "trainer")
+        # A job is this node's own, and no contract's.
         reconciler: Reconciler[decide.JobState, decide.Step] = Reconciler(
-            protocol, (deployment.chain_id, "trainer", settings.address), bury(broker, "trainer")
+            protocol, Scope(deployment.chain_id, "trainer", settings.address), trail
         )
         kept = PoolStore(settings.path, deployment.chain_id, deployment.data_pool)
         stack.callback(kept.close)
         reader = PoolReader(settings.address, PoolFiles(market), vault, kept)
         pools = PoolProtocol(reader, kept, PoolSandbox(sandbox))
+        scope = Scope(deployment.chain_id, "DataPool", deployment.data_pool)
         versions: Reconciler[pool_decide.State, pool_decide.Step] = Reconciler(
-            pools, (deployment.chain_id, deployment.data_pool), bury(broker, "trainer"), clock=reader.now
+            pools, scope, trail, clock=reader.now
         )
         reveals: Reconciler[pool_decide.Hidden, pool_decide.Close] = Reconciler(
-            RevealProtocol(reader),
-            (deployment.chain_id, deployment.data_pool),
-            bury(broker, "trainer"),
-            clock=reader.now,
+            RevealProtocol(reader), scope, trail, clock=reader.now
         )
         task_reader = TaskReader(settings.address, TaskFiles(market), vault, kept)
-        tasks = federated.make(task_reader, kept, sandbox, settings.ray, broker, max_content)
+        tasks = federated.make(task_reader, kept, sandbox, settings.ray, trail, max_content)
         router = NatsRouter()
 
         async def on_event(event: ChainEvent) -> None:
@@ -124,7 +127,6 @@ async def create(
             tasks.wake,
             inbox_of(node.bus_user),
         )
-        on_final_blocks(router, deployment.chain_id, on_block)
         commands = commands_of(token)
         _commands(commands, settings, jobs, reconciler, sandbox)
         packages = Packages(vault, store, sandbox, max_content)
@@ -132,6 +134,9 @@ async def create(
         asked = PoolCommands(reader, kept, PoolSandbox(sandbox), versions.wake)
         await stack.enter_async_context(pool_answering.answering(commands, settings.address, asked))
         await stack.enter_async_context(task_answering.answering(commands, settings.address, tasks.commands))
+        on_look_again(
+            commands, settings.address, "trainer", reconciler, versions, reveals, *tasks.reconcilers
+        )
         router.include_router(commands)
 
         @asynccontextmanager
@@ -139,16 +144,14 @@ async def create(
             async with reconciler.running(), versions.running(), reveals.running(), tasks.running():
                 yield
 
-        async def shut_in() -> None:
-            await sandbox.start()
-
         yield Service(
             "trainer",
             router,
             (),
             lambda: stream_made(broker, deployment.chain_id),
             running,
-            {"sandbox": shut_in},
+            {"sandbox": sandbox.check},
+            on_block=on_block,
         )
 
 
@@ -205,7 +208,11 @@ def main() -> None:
 
     @asynccontextmanager
     async def build(broker: NatsBroker) -> AsyncIterator[Service]:
-        async with make_sandbox() as sandbox, create(node, settings, broker, sandbox) as service:
+        async with (
+            make_sandbox() as sandbox,
+            active(settings.path, node),
+            create(node, settings, broker, sandbox) as service,
+        ):
             yield service
 
     run(node, build)

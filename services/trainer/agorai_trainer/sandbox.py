@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import signal
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Self
 import orjson
 from pydantic import ValidationError
 
-from agorai_shared import logging
+from agorai_shared import logging, metrics, tracing
 from agorai_shared.errors import AgoraiError
 from agorai_shared.trainer import Score
 from agorai_trainer import frames, verdicts
@@ -39,6 +40,16 @@ from agorai_trainer.tasks import (
 from agorai_trainer.zygote import Child, Threads, Zygote
 
 log = logging.get(__name__)
+
+WAITING = metrics.gauge("agorai_trainer_jobs_waiting", "Sandboxed jobs that wait for their turn")
+RUNNING = metrics.gauge("agorai_trainer_jobs_running", "Sandboxed jobs that run")
+SECONDS = metrics.histogram(
+    "agorai_trainer_job_seconds",
+    "One sandboxed job, without its wait",
+    "job",
+    "outcome",
+    buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600),
+)
 Progress = Callable[[Json], None]
 _MIB = 1 << 20
 _SKLEARN = sorted({entry.module for entry in ESTIMATORS.values() if entry.extra is None})
@@ -118,6 +129,10 @@ class Sandbox:
             "sandbox.ready", landlock=isolation.landlock, seccomp=isolation.seccomp, limits=isolation.limits
         )
         return isolation
+
+    async def check(self) -> None:
+        """See that it runs; raises as `start` does."""
+        await self._usual.peek()
 
     async def close(self) -> None:
         """End all processes; a job that still runs fails as lost."""
@@ -232,14 +247,23 @@ class Sandbox:
         AgoraiError
             What the entry raised, or a leaf of `verdicts`.
         """
-        async with self._turns:
-            pool = self._keras if keras and self._has_keras else self._usual
-            zygote, child = await pool.take()
-            try:
-                bounded = (limits or self.limits).within(self.limits)
-                return await _Run(zygote, child, bounded, on_progress).result(entry, body, blobs)
-            finally:
-                zygote.release(child)
+        with WAITING.track_inprogress():
+            await self._turns.acquire()
+        began, outcome = time.perf_counter(), "error"
+        try:
+            with RUNNING.track_inprogress(), tracing.span(f"sandbox {entry}"):
+                pool = self._keras if keras and self._has_keras else self._usual
+                zygote, child = await pool.take()
+                try:
+                    bounded = (limits or self.limits).within(self.limits)
+                    reply = await _Run(zygote, child, bounded, on_progress).result(entry, body, blobs)
+                finally:
+                    zygote.release(child)
+            outcome = "ok"
+            return reply
+        finally:
+            self._turns.release()
+            SECONDS.labels(entry.partition(":")[2], outcome).observe(time.perf_counter() - began)
 
     async def _job(
         self,

@@ -33,6 +33,8 @@ from agorai_trainer.rehearsal import rehearse
 from agorai_trainer.threads import use_threads_only
 
 _JOB_FD = 3
+_IDLE_S = 0.05
+"""Without a job for so long, a child is idle: where jobs come one upon another, rehearsing takes their time."""
 _PR_SET_PDEATHSIG = 1
 _MOST_TEXT = 2000
 
@@ -147,7 +149,8 @@ def _outcome(base: int) -> Frame:
 
     try:
         # while it is idle: the pages it will write to become its own
-        rehearse(lambda: bool(select.select([_JOB_FD], [], [], 0)[0]))
+        if not _has_job(_IDLE_S):
+            rehearse(lambda: _has_job(0))
         frame = frames.receive(_JOB_FD, apply)
         if frame is None:
             os._exit(0)  # the trainer has no use for this child any more
@@ -162,6 +165,10 @@ def _outcome(base: int) -> Frame:
         return Frame("result", reply.body, reply.blobs)
     except BaseException as error:  # noqa: BLE001 - everything a job raises is an answer
         return Frame("error", told(error))
+
+
+def _has_job(wait_s: float) -> bool:
+    return bool(select.select([_JOB_FD], [], [], wait_s)[0])
 
 
 def told(error: BaseException) -> Json:

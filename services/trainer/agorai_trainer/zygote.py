@@ -15,10 +15,17 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from agorai_shared import metrics
 from agorai_trainer import frames
 from agorai_trainer.frames import ORDER, REPORT, Frame
 from agorai_trainer.isolation import Isolation
 from agorai_trainer.verdicts import SandboxLostError, SandboxStartError
+
+MEMORY = metrics.histogram(
+    "agorai_trainer_job_memory_bytes",
+    "Most memory that a sandboxed job had, what it shares with others too",
+    buckets=[(64 << 20) * 2**n for n in range(10)],
+)
 
 _IMPORT_S = 180.0
 _HELLO_S = 10.0
@@ -191,10 +198,12 @@ class Zygote:
         verb, token, status, cpu_ms, peak = REPORT.unpack(report)
         if verb == b"R" and self._ready is not None and not self._ready.done():
             self._ready.set_result(None)
+        unit = 1 if sys.platform == "darwin" else 1024
+        if verb == b"E":
+            MEMORY.observe(peak * unit)
         future = self._endings.get(token)
         if verb == b"E" and future is not None and not future.done():
             by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-            unit = 1 if sys.platform == "darwin" else 1024
             future.set_result(Ending(by, cpu_ms / 1000, peak * unit))
 
     def _lose(self) -> None:

@@ -59,11 +59,13 @@ class Store:
         return cid
 
     async def get(self, cid: Cid, *, max_size: int) -> AsyncIterator[bytes]:
-        if cid not in self.files:
+        digest = cids.digest_of(cid)  # by which stores find blocks, whatever name they are asked by
+        found = next((data for name, data in self.files.items() if cids.digest_of(name) == digest), None)
+        if found is None:
             raise ContentNotFoundError(cid, "memory")
-        if len(self.files[cid]) > max_size:
-            raise FileTooLargeError(len(self.files[cid]), max_size)
-        yield self.files[cid]
+        if len(found) > max_size:
+            raise FileTooLargeError(len(found), max_size)
+        yield found
 
     async def get_document(self, cid: Cid) -> bytes:
         return b"".join(

@@ -96,8 +96,11 @@ class MarketDouble:
         contracts = dict.fromkeys(NEEDED, CONTRACT)
         self.deployment = Deployment(chain_id=31337, start_block=0, contracts=contracts)
 
-    async def actor(self, account: Address) -> object:
+    async def gateway(self, account: Address) -> str:
         raise NotAMemberError(account)
+
+    def gateway_failed(self, account: Address) -> None:
+        pass
 
     async def resource(self, _resource: int) -> object:
         return SimpleNamespace(metadata=cid.digest_of(cid.of_raw(METADATA.to_bytes())), owner=EVE)

@@ -185,16 +185,34 @@ def test_of_a_task_that_is_not_trained_any_more_nobody_does_anything(state: Task
 @pytest.mark.parametrize(
     ("owned", "now", "at"),
     [
-        (matching(), OPENED, HALF),
-        (matching(asked(SubtaskState.REQUESTED, OPENED)), OPENED, OPENED + PATIENCE),
-        (matching(asked(SubtaskState.READY, OPENED)), OPENED, HALF),
-        (matching(), HALF, DEADLINE + 1),
+        (matching(trainers=2, quorum=3), OPENED, HALF),
+        (matching(asked(SubtaskState.REQUESTED, OPENED), trainers=1), OPENED, OPENED + PATIENCE),
+        (matching(asked(SubtaskState.READY, OPENED), trainers=2, quorum=3), OPENED, HALF),
+        (matching(trainers=2, quorum=3), HALF, DEADLINE + 1),
         (matching(), DEADLINE + 1, None),
         (running(), DEADLINE, DEADLINE + 1),
         (running(), DEADLINE + STEP + 1, None),
     ],
 )
 def test_time_alone_brings_the_model_providers_step(owned: Owned, now: int, at: int | None) -> None:
+    assert owned_due(owned, now) == at
+
+
+@pytest.mark.parametrize(
+    ("owned", "now", "at"),
+    [
+        (matching(), OPENED, OPENED + JOIN // 16),
+        (matching(asked(SubtaskState.REQUESTED, OPENED)), OPENED, OPENED + JOIN // 16),
+        (matching(trainers=2, adders=1), OPENED, OPENED + JOIN // 16),
+        (matching(asked(SubtaskState.READY, role=Role.ADDER), trainers=1, adders=1), HALF, HALF + JOIN // 16),
+        (matching(asked(SubtaskState.READY, role=Role.ADDER), trainers=2, adders=1), HALF, DEADLINE + 1),
+        (matching(asked(SubtaskState.REQUESTED, role=Role.ADDER), adders=1, trainers=2), OPENED, HALF),
+        (matching(), DEADLINE, DEADLINE + 1),
+    ],
+)
+def test_while_somebody_lacks_it_is_looked_again_who_offers_it_by_then(
+    owned: Owned, now: int, at: int
+) -> None:
     assert owned_due(owned, now) == at
 
 

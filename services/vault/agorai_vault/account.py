@@ -64,6 +64,8 @@ class Receipt:
     transaction: Hash
     block: int
     succeeded: bool
+    fee: int
+    """What was paid to the chain, in wei."""
 
 
 class AccountOnChain:
@@ -135,6 +137,11 @@ class AccountOnChain:
         count = await self._chain.rpc.request("eth_getTransactionCount", self.address, block)
         return int(cast("str", count), 16)
 
+    async def balance(self) -> int:
+        """Give what the account has for fees, in wei."""
+        found = await self._chain.rpc.request("eth_getBalance", self.address, "latest")
+        return int(cast("str", found), 16)
+
     async def send_raw(self, raw: bytes) -> str | None:
         """Hand a signed transaction to the node; gives why it was not taken."""
         try:
@@ -149,7 +156,12 @@ class AccountOnChain:
             [("eth_getTransactionReceipt", [transaction]) for transaction in transactions]
         )
         return [
-            Receipt(Hash(found["transactionHash"]), int(found["blockNumber"], 16), found["status"] == "0x1")
+            Receipt(
+                Hash(found["transactionHash"]),
+                int(found["blockNumber"], 16),
+                found["status"] == "0x1",
+                int(found["gasUsed"], 16) * int(found["effectiveGasPrice"], 16),
+            )
             for found in cast("list[dict[str, str] | None]", answers)
             if found
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 from faststream.nats import NatsBroker, NatsRouter
@@ -27,18 +28,21 @@ from agorai_shared.content import ContentStore
 from agorai_shared.contract import Call
 from agorai_shared.deployment import Deployment
 from agorai_shared.events import BlockTick, ChainEvent
+from agorai_shared.look_again import on_look_again
 from agorai_shared.market import Market
 from agorai_shared.negotiation import TOPIC
 from agorai_shared.peer_messages import Message as PeerMessage
-from agorai_shared.reconciler import Reconciler, bury
+from agorai_shared.reconciler import Reconciler, Scope
 from agorai_shared.rpc import Rpc
 from agorai_shared.service import Service, require_token, run
 from agorai_shared.settings import NodeSettings
+from agorai_shared.standby import active
+from agorai_shared.trail import Trail
 from agorai_shared.trainer import Trainer
 from agorai_shared.types import Address, Cid, InvocationId
 from agorai_shared.verifier import Verifier
-from agorai_shared.waking import on_final_blocks, on_final_events, stream_made
-from agorai_vault import database, decide
+from agorai_shared.waking import on_final_events, stream_made
+from agorai_vault import database, decide, signing_in
 from agorai_vault import keys as key_files
 from agorai_vault.account import AccountOnChain
 from agorai_vault.envelopes import Envelopes
@@ -75,19 +79,21 @@ async def create(
         owner = f"{keys.address} in eip155:{deployment.chain_id}:{deployment.invocation}"
         connection = database.connect(settings.path, owner)
         stack.callback(connection.close)
+        trail = Trail(broker, keys.address, "vault")
         account = AccountOnChain(chain, keys.address, deployment.chain_id)
         outbox = Outbox(
             connection,
             keys.account,
             account,
+            trail.sent,
             stuck_after_s=settings.stuck_after_s,
             most_fee=int(settings.max_fee_gwei * 10**9),
         )
         protocol = InvocationProtocol(market, keys, database.Box(connection, keys.derive("box")), outbox)
         reconciler: Reconciler[decide.InvocationState, decide.Step] = Reconciler(
             protocol,
-            (deployment.chain_id, deployment.invocation),
-            bury(broker, "vault"),
+            Scope(deployment.chain_id, "Invocation", deployment.invocation),
+            trail,
             clock=protocol.now,
         )
         router = NatsRouter()
@@ -101,7 +107,10 @@ async def create(
         commander = Commander(bus_of(broker), keys.address, token)
         trades = _trades(protocol, connection, negotiations, Verifier(commander), Trainer(commander))
         trading: wiring.Trades = Reconciler(
-            trades, (deployment.chain_id, deployment.fair_exchange), bury(broker, "vault"), clock=trades.now
+            trades,
+            Scope(deployment.chain_id, "FairExchange", deployment.fair_exchange),
+            trail,
+            clock=trades.now,
         )
         judge = Judge(trades.transcript, trades.panel, keys, trades.records)
         wiring.wake(router, deployment.chain_id, trades, trading, inbox_of(node.bus_user))
@@ -110,8 +119,17 @@ async def create(
         _peer_commands(commands, peers, negotiations)
         envelopes = Envelopes(market, keys)
         _task_commands(commands, envelopes)
+        _owner_commands(
+            commands, keys, deployment.chain_id, lambda: database.snapshot(connection, settings.path)
+        )
         wiring.commands(commands, trades, trading, judge)
+        on_look_again(commands, keys.address, "vault", reconciler, trading)
         router.include_router(commands)
+
+        def on_block(tick: BlockTick) -> None:
+            outbox.on_block()
+            reconciler.tick(tick.timestamp)
+            trading.tick(tick.timestamp)
 
         @asynccontextmanager
         async def background() -> AsyncIterator[None]:
@@ -134,6 +152,7 @@ async def create(
             lambda: stream_made(broker, deployment.chain_id),
             background,
             {"chain": chain_answers},
+            on_block=on_block,
         )
 
 
@@ -179,12 +198,7 @@ def _wake(
         if kind and protocol.concerns(kind.from_args(event.args)):
             await reconciler.wake(int(event.key))
 
-    def on_block(tick: BlockTick) -> None:
-        protocol.outbox.on_block()
-        reconciler.tick(tick.timestamp)
-
     on_final_events(router, chain_id, "Invocation", f"vault-{protocol.keys.address}", on_event, inbox)
-    on_final_blocks(router, chain_id, on_block)
 
 
 def _commands(router: NatsRouter, protocol: InvocationProtocol) -> None:
@@ -301,6 +315,18 @@ def _task_commands(router: NatsRouter, envelopes: Envelopes) -> None:
         return messages.RevealedTaskKey(secret=f"{secret:064x}")
 
 
+def _owner_commands(router: NatsRouter, keys: Keys, chain_id: int, take_snapshot: Callable[[], Path]) -> None:
+    @router.subscriber(subject(keys.address, "vault", "sign_in"))
+    async def sign_in(command: messages.SignIn) -> messages.SignedIn:
+        """Sign a sign-in message of this account."""
+        return messages.SignedIn(signature=signing_in.sign(keys, chain_id, command.message))
+
+    @router.subscriber(subject(keys.address, "vault", "snapshot"))
+    async def snapshot(_command: messages.Snapshot) -> messages.SnapshotWritten:
+        """Write a consistent copy of the database."""
+        return messages.SnapshotWritten(path=str(take_snapshot()))
+
+
 def _notice(broker: NatsBroker, address: Address) -> Callable[[PeerMessage], Awaitable[None]]:
     """Give what tells outside listeners, on `peer.<address>`, of a message; what it says stays in the vault."""
 
@@ -386,7 +412,13 @@ def main() -> None:
     """Run the vault alone."""
     node, settings = NodeSettings(), VaultSettings()
     keys = key_files.load(settings.path, settings.passphrase.get_secret_value())
-    run(node, lambda broker: create(node, settings, broker, keys))
+
+    @asynccontextmanager
+    async def build(broker: NatsBroker) -> AsyncIterator[Service]:
+        async with active(settings.path, node), create(node, settings, broker, keys) as service:
+            yield service
+
+    run(node, build)
 
 
 if __name__ == "__main__":

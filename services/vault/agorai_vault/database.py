@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -124,6 +124,7 @@ def connect(folder: Path, owner: str) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.executescript(SCHEMA)
+        _add_columns(connection)
         connection.execute("INSERT OR IGNORE INTO belongs VALUES (1, ?)", (owner,))
         (found,) = connection.execute("SELECT owner FROM belongs").fetchone()
     except sqlite3.DatabaseError as error:
@@ -135,6 +136,23 @@ def connect(folder: Path, owner: str) -> sqlite3.Connection:
         connection.close()
         raise VaultForeignError(folder, found, owner)
     return connection
+
+
+def _add_columns(database: sqlite3.Connection) -> None:
+    """Bring a database of an older version to the present schema."""
+    known = {row[1] for row in database.execute("PRAGMA table_info(attempt)")}
+    if "head" not in known:
+        database.execute("ALTER TABLE attempt ADD COLUMN head INTEGER NOT NULL DEFAULT 0")
+
+
+def snapshot(database: sqlite3.Connection, folder: Path) -> Path:
+    """Write a copy as of one moment beside the database, which no other process can read while it is open."""
+    path = (folder / "vault.snapshot.sqlite").absolute()
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    with closing(sqlite3.connect(path)) as copy:
+        database.backup(copy)
+    return path
 
 
 @contextmanager

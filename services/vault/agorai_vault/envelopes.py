@@ -126,5 +126,5 @@ class Envelopes:
             key = open_as_member(envelope, self.keys.address, self.keys.jwk, context)
         else:
             key = open_as_task(envelope, self.task_key(nonce), context)
-        gateway = (await self.market.actor(author)).gateway
+        gateway = await self.market.gateway(author)
         return open_sealed(Holders(self.market, gateway).get(Cid(envelope.cid)), key)

@@ -12,7 +12,7 @@ import asyncio
 import math
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,8 @@ from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_typing import HexStr
 from hexbytes import HexBytes
 
-from agorai_shared import logging, metrics
+from agorai_shared import logging, metrics, tracing
+from agorai_shared.command import STEP
 from agorai_shared.contract import Call
 from agorai_shared.errors import AgoraiError, RefusedError
 from agorai_shared.types import Address, Hash
@@ -34,7 +35,12 @@ from agorai_vault.database import transaction
 log = logging.get(__name__)
 
 PENDING = metrics.gauge("agorai_vault_pending_transactions", "Transactions sent and not yet final")
+OLDEST = metrics.gauge(
+    "agorai_vault_oldest_pending_seconds", "Age of the oldest transaction that is not final"
+)
 SENT = metrics.counter("agorai_vault_transactions", "Transactions by what became of them", "outcome")
+FEES = metrics.counter("agorai_vault_fees_wei", "Paid to the chain for transactions that became final")
+BALANCE = metrics.gauge("agorai_vault_balance_wei", "What the account has for fees", "account")
 
 REPLACEMENT_PERCENT = 113
 """Nodes take a replacement only if it pays at least a tenth more (geth's `txpool.pricebump`)."""
@@ -86,6 +92,14 @@ class Intent:
 
 
 @dataclass(frozen=True, slots=True)
+class _Asked:
+    """Where a transaction was asked for: its step and its place in a trace. Known to the process that heard it."""
+
+    step: str
+    place: tracing.Place | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Fee:
     max_fee: int
     max_tip: int
@@ -96,6 +110,8 @@ class Outbox:
 
     Parameters
     ----------
+    tell
+        Called with each transaction that is sent, and the key of the step that asked for it.
     stuck_after_s
         A transaction unmined for this many seconds is replaced by one with a higher fee.
     most_fee
@@ -107,6 +123,7 @@ class Outbox:
         database: sqlite3.Connection,
         signer: LocalAccount,
         chain: AccountOnChain,
+        tell: Callable[[str, str], None],
         *,
         stuck_after_s: float,
         most_fee: int,
@@ -114,6 +131,8 @@ class Outbox:
         self._database = database
         self._signer = signer
         self._chain = chain
+        self._tell = tell
+        self._asked: dict[str, _Asked] = {}
         self._stuck_after_s = stuck_after_s
         self._most_fee = most_fee
         self._lock = asyncio.Lock()
@@ -141,6 +160,11 @@ class Outbox:
     def pending(self) -> int:
         """Count what is sent and not yet final."""
         return len(self._open())
+
+    def _oldest_s(self) -> float:
+        query = "SELECT min(sent_at) FROM intent JOIN attempt USING (once) WHERE state IN ('sent', 'mined')"
+        (sent_at,) = self._database.execute(query).fetchone()
+        return 0.0 if sent_at is None else max(0.0, time.time() - sent_at)
 
     def find(self, once: str) -> Intent | None:
         """Give what became of an intent."""
@@ -170,8 +194,11 @@ class Outbox:
             known = self.find(once)
             if known is not None:
                 return known
-            await self._prepare(once, call)
+            with tracing.span(f"send {call.contract}.{call.function}"):
+                await self._prepare(once, call)
+            self._asked[once] = _Asked(STEP.get() or once, tracing.here())
         await self._broadcast(once)
+        self._tell_sent(once)
         await self._check([once])
         sent = self.find(once)
         if sent is None:
@@ -240,6 +267,10 @@ class Outbox:
             (attempt[0], once, attempt[1], fee.max_fee, fee.max_tip, gas, time.time(), head),
         )
 
+    def _tell_sent(self, once: str) -> None:
+        (transaction_, _) = self._database.execute(LAST_ATTEMPT, (once,)).fetchone()
+        self._tell(self._asked[once].step if once in self._asked else once, transaction_)
+
     async def _broadcast(self, once: str) -> None:
         """Send the last signed transaction of an intent."""
         row = self._database.execute(LAST_ATTEMPT, (once,)).fetchone()
@@ -253,6 +284,7 @@ class Outbox:
             try:
                 if time.monotonic() - looked > SEND_AGAIN_S:
                     await self._send_again_unused()
+                    BALANCE.labels(self._chain.address).set(await self._chain.balance())
                     looked = time.monotonic()
                 await self._check(self._open())
                 await self._replace_stuck()
@@ -291,6 +323,7 @@ class Outbox:
             else:
                 await self._settle_unmined(once, final)
         PENDING.set(self.pending())
+        OLDEST.set(self._oldest_s())
         async with self._moved:
             self._moved.notify_all()
 
@@ -349,7 +382,16 @@ class Outbox:
         )
         if changed.rowcount and state in (State.FINAL, State.REVERTED):
             SENT.labels(state).inc()
+            FEES.inc(receipt.fee if receipt else 0)
+            self._tell_settled(once, state)
             log.info("transaction.settled", once=once, state=state, reason=reason)
+
+    def _tell_settled(self, once: str, state: State) -> None:
+        """Trace the time from sending to finality under the step that asked, if it was asked in this process."""
+        if (asked := self._asked.pop(once, None)) is not None:
+            query = "SELECT label, min(sent_at) FROM intent JOIN attempt USING (once) WHERE once = ?"
+            label, sent_at = self._database.execute(query, (once,)).fetchone()
+            tracing.ended(asked.place, f"transaction {label}", sent_at, state=state.value)
 
     async def _replace_stuck(self) -> None:
         """Offer a higher fee, under the same nonce, for what has been unmined for long."""
@@ -376,6 +418,7 @@ class Outbox:
                 self._keep_attempt(once, attempt, fee, gas, fees.head)
             log.info("outbox.replaced", once=once, nonce=nonce, max_fee_gwei=fee.max_fee / 1e9)
             await self._broadcast(once)
+            self._tell_sent(once)
 
 
 def _value(raw: bytes) -> int:

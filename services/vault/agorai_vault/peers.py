@@ -47,6 +47,7 @@ from agorai_shared.errors import (
     UnavailableError,
 )
 from agorai_shared.jwe import public_key
+from agorai_shared.limiter import Limiter
 from agorai_shared.market import Market, NotAMemberError
 from agorai_shared.negotiation import OutOfPlaceError
 from agorai_shared.peer_messages import (
@@ -61,7 +62,6 @@ from agorai_shared.peer_messages import (
 from agorai_shared.types import Address
 from agorai_vault.database import transaction
 from agorai_vault.keys import Keys
-from agorai_vault.limiter import Limiter
 
 log = logging.get(__name__)
 

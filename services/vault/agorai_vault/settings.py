@@ -7,11 +7,15 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from agorai_shared.settings import SECRETS
+
 
 class VaultSettings(BaseSettings):
     """Where the keys are kept and how transactions are sent."""
 
-    model_config = SettingsConfigDict(env_prefix="AGORAI_VAULT_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="AGORAI_VAULT_", extra="ignore", frozen=True, secrets_dir=SECRETS
+    )
 
     path: Path = Field(Path("vault"), description="folder of the key files and the vault's database")
     passphrase: SecretStr = Field(description="opens the account key; everything else hangs on that key")

@@ -124,6 +124,8 @@ class Sender:
         self.folder = folder
         self.account = account
         self.address = Address(account.address)
+        self.sent: list[tuple[str, str]] = []
+        """Step and transaction of what was told to be sent."""
 
     @classmethod
     async def funded(cls, ground: Ground, folder: Path, tokens: int = TOKENS) -> Sender:
@@ -149,7 +151,12 @@ class Sender:
             stack.callback(connection.close)
             on_chain = AccountOnChain(Chain(rpc, Finality(confirmations)), self.address, chain_id)
             outbox = Outbox(
-                connection, self.account, on_chain, stuck_after_s=stuck_after_s, most_fee=most_fee
+                connection,
+                self.account,
+                on_chain,
+                lambda once, hash_: self.sent.append((once, hash_)),
+                stuck_after_s=stuck_after_s,
+                most_fee=most_fee,
             )
             if watching:
                 await stack.enter_async_context(outbox.running())

@@ -30,6 +30,7 @@ from agorai_shared.content import ContentNotFoundError, ContentStore
 from agorai_shared.documents import Profile
 from agorai_shared.errors import AgoraiError, RemoteError, UnavailableError
 from agorai_shared.jwe import EncryptionKeyError
+from agorai_shared.limiter import Limiter
 from agorai_shared.market import Market, NotAMemberError
 from agorai_shared.negotiation import TOPIC, Kind, Limits, Listing, OutOfPlaceError, State, Swap
 from agorai_shared.peer_messages import (
@@ -49,7 +50,6 @@ from agorai_shared.types import Address, Cid, Digest
 from agorai_shared.vault import AskFor
 from agorai_vault import database, peers
 from agorai_vault.keys import Keys
-from agorai_vault.limiter import Limiter
 from agorai_vault.peers import (
     InboxError,
     PeerAnsweredError,

@@ -18,18 +18,21 @@ from agorai_shared.command import Commander, bus_of, subject
 from agorai_shared.content import ContentStore
 from agorai_shared.deployment import Deployment
 from agorai_shared.events import BlockTick, ChainEvent
+from agorai_shared.look_again import on_look_again
 from agorai_shared.market import Market
 from agorai_shared.pool_files import PoolFiles
 from agorai_shared.pool_trainer import PoolTrainer
-from agorai_shared.reconciler import Reconciler, bury
+from agorai_shared.reconciler import Reconciler, Scope
 from agorai_shared.rpc import Rpc
 from agorai_shared.service import Service, run
 from agorai_shared.settings import NodeSettings
+from agorai_shared.standby import active
 from agorai_shared.task_reward import TaskReward
+from agorai_shared.trail import Trail
 from agorai_shared.trainer import Trainer
 from agorai_shared.types import CaseId, TradeId
 from agorai_shared.vault import Vault
-from agorai_shared.waking import on_final_blocks, on_final_events, stream_made
+from agorai_shared.waking import on_final_events, stream_made
 from agorai_verifier import decide, pool_decide
 from agorai_verifier.handlers import CaseProtocol, Inspector
 from agorai_verifier.pool_decide import PoolItem, Watch
@@ -74,8 +77,9 @@ async def create(
             tasks=deployment.training_task,
             reward=TaskReward(commander),
         )
+        trail = Trail(broker, settings.address, "verifier")
         reconciler: Reconciler[decide.CaseState, decide.Step] = Reconciler(
-            protocol, (deployment.chain_id, panel.address), bury(broker, "verifier"), clock=protocol.now
+            protocol, Scope(deployment.chain_id, "VotingPanel", panel.address), trail, clock=protocol.now
         )
         router = NatsRouter()
         _wake(router, deployment.chain_id, protocol, reconciler, inbox_of(node.bus_user))
@@ -85,13 +89,18 @@ async def create(
             PoolFiles(market), settings.address, vault, trainer, records, settings.stake_on_own
         )
         checking: Reconciler[PoolItem, pool_decide.Step] = Reconciler(
-            pools, (deployment.chain_id, deployment.data_pool), bury(broker, "verifier"), clock=pools.now
+            pools, Scope(deployment.chain_id, "DataPool", deployment.data_pool), trail, clock=pools.now
         )
         _wake_pools(router, deployment.chain_id, pools, checking, inbox_of(node.bus_user))
         commands = commands_of(token)
         _commands(commands, protocol)
         _pool_commands(commands, pools, checking)
+        on_look_again(commands, settings.address, "verifier", reconciler, checking)
         router.include_router(commands)
+
+        def on_block(tick: BlockTick) -> None:
+            reconciler.tick(tick.timestamp)
+            checking.tick(tick.timestamp)
 
         @asynccontextmanager
         async def background() -> AsyncIterator[None]:
@@ -99,7 +108,13 @@ async def create(
                 yield
 
         yield Service(
-            "verifier", router, (), lambda: stream_made(broker, deployment.chain_id), background, {}
+            "verifier",
+            router,
+            (),
+            lambda: stream_made(broker, deployment.chain_id),
+            background,
+            {},
+            on_block=on_block,
         )
 
 
@@ -115,11 +130,7 @@ def _wake(
         if case is not None and await protocol.concerns(case):
             await reconciler.wake(case)
 
-    def on_block(tick: BlockTick) -> None:
-        reconciler.tick(tick.timestamp)
-
     on_final_events(router, chain_id, "VotingPanel", f"verifier-{protocol.me}", on_event, inbox)
-    on_final_blocks(router, chain_id, on_block)
 
 
 def _wake_pools(
@@ -133,11 +144,7 @@ def _wake_pools(
         if event.event in _OF_CONTRIBUTIONS and await protocol.concerns(int(event.key)):
             await reconciler.wake(int(event.key))
 
-    def on_block(tick: BlockTick) -> None:
-        reconciler.tick(tick.timestamp)
-
     on_final_events(router, chain_id, "DataPool", f"verifier-pool-{protocol.me}", on_event, inbox)
-    on_final_blocks(router, chain_id, on_block)
 
 
 def _commands(router: NatsRouter, protocol: CaseProtocol) -> None:
@@ -175,7 +182,13 @@ def _pool_commands(
 def main() -> None:
     """Run the verifier alone."""
     node, settings = NodeSettings(), VerifierSettings()
-    run(node, lambda broker: create(node, settings, broker))
+
+    @asynccontextmanager
+    async def build(broker: NatsBroker) -> AsyncIterator[Service]:
+        async with active(settings.path, node), create(node, settings, broker) as service:
+            yield service
+
+    run(node, build)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from agorai_shared.task_trainer import (
 )
 from agorai_shared.task_updates import MOST_ENCRYPTED
 from agorai_shared.types import Address, Cid
+from agorai_shared.validation import first_fault
 from agorai_shared.vault import SealEnvelope
 from agorai_shared.vectors import Vector
 from agorai_trainer.federated import models
@@ -90,8 +91,7 @@ class TaskCommands:
             STRATEGY.validate_json(orjson.dumps(command.strategy))
         except ValidationError as error:
             part = "model" if error.title == "ModelSpec" else "strategy"
-            first = error.errors(include_url=False)[0]
-            raise TaskDescriptionError(part, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+            raise TaskDescriptionError(part, first_fault(error)) from error
         data = await self._reader.vault.own(Cid(command.test), MOST_FILE)
         checked = await self._sandbox.check_data(spec, data, 1)
         if checked.findings:

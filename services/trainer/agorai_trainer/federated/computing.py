@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from agorai_shared import cid, ckks, groups, logging, vectors
 from agorai_shared.bindings.training_task import Approved, Role, SubtaskState, TaskState
+from agorai_shared.chain import at_one_block
 from agorai_shared.content import NODE_PIN
 from agorai_shared.contract import Call
 from agorai_shared.documents import Document, DocumentMalformedError
@@ -242,9 +243,11 @@ class ComputedProtocol:
         return digest
 
     async def _train(self, task: int, key: int, number: int) -> Digest:
-        line, binding = (await self._files.history(task)).subtasks[key], self._files.binding(task)
-        described = await self._reader.described(task)
-        vector, data = await self._model(task, line, number), await self._data(task, line)
+        binding = self._files.binding(task)
+        with at_one_block():
+            line = (await self._files.history(task)).subtasks[key]
+            described = await self._reader.described(task)
+            vector, data = await self._model(task, line, number), await self._data(task, line)
         trained = await self._sandbox.fit(
             described.model, vector, data, number, described.proximal_mu, described.document.privacy
         )

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from agorai_shared.bindings.training_task import Role, Subtask, SubtaskState, Task, TaskState
 from agorai_shared.federated import Stop
 from agorai_shared.types import Address
+
+_LOOKS: Final = 16
+"""How often in a join window a model provider looks for those who lack: no event tells it what is offered."""
 
 # ------------------------------------------------------------------------------------------- model provider
 
@@ -116,6 +119,8 @@ def owned_due(owned: Owned, now: int) -> int | None:
         return None
     moments = [one.since + _patience(owned) for one in _waiting(owned)]
     moments += [owned.opened_at + owned.join_window // 2, task.deadline + 1]
+    if _lacking(owned) and now <= task.deadline:
+        moments.append(now + max(owned.join_window // _LOOKS, 1))
     return min((moment for moment in moments if moment > now), default=None)
 
 
@@ -145,16 +150,27 @@ def _matching(owned: Owned, now: int) -> OwnedStep | None:
     late = next((one for one in waiting if now >= one.since + _patience(owned)), None)
     if late is not None:
         return Withdraw(late.id)
-    adding = sum(_is_adder(one) and one.subtask.state == SubtaskState.READY for one in owned.asked)
-    asked = sum(map(_is_adder, waiting))
-    if adding + asked < owned.adders and (candidate := _affordable(owned, Role.ADDER)):
-        return Request(candidate)
-    training = len(waiting) - asked + task.trainers
-    if training < owned.providers and (candidate := _affordable(owned, Role.TRAINER)):
-        return Request(candidate)
+    for role in _lacking(owned):
+        if candidate := _affordable(owned, role):
+            return Request(candidate)
     half = now >= owned.opened_at + owned.join_window // 2
-    is_enough = task.trainers >= task.quorum and (adding > 0 or not owned.adders)
+    is_enough = task.trainers >= task.quorum and (_adding(owned) > 0 or not owned.adders)
     return Start() if is_enough and (not waiting or half) else None
+
+
+def _lacking(owned: Owned) -> list[Role]:
+    """Give as what more members are to be asked than were; a further one may offer it at any time."""
+    waiting = _waiting(owned)
+    asked = sum(map(_is_adder, waiting))
+    places = {
+        Role.ADDER: owned.adders - _adding(owned) - asked,
+        Role.TRAINER: owned.providers - owned.task.trainers - (len(waiting) - asked),
+    }
+    return [role for role, left in places.items() if left > 0]
+
+
+def _adding(owned: Owned) -> int:
+    return sum(_is_adder(one) and one.subtask.state == SubtaskState.READY for one in owned.asked)
 
 
 def _is_adder(asked: Asked) -> bool:

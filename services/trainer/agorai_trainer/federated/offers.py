@@ -63,10 +63,10 @@ class Offers:
             for offer in one.specification.data
             if (one.account, offer.resource) not in without
         ]
-        described = await several(lambda each: self._described(*each), offers)
+        described = await several(lambda each: self.described(*each), offers)
         found = {each.key: each for each in described if each is not None}
         fees = {offer.resource: (account, int(offer.fee)) for account, offer in offers}
-        ranked = search.ranked(_query(spec, wanted), found.values())
+        ranked = search.ranked(query(spec, wanted), found.values())
         return tuple(Candidate(fees[one.key][0], one.key, fees[one.key][1]) for one in ranked)
 
     async def computing(self, without: Iterable[Address]) -> tuple[Computer, ...]:
@@ -130,7 +130,8 @@ class Offers:
             return None
         return await self.files.read(Profile, actor.profile, f"profile of {account}", [account])
 
-    async def _described(self, account: Address, offer: DataOffer) -> search.Candidate | None:
+    async def described(self, account: Address, offer: DataOffer) -> search.Candidate | None:
+        """Give an offered data set as it is looked for; None if it cannot be read or is not on offer."""
         try:
             resource = await self.files.market.resource(ResourceId(offer.resource))
             if resource.owner != account or resource.kind != Kind.DATA or resource.withdrawn:
@@ -144,7 +145,8 @@ class Offers:
         return search.Candidate(offer.resource, metadata, schema, Wei(int(offer.fee)))
 
 
-def _query(spec: ModelSpec, wanted: Wanted) -> SchemaQuery:
+def query(spec: ModelSpec, wanted: Wanted) -> SchemaQuery:
+    """Say what data sets are looked for."""
     columns = [*(column.name for column in spec.features), spec.target.name]
     return SchemaQuery(
         fields=tuple(WantedField(name=name) for name in columns),

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from agorai_shared import cid, logging, vectors
 from agorai_shared.bindings.training_task import Opened, SubtaskState, TaskState
+from agorai_shared.chain import at_one_block
 from agorai_shared.content import NODE_PIN
 from agorai_shared.contract import Call
 from agorai_shared.documents import Document
@@ -134,7 +135,7 @@ class OwnedProtocol:
         data = await self._offers.data(described.model, wanted, known)
         if described.document.mode != "aggregate":
             return data
-        asked = {account for account, _ in known} | {self._reader.me}
+        asked = {account for account, resource in known if not resource} | {self._reader.me}
         return (*await self._offers.adding(int(wanted.most_fee), asked), *data)
 
     # ----------------------------------------------------------------------------------------------- rounds
@@ -154,11 +155,12 @@ class OwnedProtocol:
 
     async def _aggregated(self, task: int, number: int) -> Ended:
         described = await self._reader.described(task)
-        before = await self._reader.state(task, number - 1)
-        on_chain = await self._files.task(task)
-        final = await self._reader.now() >= on_chain.deadline + on_chain.step_window // 4
-        given = await self._reader.updates(task, number, final=final)
-        given = await self._reader.keep(given, final=final)
+        with at_one_block():
+            before = await self._reader.state(task, number - 1)
+            on_chain = await self._files.task(task)
+            final = await self._reader.now() >= on_chain.deadline + on_chain.step_window // 4
+            given = await self._reader.updates(task, number, final=final)
+            given = await self._reader.keep(given, final=final)
         state = aggregated(described, before, given)
         earlier = [await self._right_behind(task, one) for one in range(number)]
         samples = described.document.test_samples

@@ -30,6 +30,7 @@ from agorai_shared.task_files import TaskFiles
 from agorai_shared.task_reader import CiphertextUnfitError, is_fault, is_gone, sealed_size
 from agorai_shared.task_updates import BUDGET_S, KeyFaultyError, UpdateReader
 from agorai_shared.types import Address, Cid
+from agorai_shared.validation import first_fault
 from agorai_shared.vault import Vault
 from agorai_shared.vectors import Vector
 from agorai_trainer.federated import models
@@ -178,11 +179,8 @@ class TaskReader(UpdateReader):
                 model = ModelSpec.model_validate_json(orjson.dumps(document.model))
                 spec: StrategySpec = STRATEGY.validate_json(orjson.dumps(document.strategy))
             except ValidationError as error:
-                first = error.errors(include_url=False)[0]
                 part = "model" if error.title == "ModelSpec" else "strategy"
-                raise TaskUnusableError(
-                    task, part, f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-                ) from error
+                raise TaskUnusableError(task, part, first_fault(error)) from error
             self._described[task] = Described(document, model, spec, strategy(spec))
         return self._described[task]
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Final
-
-from faststream.nats import NatsBroker
+from typing import Any, Final
 
 from agorai_shared.abi.codec import as_int
 from agorai_shared.bindings.training_task import Role
 from agorai_shared.events import ChainEvent
-from agorai_shared.reconciler import Reconciler, bury
+from agorai_shared.reconciler import Reconciler, Scope
+from agorai_shared.trail import Trail
 from agorai_trainer.federated import decide
 from agorai_trainer.federated.answering import TaskCommands
 from agorai_trainer.federated.computing import ComputedProtocol
@@ -43,9 +42,14 @@ class Tasks:
     commands: TaskCommands
     engine: RayEngine | None
 
+    @property
+    def reconcilers(self) -> tuple[Reconciler[Any, Any], ...]:
+        """Those of the three parts."""
+        return self.owned, self.provided, self.computed
+
     def tick(self, timestamp: int) -> None:
         """Tell the time of a final block."""
-        for reconciler in (self.owned, self.provided, self.computed):
+        for reconciler in self.reconcilers:
             reconciler.tick(timestamp)
 
     @asynccontextmanager
@@ -98,7 +102,7 @@ def make(
     kept: PoolStore,
     sandbox: Sandbox,
     ray: str | None,
-    broker: NatsBroker,
+    trail: Trail,
     most: int,
 ) -> Tasks:
     """Make a node's part in training tasks; `most` bytes of a data set are taken into memory.
@@ -111,12 +115,12 @@ def make(
     engine = RayEngine(ray, sandbox.limits) if ray else None
     offers, isolated = Offers(reader.files), FederatedSandbox(sandbox, engine)
     deployment = reader.files.market.deployment
-    scope, on_dead = (deployment.chain_id, deployment.training_task), bury(broker, "trainer")
+    scope = Scope(deployment.chain_id, "TrainingTask", deployment.training_task)
     return Tasks(
         reader,
-        Reconciler(OwnedProtocol(reader, offers, isolated), scope, on_dead, clock=reader.now),
-        Reconciler(ProvidedProtocol(reader, offers, isolated, most), scope, on_dead, clock=reader.now),
-        Reconciler(ComputedProtocol(reader, offers, isolated, most), scope, on_dead, clock=reader.now),
+        Reconciler(OwnedProtocol(reader, offers, isolated), scope, trail, clock=reader.now),
+        Reconciler(ProvidedProtocol(reader, offers, isolated, most), scope, trail, clock=reader.now),
+        Reconciler(ComputedProtocol(reader, offers, isolated, most), scope, trail, clock=reader.now),
         TaskCommands(reader, kept, isolated),
         engine,
     )

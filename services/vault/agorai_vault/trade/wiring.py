@@ -11,11 +11,11 @@ from starlette.routing import BaseRoute, Route
 
 from agorai_shared import vault as messages
 from agorai_shared.command import subject
-from agorai_shared.events import BlockTick, ChainEvent
+from agorai_shared.events import ChainEvent
 from agorai_shared.reconciler import Reconciler
 from agorai_shared.service import require_token
 from agorai_shared.types import CaseId, TradeId
-from agorai_shared.waking import on_final_blocks, on_final_events
+from agorai_shared.waking import on_final_events
 from agorai_vault.trade import decide
 from agorai_vault.trade.handlers import TradeProtocol
 from agorai_vault.trade.judging import Judge
@@ -37,12 +37,8 @@ def wake(router: NatsRouter, chain_id: int, protocol: TradeProtocol, trades: Tra
         if trade is not None and await protocol.concerns(trade):
             await trades.wake(trade)
 
-    def on_block(tick: BlockTick) -> None:
-        trades.tick(tick.timestamp)
-
     on_final_events(router, chain_id, "FairExchange", f"vault-trades-{protocol.me}", on_trade, inbox)
     on_final_events(router, chain_id, "VotingPanel", f"vault-cases-{protocol.me}", on_case, inbox)
-    on_final_blocks(router, chain_id, on_block)
 
 
 def commands(router: NatsRouter, protocol: TradeProtocol, trades: Trades, judge: Judge) -> None:

@@ -33,7 +33,7 @@ async def life(*, last: bool) -> None:
     connection = database.connect(Path(folder), address)
     async with Rpc(url) as rpc:
         on_chain = AccountOnChain(Chain(rpc, Finality(0)), address, 31337)
-        box = Outbox(connection, account, on_chain, stuck_after_s=60, most_fee=10**12)
+        box = Outbox(connection, account, on_chain, lambda *_: None, stuck_after_s=60, most_fee=10**12)
         async with box.running():
             for start in range(1, int(count) + 1, 3):
                 numbers = range(start, min(start + 3, int(count) + 1))
