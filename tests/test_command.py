@@ -190,7 +190,7 @@ def test_an_offer_withdrawn_is_not_sold(nodes: tuple[Node, Node], flowers: Path)
     [
         (("--nonsense",), "No such option", "agorai --help"),
         (("stor",), "Did you mean 'store'?", "agorai --help"),
-        (("buy", "many"), "a valid integer", "agorai buy --help"),
+        (("buy", "many"), "it is 'many', and must be a whole number", "agorai buy --help"),
         (("trade", "show"), "Missing argument", "agorai trade show --help"),
         (("store", "get"), "give a CID", "agorai store get --help"),
     ],

@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from agorai.cli import learner, output, pool_shown
+from agorai.cli import asking, learner, output, pool_shown
 from agorai.cli.amounts import tokens
 from agorai.cli.main import app
 from agorai.client import CarrierDownError, Client, OnStage
@@ -34,7 +34,7 @@ from agorai_shared.types import Address
 def said(monkeypatch: pytest.MonkeyPatch) -> StringIO:
     """Give what is said beside results."""
     told = StringIO()
-    for module in (output, learner, pool_shown):
+    for module in (output, learner, asking):
         monkeypatch.setattr(module, "err", Console(file=told, markup=False, width=200))
     return told
 
@@ -164,6 +164,14 @@ def test_a_question_that_nobody_can_answer_says_how_to_go_without(
 ) -> None:
     with Path(os.devnull).open() as nobody:
         monkeypatch.setattr("sys.stdin", nobody)
-        with pytest.raises(typer.Abort):
+        with pytest.raises(typer.Exit) as ended:
             pool_shown.confirm("Lay down 3 tokens?", "Nothing was done", yes=False, as_json=False)
-    assert "Add --yes to do it." in said.getvalue()
+    assert ended.value.exit_code == 1
+    assert "so nothing was done. Add --yes to do it." in said.getvalue()
+
+
+def test_a_no_is_told_to_have_done_nothing(monkeypatch: pytest.MonkeyPatch, said: StringIO) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO("n\n"))
+    with pytest.raises(typer.Exit) as ended:
+        asking.ask("Remove everything?")
+    assert (ended.value.exit_code, said.getvalue()) == (1, "Nothing was done.\n")

@@ -182,9 +182,9 @@ async def test_a_spec_names_its_files_beside_it_and_times_as_people_write_them(t
     [
         ({"closes": "soon"}, "closes: write 'soon' as a date"),
         ({"check_window": "5w"}, "check_window: write '5w' as a number and s, m, h or d"),
-        ({"deposit": -1}, "deposit: .*greater than or equal to 0"),
-        ({"rule": {"estimator": "sklearn.SGDClassifier"}}, "rule.mode: Field required"),
-        ({"colour": "red"}, "colour: Extra inputs"),
+        ({"deposit": -1}, "deposit: it is -1, and must be 0 at least"),
+        ({"rule": {"estimator": "sklearn.SGDClassifier"}}, "rule.mode: it is missing"),
+        ({"colour": "red"}, "colour: there is no such member"),
     ],
 )
 async def test_what_is_wrong_in_a_spec_is_named(changes: dict[str, object], why: str, tmp_path: Path) -> None:

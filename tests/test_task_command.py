@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Formatter
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -18,9 +19,11 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from agorai import node
+from agorai.cli import output
 from agorai.cli.main import app
-from agorai.cli.task_audit import audited_json
-from agorai.cli.task_shown import task_json
+from agorai.cli.task_audit import _contributions_table, audited_json
+from agorai.cli.task_offers_shown import offers_table
+from agorai.cli.task_shown import members_table, subtasks_table, task_json
 from agorai.cli.vote import _about
 from agorai.client import Client
 from agorai.demo.town import LIGHT_SCRYPT_N, Resident, Town, running
@@ -28,6 +31,7 @@ from agorai.devchain import TOKEN
 from agorai.exchange import explained, refusal
 from agorai.home import Home
 from agorai.node import _specification
+from agorai.task_following import watched
 from agorai.task_privacy import epsilon
 from agorai.task_refusals import (
     REFUSALS,
@@ -38,9 +42,10 @@ from agorai.task_refusals import (
     TaskSpecError,
 )
 from agorai.task_spec import TaskSpec
-from agorai.task_state import awaited, standing
+from agorai.task_state import awaited, missing, standing
 from agorai.tasks import Tasks, TaskSeen
 from agorai_shared.bindings.training_task import (
+    Begun,
     Challenged,
     Opened,
     Outcome,
@@ -53,15 +58,26 @@ from agorai_shared.bindings.training_task import (
     TaskState,
     Terms,
     TrainingTask,
+    Updated,
 )
 from agorai_shared.chain import ContractRevertError
 from agorai_shared.content import ContentNotFoundError, ContentStore
-from agorai_shared.federated import Mode, PayoutDocument, PayoutRow, Privacy, TaskBinding
-from agorai_shared.task_history import TaskHistory
+from agorai_shared.errors import AgoraiError
+from agorai_shared.federated import (
+    Mode,
+    PayoutDocument,
+    PayoutRow,
+    Privacy,
+    TaskBinding,
+    TaskDocument,
+    Wanted,
+)
+from agorai_shared.task_history import Line as SubtaskLine
+from agorai_shared.task_history import RoundLine, TaskHistory
 from agorai_shared.task_reward import Audited, AuditFinding, DueOf
 from agorai_shared.types import Address, Cid, Digest
 from agorai_trainer.federated import privacy
-from agorai_trainer.table_refusals import MissingColumnError
+from tests.line import Line
 from tests.pooling import until
 from tests.trades import pass_time
 
@@ -138,10 +154,10 @@ async def test_features_that_a_spec_names_are_left_as_they_are() -> None:
     ("changes", "why"),
     [
         ({"round_window": "5w"}, "round_window: write '5w' as a number and s, m, h or d"),
-        ({"award": -1}, "award: .*greater than or equal to 0"),
-        ({"mode": "secret"}, "mode: Input should be 'open', 'dai' or 'aggregate'"),
-        ({"wanted": {"providers": 2}}, "wanted.most_fee: Field required"),
-        ({"colour": "red"}, "colour: Extra inputs"),
+        ({"award": -1}, "award: it is -1, and must be 0 at least"),
+        ({"mode": "secret"}, "mode: it is 'secret'; take 'open', 'dai' or 'aggregate'"),
+        ({"wanted": {"providers": 2}}, "wanted.most_fee: it is missing"),
+        ({"colour": "red"}, "colour: there is no such member"),
     ],
 )
 async def test_what_is_wrong_in_a_spec_is_named(changes: dict[str, object], why: str, tmp_path: Path) -> None:
@@ -155,8 +171,12 @@ async def test_what_is_wrong_in_a_spec_is_named(changes: dict[str, object], why:
     ("changes", "error", "why"),
     [
         ({"model": {"kind": "oracle"}}, TaskSpecError, "The model: kind"),
-        ({"strategy": {"name": "FedMagic"}}, TaskSpecError, "The strategy: .*FedMagic"),
-        ({"target": "colour"}, MissingColumnError, "colour"),
+        (
+            {"strategy": {"name": "FedMagic"}},
+            TaskSpecError,
+            "The strategy: 'name' is 'FedMagic'; take 'FedAvg'",
+        ),
+        ({"target": "colour"}, HiddenSetError, "no column 'colour', but 'x', 'y'"),
     ],
 )
 async def test_a_model_that_there_is_not_is_refused_before_a_node_is_asked(
@@ -176,6 +196,7 @@ async def test_a_test_set_without_columns_to_learn_from_is_refused() -> None:
     [
         (("offer",), "or else --nothing"),
         (("offer", "--nothing", "--computing", 1), "or else --nothing"),
+        (("offer", "--computing", 1, "--subtasks", 1_001), "must be 1000 at most"),
         (("offer", "--data", "7"), "write it as RESOURCE=FEE"),
         (("offer", "--data", "7=-1"), "write it as RESOURCE=FEE"),
         (("offer", "--data", "7=1", "--data", "7=2"), "each data set has one fee"),
@@ -248,7 +269,7 @@ def at(now: int, **changes: Any) -> TaskSeen:
 @pytest.mark.parametrize(
     ("seen", "what", "until_"),
     [
-        (at(900), "updates in round 2, of subtasks 8, 10", 1_000),
+        (at(900), "updates of subtasks 8, 10 in round 2", 1_000),
         (at(900, awaited=0), "the model provider aggregates round 2", 1_100),
         (at(1_001), "the model provider aggregates round 2", 1_100),
         (at(1_101), "the model provider did not go on in time: anyone ends it", None),
@@ -270,6 +291,90 @@ async def test_a_task_says_whom_it_waits_for_and_until_when(
 ) -> None:
     found = task_json(seen)
     assert (found["awaited"], found["until"]) == (what, until_)
+
+
+def added(*adders: Subtask, now: int = 900, **changes: Any) -> TaskSeen:
+    """Give a task in mode `aggregate` that has not begun, with these asked to add."""
+    wanted = Wanted(providers=2, most_fee=str(TOKEN // 2))
+    document = cast("TaskDocument", SimpleNamespace(mode="aggregate", wanted=wanted))
+    seen = at(now, **{"state": TaskState.MATCHING, **changes})
+    return replace(seen, document=document, subtasks={10 + n: one for n, one in enumerate(adders)})
+
+
+def adder(state: SubtaskState) -> Subtask:
+    return replace(of_subtask(0, state), role=Role.ADDER, data_provider=CORA)
+
+
+@pytest.mark.parametrize(
+    ("seen", "what"),
+    [
+        (added(), "a member offers to add updates, for 0.5 a round at most (`agorai task offer --adding`)"),
+        (added(adder(SubtaskState.ENDED)), "a member offers to add updates, for 0.5 a round at most"),
+        (added(adder(SubtaskState.REQUESTED)), f"{CORA} agrees to add updates"),
+        (added(adder(SubtaskState.APPROVED), trainers=1), "data providers agree: 1 of 2 are ready; 0x0c"),
+        (added(adder(SubtaskState.READY)), "the model provider begins the first round"),
+        (
+            added(of_subtask(2), of_subtask(1), adder(SubtaskState.READY), state=TaskState.RUNNING),
+            "updates of subtask 11 and sums of subtask 12 in round 2",
+        ),
+    ],
+)
+async def test_a_task_names_who_is_to_add_its_updates(seen: TaskSeen, what: str) -> None:
+    found = awaited(seen)
+    assert found is not None
+    assert found.what.startswith(what)
+
+
+async def test_whose_updates_are_late_is_told_from_half_of_the_round_on() -> None:
+    assert [found.late for now in (700, 701) if (found := awaited(at(now)))] == [(), (8, 10)]
+
+
+async def test_who_missed_a_round_is_whoever_took_part_in_it_and_did_not_deliver() -> None:
+    history = TaskHistory()
+    replaced = {9: 7}
+    for id_ in (7, 8, 9, 10):
+        history.subtasks[id_] = SubtaskLine(
+            id_, DORA, 1, TOKEN, Role.TRAINER, ready=True, replaces=replaced.get(id_, 0)
+        )
+    history.subtasks[11] = SubtaskLine(11, DORA, 0, TOKEN, Role.ADDER, ready=True)
+    history.subtasks[12] = SubtaskLine(12, DORA, 1, TOKEN, Role.TRAINER)
+    begun = Begun(1, 1, b"m" * 32, b"r" * 32, 900)
+    for delivered in ((7, 8), (8,), (8, 9, 10)):
+        history.rounds.append(RoundLine(begun, {id_: cast("Updated", None) for id_ in delivered}))
+    ready, left = of_subtask(3), of_subtask(1, SubtaskState.LEFT)
+    states = {7: left, 8: ready, 9: ready, 10: ready, 11: ready, 12: of_subtask(0, SubtaskState.ENDED)}
+    seen = replace(at(900), history=history, subtasks=states)
+    assert [missing(seen, number) for number in (1, 2, 3)] == [[10], [10], []]
+
+
+async def test_tables_that_people_copy_from_fit_a_terminal_and_cut_no_account(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = {"fee": 0.5, "wage": 0.05, "delivered": 3, "replaces": None, "state": "ready", "role": "trainer"}
+    subtasks = [
+        {**names, "subtask": 1, "resource": 7, "data_provider": DORA, "computer": CORA},
+        {**names, "subtask": 2, "resource": 8, "data_provider": CORA, "computer": CORA},
+        {**names, "subtask": 3, "resource": 0, "data_provider": DORA, "computer": DORA, "role": "adder"},
+    ]
+    offered = {"data": [{"resource": 7, "fee": 0.25}], "adding": 0.125}
+    lent = {"wage": 0.125, "subtasks": 1, "cores": 2, "memory_mib": 24_105}
+    offer = {"account": CORA, **offered, "computing": lent}
+    width, output.out.width = output.out.width, 80
+    try:
+        for shown in (members_table(subtasks, DORA), subtasks_table(subtasks), offers_table([offer], CORA)):
+            output.out.print(shown)
+    finally:
+        output.out.width = width
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 80
+    assert [said.count(one) for one in (DORA, CORA)] == [1, 2]
+    for part in (
+        "data of subtask 1; adds as",
+        "trains subtasks 1, 2",
+        "data set 7 for 0.25",
+        "1 subtask ",
+    ):
+        assert part in said
 
 
 @pytest.mark.parametrize("state", [TaskState.SETTLED, TaskState.ABANDONED])
@@ -305,17 +410,28 @@ async def test_an_audit_puts_what_is_due_beside_what_was_proposed() -> None:
         total=str(5 * TOKEN),
         subtasks=(DueOf(subtask=7, contribution="-1/3", delivered=2),),
     )
-    found = audited_json(1, audited, proposed)
+    found = audited_json(1, audited, proposed, ())
     assert found["accounts"] == [
         {"account": CORA, "due": 0, "proposed": 3, "as_due": False},
         {"account": DORA, "due": 2, "proposed": 2, "as_due": True},
     ]
     (contribution,) = found["contributions"]
     assert (contribution["contribution"], contribution["about"]) == ("-1/3", pytest.approx(-0.333, abs=1e-3))
-    unknown = audited_json(1, audited.model_copy(update={"rows": None}), proposed)
+    unknown = audited_json(1, audited.model_copy(update={"rows": None}), proposed, ())
     assert {(one["due"], one["as_due"]) for one in unknown["accounts"]} == {(None, None)}
-    unserved = audited_json(1, audited, None)
+    unserved = audited_json(1, audited, None, ())
     assert [(one["proposed"], one["as_due"]) for one in unserved["accounts"]] == [(None, None)]
+
+
+async def test_an_audit_tells_no_contribution_of_who_adds(capsys: pytest.CaptureFixture[str]) -> None:
+    due = (DueOf(subtask=7, contribution="8", delivered=2), DueOf(subtask=9, contribution="0", delivered=2))
+    audited = Audited(verdict="right", findings=(), rows=None, total="0", subtasks=due)
+    trains, adds = audited_json(1, audited, None, {9})["contributions"]
+    assert (trains["role"], trains["about"]) == ("trainer", 8)
+    assert (adds["role"], adds["about"], adds["contribution"]) == ("adder", None, None)
+    output.out.print(_contributions_table([trains, adds]))
+    said = capsys.readouterr().out
+    assert ("+8.00" in said, "(adds)" in said, "+0.00" in said) == (True, True, False)
 
 
 @pytest.mark.parametrize(("mode", "multiplier"), [("open", 4 / 2), ("dai", 4 / 2), ("aggregate", 4 * 2**0.5)])
@@ -345,9 +461,10 @@ class Market:
     dora: Home
     clients: dict[str, Client] = field(default_factory=dict)
 
-    async def run(self, name: str, *arguments: object, status: int = 0) -> str:
+    async def run(self, name: str, *arguments: object, status: int = 0, typed: str = "") -> str:
         environment = {"AGORAI_HOME": str(self.folder / name)}
-        found = await asyncio.to_thread(CliRunner().invoke, app, [*map(str, arguments)], env=environment)
+        words = [*map(str, arguments)]
+        found = await asyncio.to_thread(CliRunner().invoke, app, words, typed, environment)
         assert found.exit_code == status, found.output
         return found.output
 
@@ -478,6 +595,25 @@ async def test_the_model_that_was_paid_for_is_a_file_to_be_published(market: Mar
         schema.unlink()
 
 
+async def test_a_watch_goes_on_once_what_was_away_is_back(market: Market, task: int) -> None:
+    info = market.town.clients["mira"].info
+    away: list[AgoraiError] = []
+    async with Line.open(int(info.rpc_url.rpartition(":")[2])) as line:
+        reached = info.model_copy(update={"rpc_url": f"http://127.0.0.1:{line.port}"})
+        async with aclosing(watched(lambda: Client.connect(reached), task, away.append)) as all_news:
+            assert list((await anext(all_news)).rounds) == [0, 1, 2, 3]
+            later = asyncio.create_task(anext(all_news))
+            await line.cut()
+
+            async def is_away() -> bool:
+                return bool(away)
+
+            await until(is_away, "word that the chain is away")
+            await line.mend()
+            news = await later
+    assert (len(away), news.rounds, news.seen.task.state) == (1, {}, TaskState.PROPOSED)
+
+
 async def test_what_comes_too_late_is_refused_in_words(market: Market, task: int) -> None:
     assert f"Task {task} has a proposed payout" in await market.refusal("mira", "task", "cancel", task)
     assert f"Task {task} has a proposed payout" in await market.refusal("mira", "task", "fund", task, 1)
@@ -494,13 +630,51 @@ async def test_a_task_is_cancelled_and_all_goes_back(market: Market) -> None:
     assert "Nobody has proposed" in await market.refusal("mira", "audit", "task", opened["task"])
     said = await market.agorai("mira", "task", "cancel", opened["task"])
     assert (said["state"], said["awaited"]) == ("abandoned", None)
+    ended = await market.agorai("mira", "task", "watch", opened["task"], status=1)
+    assert (ended["what"], ended["state"]) == ("ended", "abandoned")
+    assert "was abandoned" in await market.run("mira", "task", "watch", opened["task"], status=1)
     assert (await market.agorai("mira", "task", "withdraw"))["withdrawn"] == 15
+
+
+async def test_a_task_that_nobody_adds_for_says_so_and_asks_who_offers_it_later(market: Market) -> None:
+    wanted = {"providers": 1, "most_fee": 0.5}
+    path = market.file("added.json", spec(mode="aggregate", wanted=wanted, join_window="1m"))
+    command, lacks = ("task", "open", path, "--test", HIDDEN), "Nobody offers to add updates for 0.5"
+    said = await market.run("mira", *command, status=1, typed="n\n")
+    for told in (lacks, "data set 1", "join 1m", "3 tokens at most, 0.5 tokens a round", "Nothing was done."):
+        assert told in said
+    opened = await market.agorai("mira", *command, "--yes")
+    assert opened["warnings"][0].startswith(lacks)
+    assert [one["suits"] for one in opened["on_offer"]["matches"]] == [True, True]
+    assert "a member offers to add updates" in opened["awaited"]
+    offer = ("task", "offer", "--data", "1=0.25", "--computing", 0.125)
+    tasks = Tasks(market.town.clients["mira"])
+
+    async def has_adder() -> bool:
+        return any(one.role == Role.ADDER for one in (await tasks.look(opened["task"])).subtasks.values())
+
+    async def has_trainer() -> bool:
+        return bool((await tasks.files.task(opened["task"])).trainers)
+
+    await until(has_trainer, "Dora's data")
+    assert not await has_adder()
+    await market.agorai("dora", *offer, "--adding", 0.1)
+    await until(has_adder, "an adder that is asked")
 
 
 async def test_a_task_is_watched_to_its_end_and_its_money_taken(market: Market, task: int) -> None:
     await pass_time(market.town.clients["mira"], 3_601)
-    found = await market.agorai("mira", "task", "watch", task)
-    assert found["state"] == "settled"
+    lines = (await market.run("mira", "task", "watch", task, "--json")).splitlines()
+    told = [json.loads(line) for line in lines]
+    rounds = [one for one in told if one["what"] == "round"]
+    assert [(one["round"], len(one["in"]), one["missing"]) for one in rounds] == [
+        (0, 0, []), *((number, 1, []) for number in (1, 2, 3)),
+    ]  # fmt: skip
+    assert rounds[3]["accuracy"] == rounds[3]["right"] / 26
+    assert (told[-1]["what"], told[-1]["state"]) == ("ended", "settled")
+    said = await market.run("dora", "task", "watch", task)
+    assert f"round 3 {rounds[3]['accuracy']:.1%}, {rounds[3]['right']} of 26 correct; 1 update in" in said
+    assert f"Task {task} is settled" in said
     taken = 0.0
 
     async def is_taken() -> bool:

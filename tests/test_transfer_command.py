@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from string import Formatter
 
@@ -11,7 +12,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from agorai.cli.data_transfer_shown import differences_table
+from agorai.cli.data_transfer_shown import differences_table, transfer_json, transfers_told
 from agorai.cli.main import app
 from agorai.cli.vote import _about, _case
 from agorai.devchain import TOKEN
@@ -150,3 +151,15 @@ def test_a_voter_is_shown_a_case_about_a_transfer_whose_number_no_json_holds() -
     assert found["item"] == str(ID)
     assert _about(found) == f"transfer {shown(ID)}"
     assert _case(replace(drawing, case=replace(case, item=7)))["item"] == 7
+
+
+def test_the_list_fits_a_terminal_and_has_each_id_whole() -> None:
+    mine = transfer_json(at(900), PAUL)
+    told = StringIO()
+    Console(file=told, width=80).print(transfers_told([mine, mine]))
+    said = told.getvalue().splitlines()
+    assert max(map(len, said)) <= 80
+    assert said.count(shown(ID)) == 2
+    assert said[1] == "  you are the provider; 3 coin; initiated"
+    assert said[2].startswith("  the provider provides, until 1970-01-01 00:16:40 UTC (in")
+    assert transfers_told([]) == "You have part in no transfer."

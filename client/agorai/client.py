@@ -32,6 +32,7 @@ from agorai.home import Home, NodeFile
 from agorai_shared import bus, cid, logging
 from agorai_shared.bindings.invocation import Item, Paid, State
 from agorai_shared.bindings.registry import Kind, Registered, Resource, ResourceParams
+from agorai_shared.bus_tls import tls_context
 from agorai_shared.chain import Chain, Finality
 from agorai_shared.command import Commander
 from agorai_shared.content import NODE_PIN, ContentStore
@@ -52,6 +53,7 @@ from agorai_shared.rpc import Rpc
 from agorai_shared.search import SchemaQuery
 from agorai_shared.stream_reader import AFTER_NEWS_S, LOOK_S, first_at, read_portion
 from agorai_shared.types import Address, Hash, InvocationId, ResourceId, Wei
+from agorai_shared.validation import first_fault
 from agorai_shared.vault import (
     IntentNotFoundError,
     Outcome,
@@ -206,9 +208,7 @@ class EventsNotAskedForError(InputError):
     """What events are asked for is not of its form."""
 
     def __init__(self, error: ValidationError) -> None:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        super().__init__(f"Events cannot be picked by this {where}: {first['msg']}.")
+        super().__init__(f"Events cannot be picked by this {first_fault(error)}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +285,7 @@ class Client:
                     user=info.bus_user,
                     password=info.bus_password,
                     name="agorai-client",
+                    tls=tls_context(info.bus_url, info.bus_ca),
                 )
             except bus.BusUnreachableError as error:
                 if info.joined is None:

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from agorai.client import OnStage, silent
 from agorai_shared.documents import Column, Metadata, PortionOf, Schema, Task
 from agorai_shared.errors import InputError
+from agorai_shared.validation import first_fault
 from agorai_trainer import portions, quality, schemas, tables
 from agorai_trainer.label_noise import MOST_ROWS
 from agorai_trainer.messages import Offer
@@ -41,10 +42,8 @@ class DescriptionError(InputError):
     """A table that no public document can describe."""
 
     def __init__(self, error: ValidationError) -> None:
-        first = error.errors(include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))[:100]
         super().__init__(
-            f"The data set cannot be described: {where}: {first['msg']}.",
+            f"The data set cannot be described: {first_fault(error)}.",
             remedy="Shorten its name or its columns' names (200 and 500 characters), or sell fewer columns.",
         )
 

@@ -12,6 +12,7 @@ from agorai.client import Listing
 from agorai_shared.bindings.registry import Kind
 from agorai_shared.documents import Column, Metadata
 from agorai_shared.errors import InputError
+from agorai_shared.validation import first_fault
 from agorai_trainer import formats, tables
 from agorai_trainer.messages import Offer
 from agorai_trainer.table_refusals import MissingColumnError
@@ -51,7 +52,7 @@ def read_model(path: Path, offer: Offer, schema_path: Path) -> tuple[bytes, Meta
     try:
         schema = ModelSchema.model_validate_json(schema_path.read_bytes())
     except ValidationError as error:
-        raise FileMalformedError(schema_path, _first(error), remedy) from error
+        raise FileMalformedError(schema_path, first_fault(error), remedy) from error
     return content, Metadata(
         kind="model",
         name=offer.name,
@@ -80,7 +81,7 @@ def read_task(path: Path) -> TrainingTask:
         return TrainingTask.model_validate(declared)
     except ValidationError as error:
         remedy = "See the trainer's guide for the members of a task."
-        raise FileMalformedError(path, _first(error), remedy) from error
+        raise FileMalformedError(path, first_fault(error), remedy) from error
     except ValueError as error:
         raise FileMalformedError(path, str(error), "Write it as JSON, or as TOML in a .toml file.") from error
 
@@ -121,9 +122,3 @@ def read_features(path: Path, listing: Listing) -> bytes:
 def _require(listing: Listing, kind: Kind) -> None:
     if listing.resource.kind != kind:
         raise WrongKindError(listing.id, listing.resource.kind)
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(map(str, first["loc"])) or "the file"
-    return f"{where}: {first['msg'].rstrip('.')}"

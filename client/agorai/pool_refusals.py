@@ -31,6 +31,7 @@ from pydantic import ValidationError
 from agorai_shared.bindings.data_pool import State
 from agorai_shared.errors import InputError, IntegrityError, RefusedError
 from agorai_shared.pool import SamplesError
+from agorai_shared.validation import first_fault
 
 REFUSALS: Final[Mapping[str, tuple[str, str]]] = {
     "DataPool_NotMember": (
@@ -139,10 +140,8 @@ class PoolDocumentError(InputError):
     """A description that no pool can have."""
 
     def __init__(self, what: str, error: ValidationError) -> None:
-        first = error.errors(include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "all of it"
         super().__init__(
-            f"{what}: {where}: {first['msg'].removeprefix('Value error, ')}.",
+            f"{what}: {first_fault(error)}.",
             remedy="Mend it and repeat; nothing was sent.",
         )
 

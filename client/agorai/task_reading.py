@@ -30,9 +30,9 @@ async def all_seen(tasks: Tasks) -> list[TaskSeen]:
         return await tasks.tasks()
 
 
-async def records(tasks: Tasks, task: TaskSeen) -> dict[int, RoundDocument | None]:
-    """Give what the model provider wrote of each round that is over, by number; None where nobody serves it."""
-    over = len(task.history.rounds) + (1 if task.history.finished else 0)
+async def records(tasks: Tasks, task: TaskSeen, since: int = 0) -> dict[int, RoundDocument | None]:
+    """Give what the model provider wrote of each round from one on that is over; None where nobody serves it."""
+    over = range(since, len(task.history.rounds) + (1 if task.history.finished else 0))
 
     async def one(number: int) -> RoundDocument | None:
         try:
@@ -41,7 +41,7 @@ async def records(tasks: Tasks, task: TaskSeen) -> dict[int, RoundDocument | Non
             return None
 
     with hurry(SHOWN_S):
-        return dict(enumerate(await several(one, range(over))))
+        return dict(zip(over, await several(one, over), strict=True))
 
 
 async def payout(tasks: Tasks, task: TaskSeen) -> PayoutDocument | None:

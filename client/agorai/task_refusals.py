@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from agorai_shared.bindings.training_task import SubtaskState, TaskState
 from agorai_shared.errors import InputError, RefusedError
+from agorai_shared.validation import first_fault
 
 _SHOW: Final = "See `agorai task show {task}`."
 _WHOSE: Final = "See a task's subtasks: `agorai task show TASK`."
@@ -156,21 +157,17 @@ class TaskSpecError(InputError):
     """No task can be described so."""
 
     def __init__(self, what: str, error: ValidationError) -> None:
-        first = error.errors(include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "all of it"
-        super().__init__(
-            f"{what}: {where}: {first['msg'].removeprefix('Value error, ')}.",
-            remedy="Mend it and repeat; nothing was sent.",
-        )
+        super().__init__(f"{what}: {first_fault(error)}.", remedy="Mend it and repeat; nothing was sent.")
 
 
 class HiddenSetError(InputError):
     """Features cannot be told by a test set."""
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: str, remedy: str = "") -> None:
         super().__init__(
             f"The test set does not tell what the model learns: {why}.",
-            remedy="Give a table with a header, numbers, and the target; or name the features in the spec's model.",
+            remedy=remedy
+            or "Give a table with a header, numbers, and the target; or name the features in the spec's model.",
         )
 
 

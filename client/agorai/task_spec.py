@@ -20,6 +20,7 @@ from agorai_shared.types import Wei
 from agorai_trainer import tables
 from agorai_trainer.federated.models import ModelSpec
 from agorai_trainer.federated.specs import StrategySpec
+from agorai_trainer.table_refusals import listed
 
 _ROOM: Final = 2
 """How many times their range more than the test samples others' data may have to either side."""
@@ -123,6 +124,9 @@ class TaskSpec(BaseModel):
 
     def _model(self, test: bytes) -> ModelSpec:
         table, given = tables.parse(test), dict(self.model)
+        if self.target not in table.names:
+            why = f"it has no column {self.target!r}, but {listed(table.names)}"
+            raise HiddenSetError(why, "Give as `target` the column to be foretold, spelled as in the header.")
         if "features" not in given:
             names = tuple(name for name in table.names if name != self.target)
             if not names:

@@ -156,13 +156,7 @@ class Tasks(Contracts):
             Of the trainer, if the task could not be trained as described; nothing was sent.
         """
         tell, terms = on_stage or silent, plan.terms
-        await self._check(terms)
-        if terms.quorum > plan.wanted.providers:
-            why = (
-                f"a quorum of {terms.quorum} is more than the {plan.wanted.providers} data providers it asks"
-            )
-            raise TaskTermsError(why, "Ask more, or begin with fewer.")
-        await self.require(terms.budget + terms.bond)
+        await self.require_terms(plan)
         tell("sealing the test set")
         sealed = await self.client.vault.put(test)
         nonce = secrets.token_hex(32)
@@ -267,8 +261,14 @@ class Tasks(Contracts):
         (found,) = await self.read(self.contract.credit_of(self.client.address))
         return Wei(found)
 
-    async def _check(self, terms: TaskTerms) -> None:
-        """See that the contract takes these terms."""
+    async def require_terms(self, plan: TaskPlan) -> None:
+        """See that a task can be opened so, and paid for; raises `TaskTermsError`, `DepositTooHighError`."""
+        terms = plan.terms
+        if terms.quorum > plan.wanted.providers:
+            why = (
+                f"a quorum of {terms.quorum} is more than the {plan.wanted.providers} data providers it asks"
+            )
+            raise TaskTermsError(why, "Ask more, or begin with fewer.")
         if not 0 <= terms.award <= terms.budget:
             raise TaskTermsError("the award is more than the budget", "Of the budget it is what fees leave.")
         if terms.rounds < 1 or terms.quorum < 1:
@@ -291,6 +291,7 @@ class Tasks(Contracts):
             if not least_s <= given <= _WINDOW_S[1]:
                 why = f"the {name} window has {given} s"
                 raise TaskTermsError(why, f"Take from {least_s} s to 30 days: nodes act on final blocks.")
+        await self.require(terms.budget + terms.bond)
 
     async def _bonus(self, seats: int) -> int:
         (config,) = await self.read(self.panel.config())

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from agorai_shared.content import MAX_DOCUMENT_SIZE
 from agorai_shared.errors import AgoraiError, InputError, NotFoundError, RefusedError
+from agorai_shared.validation import first_fault
 
 
 class NotTradableError(InputError):
@@ -90,11 +91,9 @@ class ListingMalformedError(InputError):
     """Terms that no listing can have."""
 
     def __init__(self, error: ValidationError) -> None:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])).replace("_", " ") or "the terms"
-        why = first["msg"].removeprefix("Value error, ")
         super().__init__(
-            f"It cannot be listed so: {where}: {why}.", remedy="See the options: `agorai trade list --help`."
+            f"It cannot be listed so: {first_fault(error)}.",
+            remedy="See the options: `agorai trade list --help`.",
         )
 
 

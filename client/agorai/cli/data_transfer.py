@@ -15,7 +15,7 @@ from agorai.cli.data_transfer_shown import (
     differences_table,
     transfer_json,
     transfer_table,
-    transfers_table,
+    transfers_told,
     waits_for,
 )
 from agorai.cli.output import HOME, JSON, emit, err, progress, styled, with_client
@@ -233,7 +233,7 @@ def list_transfers(home: Path = HOME, as_json: bool = JSON) -> None:
         return [transfer_json(one, client.address) for one in await Transfers(client).transfers()]
 
     found = with_client(home, as_json, work)
-    emit(found, as_json, lambda: transfers_table(found))
+    emit(found, as_json, lambda: transfers_told(found))
 
 
 @app.command("show")

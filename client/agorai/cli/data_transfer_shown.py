@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from agorai.cli.output import table
+from rich.text import Text
+
+from agorai.cli.output import styled, table
 from agorai.cli.pool_shown import moment
 from agorai.cli.trade import lasting
 from agorai.devchain import TOKEN
@@ -69,15 +71,22 @@ def transfer_table(found: dict[str, Any]) -> object:
     return made
 
 
-def transfers_table(found: list[dict[str, Any]]) -> object:
-    """Show transfers."""
-    made = table("Transfer", "You are", ">Amount", "State", ">Time left", "Awaited", whole=("Transfer",))
+def transfers_told(found: list[dict[str, Any]]) -> object:
+    """Show transfers, each with its id on a line of its own: a table of these would not fit a terminal."""
+    if not found:
+        return "You have part in no transfer."
+    told = Text()
     for one in found:
-        left = "" if one["until"] is None else lasting(max(one["until"] - one["now"], 0))
-        made.add_row(
-            one["transfer"], one["role"], f"{one['amount']:g}", one["state"], left, one["awaited"] or ""
-        )
-    return made
+        told.append_text(
+            styled(
+                "[bold]{transfer}[/]\n  you are the {role}; {amount} coin; {state}\n",
+                transfer=one["transfer"], role=one["role"], amount=f"{one['amount']:g}", state=one["state"],
+            )
+        )  # fmt: skip
+        if one["awaited"]:
+            told.append(f"  {waits_for(one)}\n")
+    told.rstrip()
+    return told
 
 
 def differences_table(found: dict[str, Any]) -> object:

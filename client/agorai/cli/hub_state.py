@@ -13,6 +13,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
+from agorai.cli.asking import ask
 from agorai.cli.events import CHAIN, HUB, TOKEN, app, ending_well, with_hub
 from agorai.cli.output import HOME, JSON, emit, out, progress, styled, table
 from agorai_shared.errors import NotFoundError
@@ -125,9 +126,7 @@ def rebuild(
 ) -> None:
     """Have a chain's two streams deleted and written anew from the chain; subscriptions stay."""
     if not (yes or as_json):
-        typer.confirm(
-            f"Delete both streams of chain {chain} and write them anew from the chain?", abort=True, err=True
-        )
+        ask(f"Delete both streams of chain {chain} and write them anew from the chain?")
 
     async def work(client: HubClient) -> None:
         await client.rebuild(chain)

@@ -18,8 +18,13 @@ _VERBS = {
     "up": "node:up",
     "found": "node:found",
     "issue": "node:issue",
-    "status": "node:status",
+    "status": "status:status",
+    "doctor": "doctor:doctor",
+    "dashboard": "dashboard:app",
+    "backup": "backup:backup",
+    "restore": "backup:restore",
     "hub": "hub:hub",
+    "bus": "bus:app",
     "search": "search:search",
     "buy": "market:buy",
     "train": "market:train",
@@ -47,7 +52,7 @@ _MORE = {
     "events": ("hub_state", "subscriptions"),
     "store": ("store_pins",),
     "pool": ("pool_samples", "pool_versions"),
-    "task": ("task_model",),
+    "task": ("task_model", "task_watch"),
 }
 """Modules that add verbs of their own to a group."""
 
@@ -107,6 +112,13 @@ class _Verbs(TyperGroup):
         try:
             yield
         except typer.TyperException as error:
+            if isinstance(error.__cause__, ValueError):
+                from pydantic import ValidationError  # noqa: PLC0415 - what usage that is right does without
+
+                from agorai_shared.validation import first_fault  # noqa: PLC0415 - as above
+
+                if isinstance(error.__cause__, ValidationError):
+                    error.message = f"{first_fault(error.__cause__)}."
             given = getattr(error, "option_name", None) or ""
             if re.fullmatch(r"-[0-9.].*", given):  # the first letter of it, of what is no option
                 error.message = "No amount and no id is below 0."

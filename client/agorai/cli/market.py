@@ -19,6 +19,7 @@ from agorai.devchain import TOKEN
 from agorai_shared.bindings.registry import Kind, Registry
 from agorai_shared.contract import Call
 from agorai_shared.types import ResourceId, Wei
+from agorai_shared.validation import first_fault
 from agorai_trainer.messages import Offer
 
 offer_app = typer.Typer(help="See and change what is on the market.", no_args_is_help=True)
@@ -52,8 +53,7 @@ def offer_of(
             restricted=restricted,
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        raise typer.BadParameter(f"{'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
+        raise typer.BadParameter(f"{first_fault(error)}.") from error
 
 
 RESOURCE = typer.Argument(help="The resource's id.", min=1)

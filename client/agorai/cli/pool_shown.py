@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.text import Text
 
-from agorai.cli.output import SafeTable, err, fail, table
+from agorai.cli.asking import ask
+from agorai.cli.output import SafeTable, fail, table
 from agorai.cli.trade import lasting
 from agorai.devchain import TOKEN
 from agorai.pool_refusals import NotConfirmedError
@@ -43,12 +43,7 @@ def confirm(question: str, undone: str, *, yes: bool, as_json: bool) -> None:
         return
     if as_json:
         fail(NotConfirmedError(undone), as_json)
-    try:
-        typer.confirm(question, abort=True, err=True)
-    except typer.Abort:
-        if not sys.stdin.isatty():
-            err.print("Nobody is there to answer, so nothing was sent. Add --yes to do it.")
-        raise
+    ask(question)
 
 
 def moment(at: int, now: int) -> str:

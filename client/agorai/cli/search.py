@@ -18,6 +18,7 @@ from agorai.client import Client
 from agorai.devchain import TOKEN
 from agorai_shared.errors import InputError
 from agorai_shared.search import SchemaQuery, WantedField
+from agorai_shared.validation import first_fault
 
 _TYPES = ("integer", "real", "number", "boolean", "date", "timestamp", "text")
 
@@ -26,9 +27,7 @@ class QueryError(InputError):
     """What is looked for is not of its form."""
 
     def __init__(self, error: ValidationError) -> None:
-        first = error.errors(include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        super().__init__(f"Nothing can be found by this {where}: {first['msg']}.", remedy="See --help.")
+        super().__init__(f"Nothing can be found by this {first_fault(error)}.", remedy="See --help.")
 
 
 class FieldTypeError(InputError):

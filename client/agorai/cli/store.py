@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import typer
 
+from agorai.cli.asking import ask
 from agorai.cli.output import HOME, JSON, emit, err, out, run, styled, table
 from agorai.cli.transfer import counted, moving, pieces_of, shown_size, source_of, to_stdout
 from agorai.home import Home
@@ -358,7 +359,7 @@ def gc(
 ) -> None:
     """Collect: remove every block that no pin reaches."""
     if not (yes or as_json):
-        typer.confirm("Remove every block that no pin reaches?", abort=True, err=True)
+        ask("Remove every block that no pin reaches?")
 
     async def work(store: StoreClient) -> dict[str, Any]:
         if not yes and as_json:

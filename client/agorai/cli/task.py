@@ -14,29 +14,35 @@ from rich.console import Group
 from agorai.cli.amounts import AMOUNT, tokens
 from agorai.cli.output import HOME, JSON, emit, err, local, progress, styled, with_client
 from agorai.cli.pool_shown import YES, confirm, tokens_told
-from agorai.cli.task_shown import (
+from agorai.cli.task_offers_shown import (
+    counts_told,
     offering_json,
     offers_table,
+    on_offer_json,
+    on_offer_table,
+    specification_json,
+)
+from agorai.cli.task_shown import (
+    members_table,
     plan_table,
     rounds_json,
     rounds_table,
-    specification_json,
     subtasks_json,
     subtasks_table,
     task_json,
     task_table,
     tasks_table,
-    waits_for,
 )
 from agorai.client import Client
 from agorai.devchain import TOKEN
 from agorai.home import Home
 from agorai.pool_spec import read
+from agorai.task_matching import OnOffer, on_offer, warnings
 from agorai.task_offering import offerable, offerings
-from agorai.task_reading import all_seen, follow, records, seen
+from agorai.task_reading import all_seen, records, seen
 from agorai.task_spec import TaskSpec
 from agorai.tasks import TaskPlan, Tasks
-from agorai_shared.federated import ComputingOffer, DataOffer, Specification
+from agorai_shared.federated import MOST_SUBTASKS, ComputingOffer, DataOffer, Specification
 from agorai_shared.types import Wei
 
 app = typer.Typer(
@@ -69,8 +75,20 @@ def open_task(
         return TaskSpec.load(spec).plan(hidden), hidden
 
     plan, hidden = local(prepare, as_json)
+
+    async def look(client: Client) -> OnOffer:
+        tasks = Tasks(client)
+        await tasks.require_terms(plan)
+        return await on_offer(tasks, plan)
+
+    offered = with_client(home, as_json, look)
+    warned = warnings(plan, offered)
     if not as_json:
         err.print(plan_table(plan))
+        err.print(on_offer_table(offered))
+        err.print(counts_told(offered, plan.terms.rounds))
+        for one in warned:
+            err.print(styled("[bold yellow]Warning:[/] {one}", one=one), highlight=False)
     laid_down = tokens_told(plan.terms.budget + plan.terms.bond)
     confirm(
         f"Open “{plan.name}”, and lay down {laid_down}?", "The task was not opened", yes=yes, as_json=as_json
@@ -80,7 +98,8 @@ def open_task(
         tasks = Tasks(client)
         with progress(as_json) as tell:
             task = await tasks.open(plan, hidden, on_stage=tell)
-        return task_json(await seen(tasks, task))
+        opened = task_json(await seen(tasks, task))
+        return {**opened, "on_offer": on_offer_json(offered), "warnings": warned}
 
     found = with_client(home, as_json, work)
     emit(
@@ -120,36 +139,12 @@ def show(task: int = TASK, home: Path = HOME, as_json: bool = JSON) -> None:
     def human() -> object:
         parts: list[Any] = [task_table(found, account)]
         if found["subtasks"]:
-            parts.append(subtasks_table(found["subtasks"], account))
+            parts += [subtasks_table(found["subtasks"]), members_table(found["subtasks"], account)]
         if found["rounds_run"]:
             parts.append(rounds_table(found["rounds_run"], found["test_samples"]))
         return Group(*parts)
 
     emit(found, as_json, human)
-
-
-@app.command("watch")
-def watch(task: int = TASK, home: Path = HOME, as_json: bool = JSON) -> None:
-    """Follow a task until it has ended."""
-
-    async def work(client: Client) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        with progress(as_json) as tell:
-            async for one in follow(Tasks(client), task):
-                found = task_json(one)
-                round_ = f"round {found['round']}: " if found["state"] == "running" else ""
-                tell(round_ + (waits_for(found) or found["state"]))
-        return found
-
-    found = with_client(home, as_json, work)
-    emit(
-        found,
-        as_json,
-        lambda: styled(
-            "Task [bold]{task}[/] is {state}. Nodes claim what they are due; [bold]agorai task withdraw[/] takes it.",
-            **found,
-        ),
-    )
 
 
 @app.command("offer")
@@ -160,7 +155,7 @@ def offer(
     computing: float | None = typer.Option(
         None, min=0, callback=tokens, metavar="WAGE", help="Train for others, for this wage a round."
     ),
-    subtasks: int = typer.Option(1, min=1, help="That you train at the same time."),
+    subtasks: int = typer.Option(1, min=1, max=MOST_SUBTASKS, help="That you train at the same time."),
     adding: float | None = typer.Option(
         None,
         min=0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from agorai.client import Client
 from agorai.devchain import TOKEN
 from agorai.task_reading import payout, seen
 from agorai.tasks import Tasks
+from agorai_shared.bindings.training_task import Role
 from agorai_shared.federated import PayoutDocument
 from agorai_shared.task_reward import Audited, TaskReward
 
@@ -39,7 +41,8 @@ def audit_task(task: int = TASK, home: Path = HOME, as_json: bool = JSON) -> Non
         with progress(as_json) as tell:
             tell("measuring contributions anew")
             audited = await TaskReward(client.commander).audit(task)
-        return audited_json(task, audited, await payout(tasks, found))
+        adders = {id_ for id_, line in found.history.subtasks.items() if line.role == Role.ADDER}
+        return audited_json(task, audited, await payout(tasks, found), adders)
 
     found = with_client(home, as_json, work)
 
@@ -55,8 +58,13 @@ def audit_task(task: int = TASK, home: Path = HOME, as_json: bool = JSON) -> Non
     emit(found, as_json, human)
 
 
-def audited_json(task: int, audited: Audited, proposed: PayoutDocument | None) -> dict[str, Any]:
-    """Give an audit for machines: by account, what is due and what was proposed, in tokens."""
+def audited_json(
+    task: int, audited: Audited, proposed: PayoutDocument | None, adders: Collection[int]
+) -> dict[str, Any]:
+    """Give an audit for machines: by account, what is due and what was proposed, in tokens.
+
+    Subtasks that add have no contribution: they bring the model nothing, and are paid by round.
+    """
     due = None if audited.rows is None else {row.account: int(row.amount) for row in audited.rows}
     told = None if proposed is None else {row.account: int(row.amount) for row in proposed.rows}
     accounts = sorted({*(due or {}), *(told or {})}, key=str.lower)
@@ -77,8 +85,9 @@ def audited_json(task: int, audited: Audited, proposed: PayoutDocument | None) -
         "contributions": [
             {
                 "subtask": one.subtask,
-                "contribution": one.contribution,
-                "about": float(Fraction(one.contribution)),
+                "role": "adder" if one.subtask in adders else "trainer",
+                "contribution": None if one.subtask in adders else one.contribution,
+                "about": None if one.subtask in adders else float(Fraction(one.contribution)),
                 "delivered": one.delivered,
             }
             for one in audited.subtasks
@@ -97,5 +106,6 @@ def _accounts_table(found: list[dict[str, Any]]) -> object:
 def _contributions_table(found: list[dict[str, Any]]) -> object:
     shown = table(">Subtask", ">Contribution (test samples)", ">Rounds paid")
     for one in found:
-        shown.add_row(str(one["subtask"]), f"{one['about']:+.2f}", str(one["delivered"]))
+        about = "(adds)" if one["about"] is None else f"{one['about']:+.2f}"
+        shown.add_row(str(one["subtask"]), about, str(one["delivered"]))
     return shown

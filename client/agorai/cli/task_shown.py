@@ -8,14 +8,13 @@ from agorai.cli.output import table
 from agorai.cli.pool_shown import moment, tokens_told
 from agorai.cli.trade import lasting
 from agorai.devchain import TOKEN
-from agorai.task_offering import Offering
 from agorai.task_privacy import epsilon
 from agorai.task_refusals import SUBTASK_STATES, TASK_STATES
-from agorai.task_state import awaited
+from agorai.task_state import awaited, missing, subtasks_told
 from agorai.tasks import TaskPlan, TaskSeen
 from agorai_shared import cid as cids
 from agorai_shared.bindings.training_task import Subtask
-from agorai_shared.federated import Mode, Privacy, RoundDocument, Specification
+from agorai_shared.federated import Mode, Privacy, RoundDocument
 from agorai_shared.task_history import Line
 
 _WINDOWS = ("join", "round", "step", "challenge")
@@ -50,6 +49,7 @@ def task_json(seen: TaskSeen) -> dict[str, Any]:
         "challenges": len(seen.history.challenges),
         "awaited": waiting and waiting.what,
         "until": waiting and waiting.until,
+        "late": list(waiting.late) if waiting else [],
         "now": seen.now,
     }
 
@@ -87,13 +87,16 @@ def rounds_json(seen: TaskSeen, records: dict[int, RoundDocument | None]) -> lis
     """Give what became of each round for machines; round 0 is the initial model."""
     found = []
     for number in range(len(seen.history.rounds) + 1):
-        record = records.get(number)
-        updates = seen.history.rounds[number - 1].updates if number else {}
+        record, over = records.get(number), number in records
+        trained = seen.history.trained(number) if number else []
         found.append(
             {
                 "round": number,
-                "delivered": len(updates),
-                "over": number in records,
+                "delivered": len(trained),
+                "in": trained,
+                "missing": missing(seen, number) if number and over else [],
+                "added_by": seen.history.added(number) if number else [],
+                "over": over,
                 "taken": record and list(record.taken),
                 "refused": record and {str(one.subtask): one.why for one in record.refused},
                 "right": record and record.right,
@@ -115,8 +118,15 @@ def waits_for(found: dict[str, Any]) -> str:
     return f"{found['awaited']}{until}"
 
 
+def left_out_told(one: dict[str, Any]) -> str:
+    """Say whose updates a round that is over went without, and why."""
+    parts = [f"missing: {subtasks_told(one['missing'])}"] if one["missing"] else []
+    refused = "; ".join(f"{id_}: {why}" for id_, why in (one["refused"] or {}).items())
+    return "; ".join([*parts, *([f"left out: {refused}"] if refused else [])])
+
+
 def plan_table(plan: TaskPlan) -> object:
-    """Show what is to be opened, before it is."""
+    """Show what is to be opened, before it is: what is trained, how the money is split, and the times."""
     model, terms = plan.model, plan.terms
     shown = table("Task", plan.name, whole=("Task",))
     shown.add_row("model", f"{model['kind']}, by {plan.strategy['name']}")
@@ -125,8 +135,9 @@ def plan_table(plan: TaskPlan) -> object:
         [str(one["name"]) for one in features if isinstance(one, dict)] if isinstance(features, list) else []
     )
     shown.add_row("learns from", f"{len(names)} columns: {', '.join(names[:6])}{' ...' if names[6:] else ''}")
-    shown.add_row("asks", f"{plan.wanted.providers} data providers, and begins with {terms.quorum} at least")
-    shown.add_row("pays", f"{tokens_told(int(plan.wanted.most_fee))} a round to each, at most")
+    providers = plan.wanted.providers
+    are = f"{providers} data provider{'' if providers == 1 else 's'}"
+    shown.add_row("asks", f"{are}, and begins with {terms.quorum} at least")
     if plan.privacy is not None:
         shown.add_row(
             "privacy", f"steps clipped to {plan.privacy.clip:g}, noise {plan.privacy.noise:g} times that"
@@ -134,23 +145,27 @@ def plan_table(plan: TaskPlan) -> object:
     if plan.mode != "open":
         shown.add_row("mode", f"{plan.mode}: updates are encrypted homomorphically")
     if plan.mode == "aggregate":
-        shown.add_row("adders", f"{plan.wanted.adders}, who are paid likewise")
-    shown.add_row("award", f"{tokens_told(terms.award)}, by contribution")
+        shown.add_row("adders", f"{plan.wanted.adders}, who are paid a fee likewise")
     shown.add_row("rounds", f"at most {terms.rounds}")
+    windows = {name: int(getattr(terms, f"{name}_window")) for name in _WINDOWS}
+    shown.add_row("windows", " ".join(f"{name} {lasting(length)}" for name, length in windows.items()))
+    shown.add_section()
+    fee, left = tokens_told(int(plan.wanted.most_fee)), tokens_told(terms.budget - terms.award)
+    shown.add_row("fees", f"{left} at most, {fee} a round to each at most; what no round takes comes back")
+    shown.add_row("wages", "of a fee: each data provider pays its computer")
+    shown.add_row("award", f"{tokens_told(terms.award)}, shared by contribution")
+    shown.add_row("bond", f"{tokens_told(terms.bond)}, lost if your node does not go on, or pays wrongly")
     return shown
 
 
 def tasks_table(found: list[dict[str, Any]]) -> object:
     """Show all tasks."""
-    shown = table(
-        ">Task", "Name", "State", ">Round", ">Ready", ">Budget", ">Award", ">Time left", "Model provider"
-    )
+    shown = table(">Task", "Name", "State", ">Round", ">Ready", ">Budget", ">Award", ">Time left")
     for one in found:
         left = "" if one["until"] is None else lasting(max(one["until"] - one["now"], 0))
         shown.add_row(
             str(one["task"]), task_name(one), one["state"], f"{one['round']}/{one['rounds']}",
             f"{one['ready']}/{one['quorum']}", f"{one['budget']:g}", f"{one['award']:g}", left,
-            one["model_provider"],
         )  # fmt: skip
     return shown
 
@@ -173,9 +188,8 @@ def task_table(found: dict[str, Any], account: str) -> object:
     shown.add_section()
     state = next(words for state, words in TASK_STATES.items() if state.name.lower() == found["state"])
     shown.add_row("state", state)
-    shown.add_row(
-        "round", f"{found['round']} of at most {found['rounds']}; {found['ready']} subtasks are ready"
-    )
+    ready = "1 subtask is" if found["ready"] == 1 else f"{found['ready']} subtasks are"
+    shown.add_row("round", f"{found['round']} of at most {found['rounds']}; {ready} ready")
     if found["awaited"]:
         shown.add_row("awaited", waits_for(found))
     if found["challenges"]:
@@ -193,19 +207,33 @@ def _privacy_told(found: dict[str, Any]) -> str:
     )
 
 
-def subtasks_table(found: list[dict[str, Any]], account: str) -> object:
-    """Show who takes part."""
-    shown = table(">Subtask", ">Data set", "Data provider", "Computer", ">Fee", ">Wage", ">Rounds", "State")
+def subtasks_table(found: list[dict[str, Any]]) -> object:
+    """Show a task's subtasks."""
+    shown = table(">Subtask", ">Data set", ">Fee", ">Wage", ">Rounds", "State")
     for one in found:
         state = next(words for state, words in SUBTASK_STATES.items() if state.name.lower() == one["state"])
-        data, computer = (
-            "you" if one[who] == account else one[who] or "" for who in ("data_provider", "computer")
-        )
         replaces = f", in place of {one['replaces']}" if one["replaces"] else ""
         shown.add_row(
-            str(one["subtask"]), str(one["resource"] or "(adds)"), data, computer, f"{one['fee']:g}",
-            f"{one['wage']:g}", str(one["delivered"]), state + replaces,
+            str(one["subtask"]), str(one["resource"] or "(adds)"), f"{one['fee']:g}", f"{one['wage']:g}",
+            str(one["delivered"]), state + replaces,
         )  # fmt: skip
+    return shown
+
+
+def members_table(found: list[dict[str, Any]], account: str) -> object:
+    """Show who takes part, by account, which nothing cuts short."""
+    parts: dict[str, dict[str, list[int]]] = {}
+    for one in found:
+        adds = one["role"] == "adder"
+        if not adds:
+            parts.setdefault(one["data_provider"], {}).setdefault("data of", []).append(one["subtask"])
+        if one["computer"] or adds:
+            who, what = one["computer"] or one["data_provider"], "adds as" if adds else "trains"
+            parts.setdefault(who, {}).setdefault(what, []).append(one["subtask"])
+    shown = table("Account", "Takes part by", whole=("Account",))
+    for who, part in parts.items():
+        does = "; ".join(f"{what} {subtasks_told(ids)}" for what, ids in part.items())
+        shown.add_row(who, f"{does} (you)" if who == account else does)
     return shown
 
 
@@ -218,59 +246,9 @@ def rounds_table(found: list[dict[str, Any]], samples: int | None) -> object:
         told = "" if one["over"] else "going on"
         if one["over"] and one["taken"] is None:
             told = "(its record is not served)"
-        refused = "; ".join(f"{id_}: {why}" for id_, why in (one["refused"] or {}).items())
         taken = "" if one["taken"] is None or not one["round"] else str(len(one["taken"]))
         shown.add_row(
             str(one["round"]), str(one["delivered"] if one["round"] else ""), taken,
-            "" if right is None else f"{right:,}", share, told or refused,
+            "" if right is None else f"{right:,}", share, told or left_out_told(one),
         )  # fmt: skip
-    return shown
-
-
-# --------------------------------------------------------------------------------------------------- offers
-
-
-def specification_json(specification: Specification) -> dict[str, Any]:
-    """Give what a member offers, for machines."""
-    computing = specification.computing
-    return {
-        "data": [{"resource": one.resource, "fee": int(one.fee) / TOKEN} for one in specification.data],
-        "computing": computing
-        and {
-            "wage": int(computing.wage) / TOKEN,
-            "subtasks": computing.subtasks,
-            "cores": computing.cores,
-            "memory_mib": computing.memory_mib,
-            "gpu": computing.gpu or None,
-        },
-        "adding": None if specification.adding is None else int(specification.adding) / TOKEN,
-    }
-
-
-def offering_json(one: Offering) -> dict[str, Any]:
-    """Give a member's offer, for machines."""
-    return {"account": one.account, **specification_json(one.specification)}
-
-
-def offers_table(found: list[dict[str, Any]], account: str) -> object:
-    """Show what members offer."""
-    shown = table(
-        "Member",
-        "Data sets, fee a round",
-        ">Wage a round",
-        ">Subtasks",
-        ">Cores",
-        ">Memory",
-        ">Adds, fee a round",
-    )
-    for one in found:
-        data = ", ".join(f"{each['resource']} for {each['fee']:g}" for each in one["data"])
-        computing = one["computing"]
-        cells = ("", "", "", "")
-        if computing:
-            memory = f"{computing['memory_mib']:,} MiB"
-            cells = (f"{computing['wage']:g}", str(computing["subtasks"]), str(computing["cores"]), memory)
-        you = " (you)" if one["account"] == account else ""
-        adding = "" if one["adding"] is None else f"{one['adding']:g}"
-        shown.add_row(one["account"] + you, data, *cells, adding)
     return shown

@@ -11,6 +11,7 @@ from typing import Any, Final
 import typer
 
 from agorai.cli.amounts import tokens
+from agorai.cli.asking import ask
 from agorai.cli.data import FileNotWrittenError
 from agorai.cli.output import HOME, JSON, emit, err, progress, styled, table, with_client
 from agorai.client import Client
@@ -256,7 +257,7 @@ def accept(
                 styled("[bold yellow]Warning:[/] you have not agreed on these terms in any ask of yours.")
             )
         what = "the deposit" if seen.terms.kind == Kind.SWAP else "deposit and price"
-        typer.confirm(f"Lay down {seen.needed / TOKEN:g} tokens, {what}?", abort=True, err=True)
+        ask(f"Lay down {seen.needed / TOKEN:g} tokens, {what}?")
 
     async def work(client: Client) -> None:
         with progress(as_json) as tell:
