@@ -1,0 +1,155 @@
+"""Server-sent events: who is told what, and when."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+import pytest_asyncio
+
+from agorai_dashboard import live
+from agorai_shared.events import Phase
+from agorai_shared.trail import Step
+
+from .pages_market import market
+from .pages_story import WHO, joined, registered
+from .pages_world import Site, showing
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    async with showing(tmp_path_factory.mktemp("live"), market(1_790_000_000), readers=3) as found:
+        yield found
+
+
+@asynccontextmanager
+async def listening(site: Site, **query: str) -> AsyncIterator[AsyncIterator[tuple[str, Any]]]:
+    """Read a live connection's events, once it is there."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{site.url}/live", params=query) as answer,
+        asyncio.timeout(20),
+    ):
+        assert answer.status == 200, await answer.text()
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert (await answer.content.readline()).startswith(b":")
+
+        async def told() -> AsyncIterator[tuple[str, Any]]:
+            name = ""
+            async for line in answer.content:
+                if line.startswith(b"event: "):
+                    name = line[7:].decode().strip()
+                elif line.startswith(b"data: "):
+                    yield name, orjson.loads(line[6:])
+
+        yield told()
+
+
+async def test_a_head_event_is_told_with_what_it_is_about(site: Site) -> None:
+    async with listening(site) as told:
+        event = registered(300_000, 90)
+        await site.happen(event, Phase.head)
+        name, change = await anext(told)
+    assert name == "change"
+    assert change["phase"] == "head"
+    assert change["contract"] == "Registry"
+    assert ["Registry", "90"] in change["related"]
+    assert (change["transaction_hash"], change["log_index"]) == (event.transaction_hash, event.log_index)
+    assert change["block"] == 300_000
+
+
+async def test_a_final_event_is_told_once_the_api_has_it(site: Site) -> None:
+    async with listening(site, phase="final") as told, aiohttp.ClientSession() as session:
+        await site.happen(registered(300_001, 91), Phase.final)
+        _, change = await anext(told)
+        assert change["key"] == "91"
+        async with session.get(f"{site.url}/api/resources/91") as answer:
+            assert answer.status == 200
+
+
+async def test_what_was_taken_back_is_told(site: Site) -> None:
+    async with listening(site) as told:
+        await site.happen(registered(300_002, 92), Phase.retracted)
+        _, change = await anext(told)
+    assert change["phase"] == "retracted"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"event": "Joined"},
+        {"contract": "Registry", "event": "Joined"},
+        {"account": WHO["eve"].lower()},
+        {"phase": "retracted"},
+        {"key": "no such"},
+    ],
+)
+async def test_a_filter_leaves_out_what_is_not_wanted(site: Site, query: dict[str, str]) -> None:
+    step = Step(
+        service="vault",
+        protocol="trade",
+        contract="FairExchange",
+        key="1",
+        step="Pay",
+        outcome="ok",
+        error=None,
+        once="a",
+        at=0,
+        seconds=0.1,
+        trace="0" * 32,
+    )
+    async with listening(site, **query) as told:
+        await site.happen(registered(300_003, 93), Phase.head)
+        await site.tell(step)
+        name, said = await anext(told)
+    assert (name, said["step"]) == ("step", "Pay")
+
+
+async def test_a_filter_lets_pass_what_is_wanted(site: Site) -> None:
+    async with listening(site, contract="Registry", event="Joined") as told:
+        await site.happen(registered(300_004, 94), Phase.head)
+        await site.happen(joined(300_004, "http://a.example"), Phase.head)
+        _, change = await anext(told)
+    assert change["event"] == "Joined"
+
+
+async def test_more_readers_than_allowed_are_told_to_wait(site: Site) -> None:
+    async with (
+        listening(site),
+        listening(site),
+        listening(site),
+        aiohttp.ClientSession() as session,
+        session.get(f"{site.url}/live") as answer,
+    ):
+        assert answer.status == 503
+        assert "AGORAI_DASHBOARD_READERS" in (await answer.json())["remedy"]
+        assert "Retry-After" in answer.headers
+
+
+async def test_a_seat_is_free_again_when_its_reader_leaves(site: Site) -> None:
+    for _ in range(8):
+        async with listening(site) as told:
+            await site.happen(registered(300_005, 95), Phase.head)
+            await anext(told)
+
+
+@pytest.mark.parametrize("query", ["account=0x12", "phase=maybe", "nonsense=1"])
+async def test_a_malformed_filter_is_refused(site: Site, query: str) -> None:
+    async with aiohttp.ClientSession() as session, session.get(f"{site.url}/live?{query}") as answer:
+        assert answer.status == 422
+        assert answer.content_type == "application/problem+json"
+
+
+async def test_a_reader_that_is_behind_is_told_to_reload() -> None:
+    reader = live._Reader(live.LiveQuery())
+    for number in range(live.MOST_WAITING + 1):
+        reader.tell(b"%d" % number)
+    assert reader.pieces.get_nowait() == live.RELOAD
+    assert reader.pieces.empty()
