@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, AnyStr
 
+from agorai.parts import HUB, SERVICES
 from tests.forks import SCRIPT
 
 AGORAI = str(Path(sys.executable).parent / "agorai")
@@ -57,10 +58,22 @@ def finished(
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def up(home: Path, *arguments: object, begin: type[subprocess.Popen[str]] = SCRIPT) -> Node:
+def up(
+    home: Path,
+    *arguments: object,
+    begin: type[subprocess.Popen[str]] = SCRIPT,
+    passphrase: str | None = PASSPHRASE,
+    dashboard: bool = False,
+    **environment: str,
+) -> Node:
+    """Run a node, with its dashboard where that is tested: it takes a second of a processor to load."""
+    if not dashboard and "--only" not in arguments:
+        parts = SERVICES if "--join" in arguments else SERVICES | {HUB}
+        arguments = (*arguments, "--only", ",".join(sorted(parts)))
+    known = {} if passphrase is None else {"AGORAI_VAULT_PASSPHRASE": passphrase}
     process = begin(
         [AGORAI, "up", "--json", *map(str, arguments)],
-        env={**os.environ, "AGORAI_HOME": str(home), "AGORAI_VAULT_PASSPHRASE": PASSPHRASE},
+        env={**os.environ, "AGORAI_HOME": str(home), **known, **environment},
         stdout=subprocess.PIPE,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -68,7 +81,7 @@ def up(home: Path, *arguments: object, begin: type[subprocess.Popen[str]] = SCRI
     _STARTED.append(process)
     assert process.stdout is not None
     said = process.stdout.readline()
-    assert "address" in said, said
+    assert "seconds" in said, said
     return Node(home, process)
 
 

@@ -5,6 +5,8 @@ fact, or as an order to delete a stream. So streams and facts are in the hub's a
 which no answer leaves. What a node needs of the hub's is imported: facts to hear and read, dead letters to write, and
 its own consumers. The hub makes those, since whoever makes a consumer says on which of the hub's subjects it
 delivers.
+
+Where a node's services run apart, each is a user of its own in the node's account (`service_permissions`).
 """
 
 from __future__ import annotations
@@ -13,47 +15,34 @@ import fcntl
 import os
 import secrets
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from eth_utils.address import to_checksum_address
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
-from nats.js.errors import NotFoundError
 from pydantic import BaseModel, Field
 
 from agorai.home import HomeFile
-from agorai_shared.bus import answered, final_stream, head_stream, inbox_of
-from agorai_shared.events import Phase
+from agorai.service_permissions import API, ASKED, common_api, consumer_api, permissions
+from agorai_shared.bus import inbox_of
+from agorai_shared.consumers import CONSUMERS, consumer, make_consumers
 from agorai_shared.types import Address
-from agorai_shared.waking import ACK_WAIT_S
 
 HUB = "hub"
-CONSUMERS: Final = {
-    "vault": "Invocation",
-    "vault-trades": "FairExchange",
-    "vault-cases": "VotingPanel",
-    "trainer": "Invocation",
-    "trainer-pool": "DataPool",
-    "trainer-task": "TrainingTask",
-    "verifier": "VotingPanel",
-    "verifier-pool": "DataPool",
-    "reward-pool": "DataPool",
-    "reward-panel": "VotingPanel",
-    "reward-task": "TrainingTask",
-    "reward-task-panel": "VotingPanel",
-}
-"""Durable consumers of a stream, each named `<this>-<address>`, and the contract whose events it brings."""
 HUB_ACCOUNT: Final = "HUB"
 _NODE: Final = "node-"
-_API: Final = "$JS.API."
 
 
 def node_user(address: Address) -> str:
     """Give the bus user of a node."""
     return f"{_NODE}{address.lower()}"
+
+
+def service_user(address: Address, service: str) -> str:
+    """Give the bus user of one service of a node; no service is the node's owner."""
+    return f"{node_user(address)}-{service}" if service else node_user(address)
 
 
 class User(BaseModel):
@@ -101,8 +90,6 @@ class BusUsers:
 
     def __init__(self, folder: Path, chain_id: int) -> None:
         self._chain_id = chain_id
-        self._final = final_stream(chain_id).name or ""
-        self._head = head_stream(chain_id).name or ""
         self.path = folder / "nats-server.conf"
 
     def add_hub(self) -> str:
@@ -115,29 +102,15 @@ class BusUsers:
 
     def nodes(self) -> list[Address]:
         """Give the addresses of the nodes that were added."""
-        return [_address(user) for user in self._passwords() if user.startswith(_NODE)]
+        return nodes_of(self._passwords())
 
     def reload(self, pid: int) -> None:
         """Have the running server take the file anew."""
         os.kill(pid, signal.SIGHUP)
 
     async def make_consumers(self, js: JetStreamContext, address: Address) -> None:
-        """Make those of a node's consumers that are not there, as `waking` would if it might."""
-        for service, contract in CONSUMERS.items():
-            name = f"{service}-{address}"
-            try:
-                await answered(self._final, js.consumer_info(self._final, name))
-            except NotFoundError:
-                config = ConsumerConfig(
-                    name=name,
-                    durable_name=name,
-                    filter_subject=f"chain.{Phase.final}.{self._chain_id}.{contract}.>",
-                    deliver_policy=DeliverPolicy.NEW,
-                    ack_policy=AckPolicy.EXPLICIT,
-                    ack_wait=ACK_WAIT_S,
-                    max_ack_pending=1000,
-                )
-                await answered(self._final, js.add_consumer(self._final, config))
+        """Make those of a node's consumers that are not there."""
+        await make_consumers(js, self._chain_id, address)
 
     def _passwords(self) -> dict[str, str]:
         return (Configuration.load(self.path) or Configuration()).passwords()
@@ -146,7 +119,7 @@ class BusUsers:
         with self._alone():
             passwords = self._passwords()
             password = passwords.setdefault(user, secrets.token_urlsafe(32))
-            Accounts(accounts=self._accounts(passwords)).save(self.path)
+            Accounts(accounts=accounts(passwords, self._chain_id)).save(self.path)
         return password
 
     @contextmanager
@@ -160,74 +133,80 @@ class BusUsers:
         finally:
             os.close(folder)
 
-    def _accounts(self, passwords: Mapping[str, str]) -> dict[str, Account]:
-        accounts: dict[str, Account] = {}
-        for user, password in passwords.items():
-            if user == HUB:
-                accounts[HUB_ACCOUNT] = self._hub(password)
-            elif user.startswith(_NODE):
-                accounts[user] = self._node(_address(user), password)
-                accounts[_gate(user)] = self._gate(_address(user))
-        return accounts
 
-    def _hub(self, password: str) -> Account:
-        everything = {"publish": ">", "subscribe": ">"}
-        return Account(
-            users=(User(user=HUB, password=password, permissions=everything),),
-            jetstream=True,
-            exports=({"stream": "chain.>"}, *map(_service, [*self._common(), *self._consumer("*")])),
-        )
-
-    def _node(self, address: Address, password: str) -> Account:
+def accounts(passwords: Mapping[str, str], chain_id: int) -> dict[str, Account]:
+    """Give the accounts of the hub and of nodes, of whose services each that has a password is a user."""
+    found = {HUB_ACCOUNT: _hub(passwords[HUB], chain_id)} if HUB in passwords else {}
+    for address in nodes_of(passwords):
         user = node_user(address)
-        asked = self._asked(address)
-        own = [f"node.{address.lower()}.>", f"peer.{address.lower()}", f"{inbox_of(user)}.>"]
-        permissions = {"publish": [*own, *asked], "subscribe": [*own, "chain.>"]}
-        return Account(
-            users=(User(user=user, password=password, permissions=permissions),),
-            imports=(
-                {"stream": {"account": HUB_ACCOUNT, "subject": "chain.>"}},
-                *(_import(HUB_ACCOUNT, subject) for subject in asked if not subject.startswith(_API)),
-                _import(_gate(user), "api.>", f"{_API}>"),
-            ),
-        )
+        found[user] = _node(address, passwords, chain_id)
+        found[_gate(user)] = _gate_of(address, chain_id)
+    return found
 
-    def _gate(self, address: Address) -> Account:
-        """Give the account through which a node asks JetStream, without users.
 
-        The server answers all of `$JS.API.>` itself in an account that has no streams and imports less than that.
-        """
-        return Account(
-            exports=({**_service("api.>"), "accounts": [node_user(address)]},),
-            imports=tuple(
-                _import(HUB_ACCOUNT, subject, f"api.{subject.removeprefix(_API)}")
-                for subject in self._asked(address)
-                if subject.startswith(_API)
-            ),
-        )
+def nodes_of(users: Iterable[str]) -> list[Address]:
+    """Give the addresses of the nodes among users."""
+    return [
+        Address(to_checksum_address(user.removeprefix(_NODE)))
+        for user in users
+        if user.startswith(_NODE) and "-" not in user.removeprefix(_NODE)
+    ]
 
-    def _asked(self, address: Address) -> list[str]:
-        """Give what one node asks of the hub's account."""
-        return [
-            *self._common(),
-            *(s for service in CONSUMERS for s in self._consumer(f"{service}-{address}")),
-        ]
 
-    def _common(self) -> list[str]:
-        """Give what every node asks of the hub's account."""
-        return [
-            "dead.>",
-            *(f"$JS.API.STREAM.INFO.{stream}" for stream in (self._final, self._head)),
-            *(f"$JS.API.DIRECT.GET.{stream}" for stream in (self._final, self._head)),
-        ]
+def _hub(password: str, chain_id: int) -> Account:
+    everything = {"publish": ">", "subscribe": ">"}
+    exported = ["dead.>", *common_api(chain_id), *consumer_api(chain_id, "*")]
+    return Account(
+        users=(User(user=HUB, password=password, permissions=everything),),
+        jetstream=True,
+        exports=({"stream": "chain.>"}, *map(_service, exported)),
+    )
 
-    def _consumer(self, name: str) -> list[str]:
-        """Give what is asked of one consumer."""
-        return [
-            f"$JS.API.CONSUMER.INFO.{self._final}.{name}",
-            f"$JS.API.CONSUMER.MSG.NEXT.{self._final}.{name}",
-            f"$JS.ACK.{self._final}.{name}.>",
-        ]
+
+def _node(address: Address, passwords: Mapping[str, str], chain_id: int) -> Account:
+    user = node_user(address)
+    asked = _asked(address, chain_id)
+    users = {name: service_user(address, name) for name in ("", *ASKED)}
+    users = {name: user for name, user in users.items() if user in passwords}
+    own = [f"node.{address.lower()}.>", f"peer.{address.lower()}", f"{inbox_of(user)}.>"]
+    answers = [f"{inbox_of(one)}.>" for name, one in users.items() if name]
+    of_owner = {"publish": [*own, *answers, *asked], "subscribe": [*own, "chain.>"]}
+    return Account(
+        users=tuple(
+            User(
+                user=one,
+                password=passwords[one],
+                permissions=permissions(address, name, users, chain_id) if name else of_owner,
+            )
+            for name, one in users.items()
+        ),
+        imports=(
+            {"stream": {"account": HUB_ACCOUNT, "subject": "chain.>"}},
+            *(_import(HUB_ACCOUNT, subject) for subject in asked if not subject.startswith(API)),
+            _import(_gate(user), "api.>", f"{API}>"),
+        ),
+    )
+
+
+def _gate_of(address: Address, chain_id: int) -> Account:
+    """Give the account through which a node asks JetStream, without users.
+
+    The server answers all of `$JS.API.>` itself in an account that has no streams and imports less than that.
+    """
+    return Account(
+        exports=({**_service("api.>"), "accounts": [node_user(address)]},),
+        imports=tuple(
+            _import(HUB_ACCOUNT, subject, f"api.{subject.removeprefix(API)}")
+            for subject in _asked(address, chain_id)
+            if subject.startswith(API)
+        ),
+    )
+
+
+def _asked(address: Address, chain_id: int) -> list[str]:
+    """Give what one node asks of the hub's account."""
+    names = [consumer(name, address) for name in CONSUMERS]
+    return ["dead.>", *common_api(chain_id), *(one for name in names for one in consumer_api(chain_id, name))]
 
 
 def move_streams(store: Path) -> None:
@@ -247,7 +226,3 @@ def _import(account: str, subject: str, local: str | None = None) -> dict[str, A
 
 def _gate(user: str) -> str:
     return f"gate-{user}"
-
-
-def _address(user: str) -> Address:
-    return Address(to_checksum_address(user.removeprefix(_NODE)))

@@ -18,10 +18,10 @@ COPY_EVERY_S = 20.0
 
 def mend(state: Path) -> None:
     """See that the state file is whole, or absent: else take the copy's place of it."""
-    if not state.exists() or _is_whole(state):
+    if not state.exists() or is_whole(state):
         return
     copy = _copy(state)
-    if _is_whole(copy):
+    if is_whole(copy):
         shutil.copyfile(copy, state)
         log.warning("chain.state_restored", file=str(state), reason="it was cut off in writing")
     else:
@@ -52,7 +52,7 @@ def _keep(state: Path) -> None:
     part = state.with_suffix(".part")
     try:
         shutil.copyfile(state, part)
-        if _is_whole(part):
+        if is_whole(part):
             part.replace(_copy(state))
     except OSError as error:
         log.warning("chain.state_not_copied", reason=str(error))
@@ -64,7 +64,8 @@ def _copy(state: Path) -> Path:
     return state.with_suffix(".copy.json")
 
 
-def _is_whole(state: Path) -> bool:
+def is_whole(state: Path) -> bool:
+    """Say whether a state file was written to its end."""
     try:
         return isinstance(json.loads(state.read_bytes()), dict)
     except (OSError, ValueError):

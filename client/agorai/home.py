@@ -99,12 +99,16 @@ class NodeFile(HomeFile):
     bus_url: str
     bus_user: str | None
     bus_password: str | None
+    bus_ca: Path | None = None
     rpc_url: str
     confirmations: int | None
     deployment: Path
     hub_url: str | None = None
     joined: Path | None = None
     """Home of the node that carries bus and chain, if another does."""
+    dashboard_url: str | None = None
+    parts: tuple[str, ...] | None = None
+    """What runs of it, if not all."""
 
 
 class PlatformFile(HomeFile):
@@ -147,6 +151,7 @@ class Ports(HomeFile):
     bus: int = 0
     chain: int = 0
     hub: int = 0
+    dashboard: int = 0
 
 
 class Home:
@@ -159,6 +164,7 @@ class Home:
         self.trainer = self.path / "trainer"
         self.verifier = self.path / "verifier"
         self.wholes = self.path / "wholes"
+        self.dashboard = self.path / "dashboard"
         self.bus = self.path / "bus"
         self.chain_state = self.path / "chain.json"
         self.deployment = self.path / "deployment.json"

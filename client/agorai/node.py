@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from agorai.bus_users import node_user
 from agorai.home import Home, NodeFile
+from agorai.parts import SERVICES
 from agorai_reward import app as reward
 from agorai_reward.settings import RewardSettings
 from agorai_shared import cid as cids
@@ -78,23 +79,26 @@ def open_keys(home: Home, passphrase: str, *, scrypt_n: int = key_files.SCRYPT_N
 async def running(
     home: Home,
     name: str,
-    keys: Keys,
+    keys: Keys | None,
     passphrase: str,
     place: Place,
-    sandbox: Sandbox,
+    sandbox: Sandbox | None,
     *,
     host: str = "127.0.0.1",
     port: int | None = None,
     public_url: str | None = None,
     log_level: str = "INFO",
     make_verifier: MakeVerifier = verifier.create,
+    parts: frozenset[str] = SERVICES,
 ) -> AsyncIterator[NodeFile]:
-    """Run a node until left; it has joined the registry, with this name, when how to reach it is given.
+    """Run a node until left; with a vault, it has joined the registry when how to reach it is given.
 
     Parameters
     ----------
+    keys
+        None for a node without a vault, whose home has the account all the same.
     sandbox
-        Where jobs run; several nodes of one process may share it.
+        Where jobs run; several nodes of one process may share it. None for a node without a trainer.
     host
         Where it listens.
     port
@@ -103,26 +107,30 @@ async def running(
         Where other participants reach its content; none says the address that it listens on.
     make_verifier
         Makes what judges models for it.
+    parts
+        Which of its services run.
     """
+    address = keys.address if keys else key_files.address_of(home.vault)
     listener = _listener(home, host, port)
     reached = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
     url = f"http://{f'[{reached}]' if ':' in reached else reached}:{listener.getsockname()[1]}"
     known = NodeFile.load(home.node_file)
     info = NodeFile(
         name=name,
-        address=keys.address,
+        address=address,
         pid=os.getpid(),
         url=url,
         vault_url=url,
         token=known.token if known else secrets.token_urlsafe(32),
         bus_url=place.bus_url,
-        bus_user=node_user(keys.address),
+        bus_user=node_user(address),
         bus_password=place.bus_password,
         rpc_url=place.rpc_url,
         confirmations=place.confirmations,
         deployment=place.deployment,
         hub_url=place.hub_url,
         joined=place.joined,
+        parts=None if parts == SERVICES else tuple(sorted(parts)),
     )
     settings = NodeSettings(
         bus_url=info.bus_url,
@@ -137,39 +145,26 @@ async def running(
     )
     broker = make_broker(settings, f"node-{name}")
     async with AsyncExitStack() as stack:
-        services = [
-            storage.create(StorageSettings(path=home.storage), info.token),
-            await stack.enter_async_context(
-                vault.create(
-                    settings,
-                    VaultSettings(path=home.vault, passphrase=SecretStr(passphrase), store_url=url),
-                    broker,
-                    keys,
-                )
-            ),
-            await stack.enter_async_context(
-                trainer.create(
-                    settings,
-                    TrainerSettings(address=keys.address, path=home.trainer, store_url=url, vault_url=url),
-                    broker,
-                    sandbox,
-                )
-            ),
-            await stack.enter_async_context(
-                make_verifier(
-                    settings,
-                    VerifierSettings(address=keys.address, path=home.verifier, store_url=url, vault_url=url),
-                    broker,
-                )
-            ),
-            await stack.enter_async_context(
-                reward.create(
-                    settings, RewardSettings(address=keys.address, store_url=url, vault_url=url), broker
-                )
-            ),
-        ]
+        services = []
+        if "storage" in parts:
+            services.append(storage.create(StorageSettings(path=home.storage), info.token))
+        if keys is not None:
+            own = VaultSettings(path=home.vault, passphrase=SecretStr(passphrase), store_url=url)
+            services.append(await stack.enter_async_context(vault.create(settings, own, broker, keys)))
+        if sandbox is not None:
+            training = TrainerSettings(address=address, path=home.trainer, store_url=url, vault_url=url)
+            services.append(
+                await stack.enter_async_context(trainer.create(settings, training, broker, sandbox))
+            )
+        if "verifier" in parts:
+            judging = VerifierSettings(address=address, path=home.verifier, store_url=url, vault_url=url)
+            services.append(await stack.enter_async_context(make_verifier(settings, judging, broker)))
+        if "reward" in parts:
+            sharing = RewardSettings(address=address, store_url=url, vault_url=url)
+            services.append(await stack.enter_async_context(reward.create(settings, sharing, broker)))
         await stack.enter_async_context(Host(settings, services, broker, listener).running())
-        await _join(info, public_url or url, keys, broker)
+        if keys is not None:
+            await _join(info, public_url or url, keys, broker)
         info.save(home.node_file)
         stack.callback(home.node_file.unlink, missing_ok=True)
         yield info

@@ -1,27 +1,21 @@
-"""`agorai up` and `status`: running a node and looking at it."""
+"""`agorai up`, `found` and `issue`: running a node, and a marketplace of one's own."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
 from pathlib import Path
 
-import aiohttp
 import typer
 
 from agorai.cli.amounts import AMOUNT
-from agorai.cli.output import HOME, JSON, emit, err, out, progress, run, styled, table, with_client
+from agorai.cli.output import HOME, JSON, emit, err, local, out, progress, run, styled, table, with_client
 from agorai.cli.passphrase import ask_passphrase
 from agorai.client import Client
 from agorai.devchain import TOKEN
-from agorai.home import Home, NodeFile
-from agorai.trading import Trading
+from agorai.home import Home, NodeFile, PlatformFile
+from agorai.parts import chosen
 from agorai_shared.types import Wei
-from agorai_shared.verifier import Verifier
-
-START_TOKENS = 100
-"""What a new account on the embedded chain begins with, as tommy does in the paper."""
 
 
 def up(
@@ -44,53 +38,52 @@ def up(
         None, min=0.05, help="Seconds between the embedded chain's blocks; by default on arrival."
     ),
     as_json: bool = JSON,
+    only: str | None = typer.Option(
+        None,
+        help="What of the node is run, parted by commas: hub (with bus and chain), storage, vault, trainer, "
+        "verifier, reward, dashboard. By default all of it.",
+    ),
+    dashboard_host: str = typer.Option("127.0.0.1", help="Address at which the dashboard listens."),
+    dashboard_port: int | None = typer.Option(
+        None, min=0, max=65535, help="The dashboard's port; by default the last one, or a free one."
+    ),
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Show the services' logs."),
 ) -> None:
-    """Run a node on this machine: bus, chain, hub, storage, vault, trainer, verifier and reward, until Ctrl-C."""
+    """Run a node on this machine: bus, chain, hub, all services and the dashboard, until Ctrl-C."""
     started = time.monotonic()
+    parts = local(lambda: chosen(only, joins=join is not None), as_json)
     # The services, which other verbs do without.
-    from agorai import node, platform  # noqa: PLC0415
+    from agorai import composing  # noqa: PLC0415
+    from agorai.platform import ChainChoice  # noqa: PLC0415
     from agorai_shared.service import relax_collector, until_signalled  # noqa: PLC0415
-    from agorai_trainer.app import make_sandbox  # noqa: PLC0415
     from agorai_vault import keys as key_files  # noqa: PLC0415
 
     relax_collector()
     place = Home(home)
-    choice = platform.ChainChoice(rpc, deployment, confirmations, block_time)
+    wanted = composing.Wanted(
+        name=name,
+        parts=parts,
+        chain=ChainChoice(rpc, deployment, confirmations, block_time),
+        join=Home(join) if join else None,
+        host=host,
+        port=port,
+        public_url=public_url,
+        dashboard_host=dashboard_host,
+        dashboard_port=dashboard_port,
+    )
 
     async def work() -> None:
-        passphrase = ask_passphrase(new=not key_files.exist(place.vault))
-        async with AsyncExitStack() as stack:
-            stack.enter_context(place.held())
-            sandbox = make_sandbox()
-            stack.push_async_callback(sandbox.close)
-            opening = asyncio.create_task(asyncio.to_thread(node.open_keys, place, passphrase))
-            warming = asyncio.create_task(sandbox.start())
-            if join is None:
-                shared = await stack.enter_async_context(platform.running(place, choice))
-            else:
-                shared = platform.Platform(Home(join), Home(join).running_platform())
-            keys = await opening
-            await shared.fund(keys.address, START_TOKENS * TOKEN)
-            info = shared.info
-            where = node.Place(
-                info.bus_url,
-                await shared.add_node(keys.address),
-                info.rpc_url,
-                info.confirmations,
-                info.deployment,
-                info.hub_url,
-                None if join is None else Home(join).path,
-            )
-            running = await stack.enter_async_context(
-                node.running(
-                    place, name, keys, passphrase, where, sandbox, host=host, port=port, public_url=public_url
-                )
-            )
-            await warming
-            _announce(running, place, time.monotonic() - started, as_json)
+        opens = wanted.opens_keys(place)
+        passphrase = ask_passphrase(new=not key_files.exist(place.vault)) if opens else ""
+        async with composing.running(place, wanted, passphrase) as composed:
+            seconds = time.monotonic() - started
             signalled = asyncio.create_task(until_signalled())
-            lost = asyncio.create_task(shared.chain_lost())
+            lost = asyncio.create_task(composed.platform.chain_lost())
+            await asyncio.sleep(0)  # whoever reads that it is up may stop it at once
+            if composed.node is None:
+                _announce_hub(composed.platform.info, place, seconds, as_json)
+            else:
+                _announce(composed.node, place, seconds, as_json)
             done, pending = await asyncio.wait({signalled, lost}, return_when=asyncio.FIRST_COMPLETED)
             for task in pending:
                 task.cancel()
@@ -119,85 +112,45 @@ def _announce(info: NodeFile, place: Home, seconds: float, as_json: bool) -> Non
             ("chain", info.rpc_url),
             ("bus", info.bus_url),
             ("node", f"{info.url}  (/health/ready, /metrics, /asyncapi.json, /ipfs/<cid>)"),
+            ("dashboard", info.dashboard_url or ""),
         ):
-            shown.add_row(*row)
+            if row[1]:
+                shown.add_row(*row)
         out.print(shown)
         flag = "" if place.path == Home(Path("~/.agorai")).path else f"AGORAI_HOME={place.path} "
         out.print(styled("In another terminal: [bold]{flag}agorai status[/]. Ctrl-C stops it.", flag=flag))
 
-    value = {"name": info.name, "address": info.address, "url": info.url, "seconds": round(seconds, 3)}
+    value = {
+        "name": info.name,
+        "address": info.address,
+        "url": info.url,
+        "dashboard": info.dashboard_url,
+        "seconds": round(seconds, 3),
+    }
     emit(value, as_json, human)
 
 
-def status(home: Path = HOME, as_json: bool = JSON) -> None:
-    """Say whether the node is well, and if not, what to do."""
-
-    async def work(client: Client) -> dict[str, object]:
-        health = await _health(client)
-        balances, owed, trainer, vault = await asyncio.gather(
-            client.balances(), Trading(client).credits(), client.trainer_status(), client.vault.status()
-        )
-        head, final = await asyncio.gather(client.chain.head(), client.chain.final())
-        suspected = await Verifier(client.commander).findings()
-        return {
-            "ready": not health,
-            "failing": health,
-            "name": client.info.name,
-            "address": client.address,
-            "url": client.info.url,
-            "head": head.number,
-            "final": final.number,
-            "balance": balances.tokens / TOKEN,
-            "credit": sum(owed.values()) / TOKEN,
-            "coin": balances.coin / 10**18,
-            "token": balances.symbol,
-            "pending_transactions": vault.pending_transactions,
-            "open_jobs": trainer.open_jobs,
-            "isolation": trainer.isolation,
-            "lacking": sum(one.lacking for one in suspected) / TOKEN,
-        }
-
-    found = with_client(home, as_json, work)
-
-    def human() -> object:
-        mark = "[bold green]● ready[/]" if found["ready"] else "[bold red]● not ready[/]"
-        out.print(styled(mark + "  {name}  {address}", name=found["name"], address=found["address"]))
-        for check, message in found["failing"].items():  # type: ignore[attr-defined]
-            out.print(styled("  [red]{check}[/]: {message}", check=check, message=message))
-        shown = table("", "")
-        shown.show_header = False
-        shown.add_row("chain", f"head {found['head']}, final {found['final']}")
-        shown.add_row(
-            "account",
-            f"{found['balance']:g} {found['token']}, {found['credit']:g} to withdraw, "
-            f"{found['coin']:.4g} coin for fees",
-        )
-        if found["lacking"]:
-            lacking = f"{found['lacking']:g} {found['token']} are lacking to challenge"
-            shown.add_row("pools", f"{lacking}: `agorai pool findings`")
-        shown.add_row("transactions", f"{found['pending_transactions']} on their way")
-        shown.add_row("jobs", f"{found['open_jobs']} open")
-        shown.add_row("sandbox", ", ".join(f"{k}: {v}" for k, v in found["isolation"].items()))  # type: ignore[attr-defined]
-        return shown
-
-    emit(found, as_json, human)
-    if not found["ready"]:
-        raise typer.Exit(1)
-
-
-async def _health(client: Client) -> dict[str, str]:
-    """Ask the node and its hub which of their checks fail, and why."""
-    failing: dict[str, str] = {}
-    async with aiohttp.ClientSession() as session:
-        for name, url in (("node", client.info.url), ("hub", client.info.hub_url)):
-            if url is None:
-                continue
-            try:
-                async with session.get(f"{url}/health/ready") as answer:
-                    failing |= (await answer.json())["failing"]
-            except (aiohttp.ClientError, TimeoutError):
-                failing[name] = f"It does not answer at {url}. Start it again: `agorai up`."
-    return failing
+def _announce_hub(info: PlatformFile, place: Home, seconds: float, as_json: bool) -> None:
+    value = {
+        "hub": info.hub_url,
+        "bus": info.bus_url,
+        "chain": info.rpc_url,
+        "deployment": str(info.deployment),
+        "seconds": round(seconds, 3),
+    }
+    emit(
+        value,
+        as_json,
+        lambda: styled(
+            "[bold green]●[/] The hub is up after {seconds} s: {hub}, bus {bus}, chain {chain}.\n"
+            "Nodes of this machine join it: [bold]agorai up --join {home}[/]. Ctrl-C stops it.",
+            home=place.path,
+            hub=info.hub_url,
+            bus=info.bus_url,
+            chain=info.rpc_url,
+            seconds=f"{seconds:.1f}",
+        ),
+    )
 
 
 def found(

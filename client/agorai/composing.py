@@ -1,0 +1,141 @@
+"""A node of this machine put together: the platform unless another's is joined, its services, and its dashboard."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Final
+
+from agorai import dashboard, node, platform
+from agorai.devchain import TOKEN
+from agorai.home import Home, NodeFile
+from agorai.parts import DASHBOARD, HUB, SERVICES, VAULT
+from agorai.platform import ChainChoice, Platform
+from agorai_hub.line import cancelled
+from agorai_trainer.app import make_sandbox
+from agorai_trainer.sandbox import Sandbox
+from agorai_vault import keys as key_files
+from agorai_vault.keys import Keys
+
+START_TOKENS: Final = 100
+"""What a new account on the embedded chain begins with, as tommy does in the paper."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to run, and where it listens."""
+
+    name: str
+    parts: frozenset[str]
+    chain: ChainChoice
+    join: Home | None = None
+    """Home of the node whose bus and chain are shared."""
+    host: str = "127.0.0.1"
+    port: int | None = None
+    public_url: str | None = None
+    dashboard_host: str = "127.0.0.1"
+    dashboard_port: int | None = None
+
+    def opens_keys(self, home: Home) -> bool:
+        """Say whether a passphrase is needed: by the vault, or to make the account that all but a hub belong to."""
+        return VAULT in self.parts or (self.parts != {HUB} and not key_files.exist(home.vault))
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """What runs."""
+
+    platform: Platform
+    node: NodeFile | None
+    """None for a hub alone."""
+
+
+@asynccontextmanager
+async def running(home: Home, wanted: Wanted, passphrase: str) -> AsyncIterator[Composed]:
+    """Run it until left. What can be made ready while bus and chain start is."""
+    async with AsyncExitStack() as stack:
+        stack.enter_context(home.held())
+        sandbox = make_sandbox() if "trainer" in wanted.parts else None
+        if sandbox is not None:
+            stack.push_async_callback(sandbox.close)
+        opening = asyncio.create_task(_keys(home, wanted, passphrase))
+        others: list[asyncio.Task[Any]] = [asyncio.create_task(sandbox.start())] if sandbox else []
+        if DASHBOARD in wanted.parts:
+            others.append(asyncio.create_task(_load_dashboard()))
+        stack.push_async_callback(cancelled, [opening, *others])
+        shared = await stack.enter_async_context(_platform(home, wanted))
+        if wanted.parts == {HUB}:
+            yield Composed(shared, None)
+            return
+        info = await _node(stack, home, wanted, shared, await opening, passphrase, sandbox)
+        await asyncio.gather(*others)
+        yield Composed(shared, info)
+
+
+async def _load_dashboard() -> None:
+    """Import it beside what waits for other processes: that is most of its start."""
+    await asyncio.to_thread(import_module, "agorai_dashboard.app")
+
+
+async def _keys(home: Home, wanted: Wanted, passphrase: str) -> Keys | None:
+    """Open the account, or make it; None where there is no vault to use it."""
+    if not wanted.opens_keys(home):
+        return None
+    keys = await asyncio.to_thread(node.open_keys, home, passphrase)
+    return keys if VAULT in wanted.parts else None
+
+
+@asynccontextmanager
+async def _platform(home: Home, wanted: Wanted) -> AsyncIterator[Platform]:
+    if wanted.join is not None:
+        yield Platform(wanted.join, wanted.join.running_platform())
+        return
+    async with platform.running(home, wanted.chain) as shared:
+        yield shared
+
+
+async def _node(
+    stack: AsyncExitStack,
+    home: Home,
+    wanted: Wanted,
+    shared: Platform,
+    keys: Keys | None,
+    passphrase: str,
+    sandbox: Sandbox | None,
+) -> NodeFile:
+    address = keys.address if keys else key_files.address_of(home.vault)
+    await shared.fund(address, START_TOKENS * TOKEN)
+    place = node.Place(
+        bus_url=shared.info.bus_url,
+        bus_password=await shared.add_node(address),
+        rpc_url=shared.info.rpc_url,
+        confirmations=shared.info.confirmations,
+        deployment=shared.info.deployment,
+        hub_url=shared.info.hub_url,
+        joined=wanted.join.path if wanted.join else None,
+    )
+    info = await stack.enter_async_context(
+        node.running(
+            home,
+            wanted.name,
+            keys,
+            passphrase,
+            place,
+            sandbox,
+            host=wanted.host,
+            port=wanted.port,
+            public_url=wanted.public_url,
+            parts=wanted.parts & SERVICES,
+        )
+    )
+    if DASHBOARD not in wanted.parts:
+        return info
+    url = await stack.enter_async_context(
+        dashboard.running(home, info, host=wanted.dashboard_host, port=wanted.dashboard_port)
+    )
+    info = info.model_copy(update={"dashboard_url": url})
+    info.save(home.node_file)
+    return info

@@ -1,0 +1,210 @@
+"""What a chain, a bus, a store and health answers tell of whether a node can run, or runs well."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Final, cast
+
+import aiohttp
+
+from agorai import chain_state
+from agorai.findings import Finding, fail, ok, warn
+from agorai.home import Home, NodeFile
+from agorai_shared import bus
+from agorai_shared.bus_tls import tls_context
+from agorai_shared.content import ContentStore
+from agorai_shared.deployment import Deployment
+from agorai_shared.errors import AgoraiError
+from agorai_shared.rpc import Rpc
+from agorai_shared.types import Address
+
+LEAST_NATS: Final = (2, 12)
+SKEW_S: Final = 5.0
+"""Off by more, a clock is worth a look; off by a minute, deadlines and signatures of messages are missed."""
+MOST_SKEW_S: Final = 60.0
+STALE_S: Final = 900.0
+A_STEP_GAS: Final = 300_000
+_PROBE: Final = b"a block that comes back as it went"
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A chain, as `agorai up` would be told."""
+
+    rpc_url: str | None = None
+    deployment: Path | None = None
+
+
+async def of_chain(
+    home: Home, info: NodeFile | None, chosen: Chosen, address: Address | None
+) -> list[Finding]:
+    """Look at the chain of the running node, or at the one that is chosen."""
+    rpc_url = chosen.rpc_url or (info.rpc_url if info else None)
+    if rpc_url is None:
+        return _embedded(home)
+    path = chosen.deployment or (info.deployment if info else home.deployment)
+    try:
+        deployment = Deployment.load(path)
+        async with Rpc(rpc_url) as rpc:
+            found = await _marketplace(rpc, deployment)
+            if not found:
+                found.append(ok("chain", f"Chain {deployment.chain_id}, and all contracts on it"))
+                found += await _account(rpc, address)
+                found += await _block_time(rpc)
+    except AgoraiError as error:
+        return [fail("chain", error.message, error.remedy)]
+    return [*found, *await _clock(rpc_url)]
+
+
+def _embedded(home: Home) -> list[Finding]:
+    if not home.chain_state.exists():
+        return [ok("chain", "The embedded chain begins with the first start")]
+    if chain_state.is_whole(home.chain_state):
+        return [ok("chain", "The embedded chain's state is whole")]
+    return [
+        warn(
+            "chain",
+            "The embedded chain's state was cut off in writing.",
+            "`agorai up` takes its last whole copy.",
+        )
+    ]
+
+
+async def _marketplace(rpc: Rpc, deployment: Deployment) -> list[Finding]:
+    chain_id = int(cast("str", await rpc.request("eth_chainId")), 16)
+    if chain_id != deployment.chain_id:
+        what = f"The chain has id {chain_id}; the deployment file speaks of chain {deployment.chain_id}."
+        return [fail("chain", what, "Name the right --rpc or the right --deployment.")]
+    codes = await rpc.batch([("eth_getCode", [one, "latest"]) for one in deployment.contracts.values()])
+    empty = [name for name, code in zip(deployment.contracts, codes, strict=True) if code in ("0x", None)]
+    if not empty:
+        return []
+    what = f"There is no contract where the deployment file has {', '.join(empty)}."
+    return [fail("chain", what, "Name the right --deployment, or wait until the chain's node has caught up.")]
+
+
+async def _account(rpc: Rpc, address: Address | None) -> list[Finding]:
+    if address is None:
+        return []
+    balance, price = await rpc.batch([("eth_getBalance", [address, "latest"]), ("eth_gasPrice", [])])
+    cost = A_STEP_GAS * int(cast("str", price), 16)
+    steps = int(cast("str", balance), 16) // cost if cost else 1
+    if steps == 0:
+        what = f"The account {address} has too little coin for a transaction."
+        return [fail("chain", what, "Send it some of the chain's own coin.")]
+    return [ok("chain", "The account has coin for fees")]
+
+
+async def _block_time(rpc: Rpc) -> list[Finding]:
+    block = cast("dict[str, str]", await rpc.request("eth_getBlockByNumber", "latest", False))
+    age = time.time() - int(block["timestamp"], 16)
+    if age < -MOST_SKEW_S:
+        what = f"The newest block is from {-age:.0f} s in the future."
+        return [fail("clock", what, "Set this machine's clock: timedatectl set-ntp true.")]
+    client = str(await rpc.request("web3_clientVersion"))
+    if age > STALE_S and not client.startswith("anvil"):  # which mines when there is something to mine
+        return [
+            warn(
+                "chain",
+                f"The newest block is {age / 60:.0f} min old.",
+                "See whether the chain's node keeps up.",
+            )
+        ]
+    return []
+
+
+async def _clock(url: str) -> list[Finding]:
+    """Compare the clock with the time that an HTTP server tells."""
+    if not url.startswith("http"):
+        return []
+    try:
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            date = answer.headers.get("Date")
+    except (aiohttp.ClientError, TimeoutError):
+        return []
+    if date is None:
+        return []
+    off = time.time() - parsedate_to_datetime(date).timestamp()
+    if abs(off) <= SKEW_S:
+        return [ok("clock", "It agrees with the chain node's")]
+    what = f"This machine's clock and the chain node's differ by {abs(off):.0f} s."
+    remedy = "Set the one that is wrong: timedatectl set-ntp true."
+    return [fail("clock", what, remedy) if abs(off) > MOST_SKEW_S else warn("clock", what, remedy)]
+
+
+async def of_bus(info: NodeFile | None) -> list[Finding]:
+    """Look at the bus of the running node."""
+    if info is None:
+        return []
+    try:
+        client = await bus.connect(
+            info.bus_url,
+            user=info.bus_user,
+            password=info.bus_password,
+            name="doctor",
+            tls=tls_context(info.bus_url, info.bus_ca),
+        )
+    except AgoraiError as error:
+        return [fail("bus", error.message, error.remedy)]
+    try:
+        version = client.connected_server_version
+        if (version.major, version.minor) < LEAST_NATS:
+            return [fail("bus", f"nats-server is {version}.", "It takes 2.12 or newer.")]
+        chain_id = Deployment.load(info.deployment).chain_id
+        await bus.last_sequence(client.jetstream(), bus.final_stream(chain_id).name or "")
+    except AgoraiError as error:
+        return [fail("bus", f"JetStream does not answer: {error.message}", error.remedy)]
+    finally:
+        await client.close()
+    return [ok("bus", f"nats-server {version}, with the chain's stream")]
+
+
+async def of_store(info: NodeFile | None) -> list[Finding]:
+    """Put a block into the running store, and take it out again."""
+    if info is None or (info.parts is not None and "storage" not in info.parts):
+        return []
+    try:
+        async with aiohttp.ClientSession() as session:
+            store = ContentStore(info.url, info.token, session)
+            cid = await store.put_document(_PROBE, name="agorai doctor")
+            same = await store.get_document(cid) == _PROBE
+            async with session.delete(
+                f"{info.url}/pins/{cid}", headers={"Authorization": f"Bearer {info.token}"}
+            ):
+                pass
+    except AgoraiError as error:
+        return [fail("store", error.message, error.remedy)]
+    except (aiohttp.ClientError, TimeoutError) as error:
+        return [
+            fail("store", f"It does not answer at {info.url}: {error}.", "Start the node again: `agorai up`.")
+        ]
+    if not same:
+        return [fail("store", "It gives back another block than was put in.", "Look after the disk.")]
+    return [ok("store", "A block went in and came back")]
+
+
+async def of_health(info: NodeFile | None) -> list[Finding]:
+    """Ask the running processes which of their checks fail."""
+    if info is None:
+        return [warn("node", "It does not run.", "`agorai up` starts it.")]
+    found = []
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15)) as session:
+        for name, url in (("node", info.url), ("dashboard", info.dashboard_url), ("hub", info.hub_url)):
+            if url is None:
+                continue
+            try:
+                async with session.get(f"{url}/health/ready") as answer:
+                    failing = (await answer.json())["failing"]
+            except (aiohttp.ClientError, TimeoutError, ValueError, KeyError):
+                found.append(fail(name, f"It does not answer at {url}.", "Start it again: `agorai up`."))
+                continue
+            found += [
+                fail(name, f"{check}: {why}", "See its log: `agorai up -v`.")
+                for check, why in failing.items()
+            ]
+            if not failing:
+                found.append(ok(name, f"It is ready at {url}"))
+    return found

@@ -1,0 +1,222 @@
+"""How a running node is, and what a person would have to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import metadata
+from typing import Final, TypeVar
+
+import aiohttp
+
+from agorai.client import Balances, Client
+from agorai.devchain import TOKEN
+from agorai.hub_client import HubClient
+from agorai.parts import SERVICES
+from agorai.trading import Trading
+from agorai.transfer_state import TransferSeen
+from agorai.transfers import Transfers
+from agorai_shared.bindings.fair_exchange import State, Trade
+from agorai_shared.errors import AgoraiError
+from agorai_shared.types import Address
+from agorai_shared.verifier import Verifier
+from agorai_trainer.messages import TrainerStatus
+
+T = TypeVar("T")
+LEAST_FREE: Final = 1 << 30
+"""Bytes of disk; below that a store is soon full."""
+A_STEP_GAS: Final = 300_000
+"""About what a node's dearer transactions take."""
+FEW_STEPS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """Something that is for a person to do."""
+
+    what: str
+    do: str
+    urgent: bool = False
+    """Whether the node is not well until it is done."""
+    until: int | None = None
+    """When it is too late, in seconds since 1970."""
+
+
+@dataclass(slots=True)
+class Found:
+    """What was found; None for what did not answer, or does not run."""
+
+    failing: dict[str, str] = field(default_factory=dict)
+    """Failing checks, each with why and what to do."""
+    head: int | None = None
+    final: int | None = None
+    lag_blocks: int | None = None
+    """How many the hub is behind the chain's node."""
+    balances: Balances | None = None
+    credit: int | None = None
+    step_cost: int = 0
+    """Coin that a transaction may cost now, in its smallest unit."""
+    trainer: TrainerStatus | None = None
+    pending_transactions: int | None = None
+    lacking: int = 0
+    """Tokens that are wanted to challenge what was found in pools, in the smallest unit."""
+    offered: Sequence[tuple[int, Trade]] = ()
+    """Trades that wait for this account to accept them."""
+    transfers: Sequence[TransferSeen] = ()
+    dead_letters: int = 0
+    free_bytes: int | None = None
+    node_version: str | None = None
+
+
+async def look(client: Client, home_free: int) -> Found:
+    """Ask everything that there is of a node, at once; what does not answer is a check that fails."""
+    found = Found(free_bytes=home_free)
+    parts, trading = client.info.parts, Trading(client)
+
+    async def asked(name: str, question: Callable[[], Awaitable[T]]) -> T | None:
+        if name in SERVICES and parts is not None and name not in parts:
+            return None
+        try:
+            return await question()
+        except AgoraiError as error:
+            found.failing.setdefault(name, str(error))
+            return None
+
+    async with asyncio.TaskGroup() as asking:
+        balances = asking.create_task(asked("chain", client.balances))
+        credited = asking.create_task(asked("chain", trading.credits))
+        trainer = asking.create_task(asked("trainer", client.trainer_status))
+        vault = asking.create_task(asked("vault", client.vault.status))
+        findings = asking.create_task(asked("verifier", Verifier(client.commander).findings))
+        trades = asking.create_task(asked("chain", trading.mine))
+        transfers = asking.create_task(asked("chain", Transfers(client).transfers))
+        head = asking.create_task(asked("chain", client.chain.head))
+        final = asking.create_task(asked("chain", client.chain.final))
+        price = asking.create_task(asked("chain", partial(client.chain.rpc.request, "eth_gasPrice")))
+        lag = asking.create_task(asked("hub", partial(_lag, client)))
+        asking.create_task(_hear_ports(client, found))
+    found.balances, found.trainer, found.lag_blocks = balances.result(), trainer.result(), lag.result()
+    if (credits_ := credited.result()) is not None:
+        found.credit = sum(credits_.values())
+    if block := head.result():
+        found.head = block.number
+    if block := final.result():
+        found.final = block.number
+    if state := vault.result():
+        found.pending_transactions = state.pending_transactions
+    found.lacking = sum(one.lacking for one in findings.result() or ())
+    found.step_cost = A_STEP_GAS * int(str(price.result() or "0x0"), 16)
+    found.offered = [
+        (opened.id, trade)
+        for opened, trade in trades.result() or ()
+        if trade.state == State.OFFERED and opened.buyer == client.address
+    ]
+    found.transfers = [seen for seen in transfers.result() or () if seen.outcome is None]
+    return found
+
+
+def advise(found: Found, account: Address, now: float | None = None) -> list[Advice]:
+    """Say what is for a person to do, what is urgent first, then by when."""
+    moment = time.time() if now is None else now
+    advice = [*_of_account(found), *_of_machine(found)]
+    for trade_id, trade in found.offered:
+        if trade.deadline > moment:
+            what = f"Trade {trade_id} is offered to you."
+            advice.append(Advice(what, f"agorai trade accept {trade_id}", until=trade.deadline))
+    advice += [one for seen in found.transfers if (one := _of_transfer(seen, account))]
+    return sorted(advice, key=lambda one: (not one.urgent, one.until or float("inf")))
+
+
+def _of_account(found: Found) -> list[Advice]:
+    advice = []
+    if found.balances and found.step_cost:
+        steps = found.balances.coin // found.step_cost
+        if steps < FEW_STEPS:
+            what = f"The account has coin for about {steps} transactions."
+            advice.append(Advice(what, "Send it some of the chain's own coin for fees.", urgent=steps == 0))
+    if found.lacking:
+        what = f"{found.lacking / TOKEN:g} tokens are lacking to challenge what is wrong in data pools."
+        advice.append(Advice(what, "agorai pool findings"))
+    if found.credit:
+        what = f"{found.credit / TOKEN:g} tokens are credited to you."
+        advice.append(Advice(what, "agorai account withdraw"))
+    return advice
+
+
+def _of_machine(found: Found) -> list[Advice]:
+    advice = []
+    if found.free_bytes is not None and found.free_bytes < LEAST_FREE:
+        what = f"The disk of the home folder has {found.free_bytes >> 20} MiB left."
+        advice.append(Advice(what, "Make room: `agorai store collect`, or a larger disk.", urgent=True))
+    if found.dead_letters:
+        what = f"{found.dead_letters} items were given up on since the node started."
+        advice.append(
+            Advice(what, "See why, and try again, on the dashboard's page of the node: agorai dashboard")
+        )
+    own = metadata.version("agorai")
+    if found.node_version not in (None, own):
+        what = f"The node runs version {found.node_version}, and this command is {own}."
+        advice.append(Advice(what, "Stop the node and start it again: agorai up"))
+    return advice
+
+
+def _of_transfer(seen: TransferSeen, account: Address) -> Advice | None:
+    name, state = f"Transfer {seen.id}", seen.state
+    if state.contested or seen.now > state.deadline:
+        return None
+    if seen.deal.data_provider == account and not state.data_provided:
+        return Advice(
+            f"{name} waits for your data.", f"agorai transfer provide {seen.id}", until=state.deadline
+        )
+    if seen.deal.data_consumer == account and state.data_provided and not state.requested_forceful_refund:
+        what = f"{name} waits for you to look at the data and verify it."
+        return Advice(what, f"agorai transfer verify {seen.id}", until=state.deadline)
+    return None
+
+
+async def _lag(client: Client) -> int | None:
+    if client.info.hub_url is None:
+        return None
+    async with HubClient(client.info.hub_url) as hub:
+        states = await hub.chains()
+    own = [state.lag_blocks for state in states if state.chain_id == client.deployment.chain_id]
+    return own[0] if own else None
+
+
+async def _hear_ports(client: Client, found: Found) -> None:
+    """Ask the node, its dashboard and its hub which of their checks fail, and what else only their metrics tell."""
+    info = client.info
+    again = "Start it again: `agorai up`."
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15)) as session:
+        for name, url in (("node", info.url), ("dashboard", info.dashboard_url), ("hub", info.hub_url)):
+            if url is None:
+                continue
+            try:
+                async with session.get(f"{url}/health/ready") as answer:
+                    found.failing |= (await answer.json())["failing"]
+            except (aiohttp.ClientError, TimeoutError, ValueError, KeyError):
+                found.failing[name] = f"It does not answer at {url}. {again}"
+        try:
+            async with session.get(f"{info.url}/metrics") as answer:
+                said = await answer.text()
+        except (aiohttp.ClientError, TimeoutError):
+            return
+    counts = re.findall(r"^agorai_reconciler_dead_letters_total\{[^}]*\} (\S+)$", said, re.MULTILINE)
+    found.dead_letters = int(sum(map(float, counts)))
+    version = re.search(r'^agorai_build_info\{version="([^"]+)"\}', said, re.MULTILINE)
+    found.node_version = version[1] if version else None
+
+
+def free_bytes(path: str) -> int:
+    """Give what is left on the disk of a folder."""
+    return shutil.disk_usage(path).free
+
+
+def tokens(amount: int | None) -> float | None:
+    """Give an amount in whole tokens, or of the chain's coin."""
+    return None if amount is None else amount / TOKEN

@@ -1,0 +1,106 @@
+"""`agorai up --only`: some parts of a node, and what each needs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from agorai.cli.main import app
+from agorai.parts import (
+    NEEDS,
+    HubLackingError,
+    HubTwiceError,
+    PartLackingError,
+    PartUnknownError,
+    chosen,
+)
+from agorai_shared.errors import InputError
+from tests.nodes import Node, agorai, stop, up
+
+
+@pytest.fixture(scope="module")
+def carrier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    node = up(tmp_path_factory.mktemp("only") / "carrier", "--only", "hub,storage")
+    yield node
+    assert stop(node) == 0
+
+
+def test_by_default_all_of_it_runs_and_who_joins_brings_no_hub() -> None:
+    assert chosen(None, joins=False) == set(NEEDS)
+    assert chosen(None, joins=True) == set(NEEDS) - {"hub"}
+    assert chosen("hub, storage", joins=False) == {"hub", "storage"}
+
+
+@pytest.mark.parametrize(
+    ("only", "joins", "error", "remedy"),
+    [
+        ("hub,wallet", False, PartUnknownError, "Name some of hub, storage"),
+        ("", False, PartUnknownError, "Name some of"),
+        ("hub,trainer", False, PartLackingError, "--only hub,storage,vault,trainer"),
+        ("hub,storage,reward", False, PartLackingError, "--only hub,storage,vault,reward"),
+        ("storage", False, HubLackingError, "--only hub,storage"),
+        ("hub,storage", True, HubTwiceError, "Leave out hub"),
+    ],
+)
+def test_what_cannot_run_is_refused_with_what_can(
+    only: str, joins: bool, error: type[InputError], remedy: str
+) -> None:
+    with pytest.raises(error) as refused:
+        chosen(only, joins=joins)
+    assert remedy in refused.value.remedy
+
+
+def test_the_operators_guide_names_every_option_and_every_part() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "operator.md").read_text()
+    command = getattr(typer.main.get_command(app), "commands", {})["up"]
+    options = {option for parameter in command.params for option in parameter.opts if option[:2] == "--"}
+    section = page.partition("## Run a node")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(--[a-z-]+)`", section, re.MULTILINE)) == options - {
+        *("--help", "--json", "--verbose")
+    }
+    parts = page.partition("## Parts of a node")[2].partition("\n## ")[0]
+    assert set(NEEDS) <= set(re.findall(r"`([a-z]+)`", parts))
+
+
+def test_the_command_refuses_before_it_asks_for_anything(tmp_path: Path) -> None:
+    refused = agorai(tmp_path / "home", "up", "--only", "trainer", "--json")
+    assert refused.returncode == 1
+    assert "part_lacking" in refused.stdout
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_node_without_a_vault_stores_and_says_what_it_is(carrier: Node, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"bytes")
+    assert carrier.agorai("store", "put", file)["cid"]
+    found = carrier.agorai("status")
+    assert (found["well"], found["parts"]) == (True, ["storage"])
+    assert found["pending_transactions"] is None
+    assert found["dashboard"] is None
+
+
+def test_a_node_that_joins_may_have_a_vault_and_storage_alone(carrier: Node, tmp_path: Path) -> None:
+    node = up(tmp_path / "joined", "--join", carrier.home, "--only", "storage,vault")
+    assert node.agorai("account", "send", "0x" + "11" * 20, 1)["transaction"]
+    assert node.agorai("status")["open_jobs"] is None
+    assert stop(node) == 0
+
+
+def test_a_node_without_a_vault_starts_without_the_passphrase(carrier: Node, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert agorai(home, "account", "create").returncode == 0
+    node = up(home, "--join", carrier.home, "--only", "storage", passphrase=None)
+    assert node.agorai("status")["well"] is True
+    assert stop(node) == 0
+
+
+def test_a_hub_alone_needs_no_account(tmp_path: Path) -> None:
+    node = up(tmp_path / "hub", "--only", "hub", passphrase=None)
+    assert not (node.home / "vault").exists()
+    assert json.loads(agorai(node.home, "events", "lag", "--json").stdout)[0]["contracts"]
+    assert stop(node) == 0

@@ -1,0 +1,79 @@
+"""What `agorai status` makes of what it finds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib import metadata
+
+from agorai.client import Balances
+from agorai.devchain import TOKEN
+from agorai.status import FEW_STEPS, LEAST_FREE, Found, advise
+from agorai.transfer_state import TransferSeen
+from agorai_shared.bindings.data_transfer import Deal, State
+from agorai_shared.types import Address, Wei
+
+ME = Address("0x1111111111111111111111111111111111111111")
+OTHER = Address("0x2222222222222222222222222222222222222222")
+NOW = 1_800_000_000
+"""A moment, in seconds since 1970."""
+
+
+def balances(coin: int) -> Balances:
+    return Balances(tokens=Wei(0), credit=Wei(0), coin=Wei(coin), symbol="HAPY")
+
+
+def test_a_node_that_is_well_asks_for_nothing() -> None:
+    found = Found(
+        balances=balances(TOKEN),
+        step_cost=10**15,
+        free_bytes=LEAST_FREE,
+        node_version=metadata.version("agorai"),
+    )
+    assert advise(found, ME, NOW) == []
+
+
+def test_what_is_urgent_comes_first_and_each_says_what_to_do() -> None:
+    found = Found(
+        balances=balances(10**14),
+        step_cost=10**15,
+        free_bytes=5 << 20,
+        credit=3 * TOKEN,
+        lacking=TOKEN,
+        dead_letters=2,
+        node_version="0.0.1",
+    )
+    advice = advise(found, ME, NOW)
+    assert [one.urgent for one in advice] == [True, True, False, False, False, False]
+    assert all(one.do for one in advice)
+    assert {"agorai pool findings", "agorai account withdraw"} <= {one.do for one in advice}
+
+
+def test_little_coin_is_told_before_it_is_none() -> None:
+    (one,) = advise(Found(balances=balances(FEW_STEPS - 1), step_cost=1), ME, NOW)
+    assert not one.urgent
+    assert "19 transactions" in one.what
+
+
+def transfer(state: State, *, now: int = NOW) -> TransferSeen:
+    deal = Deal(
+        **{
+            name: {"data_provider": ME, "data_consumer": OTHER}.get(name, 0)  # type: ignore[arg-type]
+            for name in Deal.__dataclass_fields__
+        }
+    )
+    return TransferSeen(id=7, deal=deal, state=state, provided=None, outcome=None, now=now)
+
+
+def state() -> State:
+    return State(**dict.fromkeys(State.__dataclass_fields__, 0))  # type: ignore[arg-type]
+
+
+def test_a_transfer_is_for_whoever_it_waits_for_until_its_deadline() -> None:
+    waiting = replace(state(), deadline=NOW + 60)
+    provided = replace(waiting, data_provided=True)
+    (one,) = advise(Found(transfers=[transfer(waiting)]), ME, NOW)
+    assert (one.do, one.until) == ("agorai transfer provide 7", NOW + 60)
+    assert advise(Found(transfers=[transfer(waiting)]), OTHER, NOW) == []
+    (one,) = advise(Found(transfers=[transfer(provided)]), OTHER, NOW)
+    assert one.do == "agorai transfer verify 7"
+    assert advise(Found(transfers=[transfer(waiting, now=NOW + 61)]), ME, NOW) == []
