@@ -12,7 +12,7 @@ SUITES := $(wildcard shared/tests services/*/tests) contracts/tools
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export UV_PROJECT_ENVIRONMENT := .venv
 
-.PHONY: help demo test chaos lint format bench contracts contracts-check lock export setup clean kubo helia flower flower-simulation
+.PHONY: help demo test chaos containers lint format bench contracts contracts-check lock export setup clean kubo helm helia flower flower-simulation
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -47,9 +47,15 @@ chaos: contracts-check ## Kill services, try decoders and contracts with what is
 	  shared/tests/test_file_reader.py shared/tests/test_directory.py shared/tests/test_dag.py shared/tests/test_car.py
 	@AGORAI_TEST_KILLS=100 $(BIN)/pytest services/hub/tests/test_kill.py services/vault/tests/test_kill.py \
 	  services/storage/tests/test_kill.py
-	@AGORAI_TEST_KILLS=25 $(BIN)/pytest -o timeout=0 tests/test_outages.py
+	@AGORAI_TEST_KILLS=25 $(BIN)/pytest -o timeout=0 tests/test_outages.py tests/test_replicas.py
 	@AGORAI_TEST_KILLS=12 $(BIN)/pytest -o timeout=0 tests/test_task_kills.py
 	@AGORAI_TEST_TRADES=5000 $(BIN)/pytest -o timeout=0 tests/simulation
+
+containers: setup ## Build the images and run a whole node in containers; needs a Docker engine, and a base image or debootstrap
+	@AGORAI_TEST_CONTAINERS=1 $(BIN)/pytest -s -o timeout=0 tests/test_deploy_containers.py
+
+helm: ## Build Helm, by which the chart is tested; needs Go
+	@tools/helm/build
 
 kubo: ## Build Kubo, of which the storage service's tests and benchmark use a real daemon; needs Go
 	@tools/kubo/build

@@ -73,7 +73,8 @@ def readable_paths() -> tuple[Path, ...]:
     found |= {Path(sys.base_prefix) / "lib"}
     found |= {Path(module.__path__[0]) for module in (agorai_shared, agorai_trainer)}
     found |= {Path(path) for path in _SYSTEM_PATHS}
-    return tuple(sorted(found - {Path("/"), Path.home()}))
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - in a container the user may have none, which is no error here
+    return tuple(sorted(found - {Path("/"), home}))
 
 
 def enter(zygote: int) -> Isolation:
