@@ -152,6 +152,8 @@ def main() -> None:
     providers, rounds = (3, 2) if given.quick else (given.providers, given.rounds)
     shares = dealt(providers, given.seed)
     tested = len(shares.test.digits)
+    # The nodes share one sandbox here; with one of its own, each would work on two jobs at a time.
+    os.environ.setdefault("AGORAI_TRAINER_MAX_JOBS", str(providers))
     relax_collector()
     ours = uvloop.run(trained(shares, rounds, say))
     say(f"between nodes: {ours.right[-1]} of {tested} right, {ours.seconds:.1f} s")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from functools import partial
 from typing import Final
@@ -27,17 +27,19 @@ from agorai_shared.reconciler import Reconciler, Scope
 from agorai_shared.rpc import Rpc
 from agorai_shared.service import Service, run
 from agorai_shared.settings import NodeSettings
-from agorai_shared.standby import active
+from agorai_shared.standby import Aside, active
 from agorai_shared.task_files import TaskFiles
 from agorai_shared.trail import Trail
 from agorai_shared.vault import Vault
 from agorai_shared.waking import on_final_events, stream_made
-from agorai_trainer import decide, messages
+from agorai_trainer import decide, lending, messages
+from agorai_trainer.borrowing import BorrowingSandbox
 from agorai_trainer.federated import answering as task_answering
 from agorai_trainer.federated import wiring as federated
 from agorai_trainer.federated.reading import TaskReader
 from agorai_trainer.handlers import JobProtocol, JobRefusedError
 from agorai_trainer.job_store import JobStore
+from agorai_trainer.lending import Lender
 from agorai_trainer.packages import Packages, answering
 from agorai_trainer.pooling import answering as pool_answering
 from agorai_trainer.pooling import decide as pool_decide
@@ -204,16 +206,20 @@ def _commands(
 
 def main() -> None:
     """Run the trainer alone."""
-    node, settings = NodeSettings(), TrainerSettings()
+    node, settings, bounds = NodeSettings(), TrainerSettings(), SandboxSettings()
+    token = node.node_token.get_secret_value()
 
     @asynccontextmanager
     async def build(broker: NatsBroker) -> AsyncIterator[Service]:
-        async with (
-            make_sandbox() as sandbox,
-            active(settings.path, node),
-            create(node, settings, broker, sandbox) as service,
-        ):
-            yield service
+        async with BorrowingSandbox(settings.path, token, bounds) as sandbox:
+
+            def lends(port: int) -> AbstractContextManager[None]:
+                lender = Lender(url=lending.url_of(node, port), jobs=bounds.max_jobs)
+                return lending.announced(settings.path, lender)
+
+            aside = Aside(lending.routes(sandbox, token), lends)
+            async with active(settings.path, node, aside), create(node, settings, broker, sandbox) as service:
+                yield service
 
     run(node, build)
 

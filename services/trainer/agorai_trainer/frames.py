@@ -94,6 +94,19 @@ def _read(fd: int, size: int) -> bytes | None:
     return bytes(data)
 
 
+def read(raw: bytes) -> Frame:
+    """Read a frame from its bytes; raises `FrameError`."""
+    start = _LENGTH.size + int.from_bytes(raw[: _LENGTH.size], "big")
+    kind, body, sizes = _header(raw[_LENGTH.size : start])
+    if len(raw) != start + sum(sizes):
+        raise FrameError(f"{len(raw)} bytes where {start + sum(sizes)} were told")
+    blobs = []
+    for size in sizes:
+        blobs.append(raw[start : start + size])
+        start += size
+    return Frame(kind, body, tuple(blobs))
+
+
 async def send_async(connection: socket.socket, frame: Frame) -> None:
     """Write a frame to a non-blocking socket."""
     loop = asyncio.get_running_loop()

@@ -99,6 +99,8 @@ class ForbiddenAccessError(RefusedError):
 class JobCrashedError(AgoraiError):
     """A job's process ended by a signal, or without an answer."""
 
+    signal: int | None = None
+
     def __init__(self, signal_number: int | None) -> None:
         how = f"by {signal.Signals(signal_number).name}" if signal_number else "without an answer"
         super().__init__(
@@ -151,6 +153,22 @@ def from_told(told: Json, limits: Limits) -> AgoraiError:
         case {"type": "failed", "what": str(what)}:
             return JobFailedError(_clean(what))
     return OutputLimitError("it is an error of another form")
+
+
+def told(error: AgoraiError) -> Json:
+    """Write down an error for the trainer that lent a job to this one."""
+    name = f"{type(error).__module__}:{type(error).__name__}"
+    return {"class": name, "message": error.message, "remedy": error.remedy}
+
+
+def from_trainer(said: Json) -> AgoraiError:
+    """Rebuild what `told` wrote down."""
+    module, _, leaf = str(said["class"]).partition(":")
+    ours = module in _RAISING or module == __name__
+    kind: type[AgoraiError] = getattr(importlib.import_module(module), leaf) if ours else AgoraiError
+    error = kind.__new__(kind)
+    AgoraiError.__init__(error, str(said["message"]), remedy=str(said["remedy"]))
+    return error
 
 
 def _class(name: str) -> type[AgoraiError] | None:

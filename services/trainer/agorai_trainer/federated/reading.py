@@ -137,6 +137,8 @@ class TaskReader(UpdateReader):
         super().__init__(me, files, vault)
         self._kept = kept
         self._described: dict[int, Described] = {}
+        self._pinned: set[bytes] = set()
+        """Digests of the metadata that were pinned by now."""
         self._since: dict[tuple[int, SubtaskState, Address], int] = {}
 
     async def since(self, id_: int, subtask: Subtask) -> int:
@@ -329,6 +331,9 @@ class TaskReader(UpdateReader):
 
     async def _read(self, task: int, event: Updated) -> Given:
         described = await self.described(task)
+        sealed = (await self.delivered(event)).update
+        # Into this node's own store first, where the vault finds it: what is taken of it is to stay there.
+        await self._sealed(event, sealed.cid, described)
         document, vector = await self.update(task, event, described.most_update_bytes)
         why = refusal(vector, models.size(described.model))
         return Given((event,), None if why else Update(event.subtask, vector, document.samples), why or "")
@@ -381,23 +386,31 @@ class TaskReader(UpdateReader):
     async def _keep(self, given: Given, *, final: bool) -> Given:
         if given.update is None:
             return given
-        most = sealed_size((await self.described(given.events[0].task)).most_update_bytes)
+        described = await self.described(given.events[0].task)
         try:
             for event in given.events:
                 metadata, owner = await self._metadata(event)
-                await self._pin(event, metadata, owner, Metadata.MOST_BYTES)
+                if metadata not in self._pinned:  # the same in each round
+                    await self._pin(event, metadata, owner, Metadata.MOST_BYTES)
+                    self._pinned.add(metadata)
                 await self._pin(event, event.digest, event.computer, UpdateDocument.MOST_BYTES)
             if given.adders:
                 event, sums = given.adders[0], (await self.files.sums(given.adders[0])).sums
                 sealed = next(group.sum for group in sums if group.members == given.subtasks)
             else:
                 sealed = (await self.files.update(event)).update
+            most = sealed_size(described.most_update_bytes)
             await self._pin(event, cid.digest_of(Cid(sealed.cid)), event.computer, most)
         except FileAbsentError as error:
             if not final:
                 raise
             return Given(given.events, None, error.message)
         return given
+
+    async def _sealed(self, event: Updated, name: str, described: Described) -> None:
+        what = f"update of subtask {event.subtask} in round {event.round}"
+        most = sealed_size(described.most_update_bytes)
+        await self.files.file(cid.digest_of(Cid(name)), what, [event.computer], most)
 
     async def _pin(self, event: Updated, digest: bytes, author: Address, most: int) -> None:
         what = f"update of subtask {event.subtask} in round {event.round}"
