@@ -21,12 +21,15 @@ from pydantic_settings import BaseSettings
 from agorai import data_sets, files
 from agorai.cli.main import app
 from agorai.cli.output import HOME
+from agorai.service_permissions import ASKED
+from agorai_shared.consumers import CONSUMERS
 from agorai_shared.contract import ContractAbi
 from agorai_shared.deployment import NEEDED, Deployment
 from agorai_trainer import tables
 from agorai_trainer.estimators import ESTIMATORS
 from agorai_trainer.messages import Offer
 from agorai_trainer.tasks import Limits, ModelSchema, Split, TrainingTask
+from tests import api_reference
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "docs" / "examples"
@@ -309,6 +312,43 @@ def test_the_operators_guide_names_only_metrics_that_there_are() -> None:
     }
     shown = set(re.findall(r"`(agorai_[a-z]+_\w+[a-z])`", (ROOT / "docs" / "operator.md").read_text()))
     assert {name.removesuffix("_total") for name in shown} <= made
+
+
+async def test_the_api_reference_is_what_the_code_says() -> None:
+    assert api_reference.PAGE.read_text() == await api_reference.page(), "python -m tests.api_reference"
+
+
+def test_the_api_reference_has_a_text_for_everything() -> None:
+    assert not re.search(r"^\| `.*\|\s*\|$", api_reference.PAGE.read_text(), re.MULTILINE)
+
+
+def rows_below(page: str, heading: str) -> list[list[list[str]]]:
+    """Give of each row of a table what its cells have in code, or their words where they have none."""
+    lines = page.partition(heading)[2].partition("\n\n")[0].strip().splitlines()[1:]
+    cells = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    return [[re.findall(r"`([^`]+)`", cell) or cell.split(", ") for cell in row] for row in cells]
+
+
+def test_the_architecture_lists_every_consumer_with_its_contract() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rows = rows_below(page, "| consumer | brings the events of | wakes |")
+    assert {name: contract for (name,), (contract,), _ in rows} == CONSUMERS
+
+
+def test_the_architecture_tells_what_services_ask_each_other() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    listed = {
+        (who, other, verb)
+        for (who,), others, verbs in rows_below(page, "| who | asks | for |")
+        for other in others
+        for verb in verbs
+    }
+    assert listed == {
+        (who, other, verb)
+        for who, others in ASKED.items()
+        for other, verbs in others.items()
+        for verb in verbs
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

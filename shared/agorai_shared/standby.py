@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from agorai_shared import logging, metrics
 from agorai_shared.errors import UnavailableError
@@ -45,8 +46,16 @@ class FolderError(UnavailableError):
         )
 
 
+@dataclass(frozen=True)
+class Aside:
+    """What a process does while it waits: what it answers besides, and what is entered with its port."""
+
+    routes: Sequence[BaseRoute]
+    within: Callable[[int], AbstractContextManager[None]]
+
+
 @asynccontextmanager
-async def active(folder: Path, node: NodeSettings) -> AsyncIterator[None]:
+async def active(folder: Path, node: NodeSettings, aside: Aside | None = None) -> AsyncIterator[None]:
     """Enter once this process alone has the folder; it is given free on leaving, or with the process.
 
     Raises
@@ -61,21 +70,23 @@ async def active(folder: Path, node: NodeSettings) -> AsyncIterator[None]:
         raise FolderError(folder, error.strerror or str(error)) from error
     try:
         if not _taken(descriptor):
-            await _wait(descriptor, folder, node)
+            await _wait(descriptor, folder, node, aside or Aside((), lambda _port: nullcontext()))
         yield
     finally:
         os.close(descriptor)
 
 
-async def _wait(descriptor: int, folder: Path, node: NodeSettings) -> None:
+async def _wait(descriptor: int, folder: Path, node: NodeSettings, aside: Aside) -> None:
     log.info("service.standby", folder=str(folder))
     STANDBY.set(1)
     listener = listen(node.host, node.port)
-    server = HttpServer(uvicorn.Config(_answers(folder), log_config=None, lifespan="off"))
+    app = _answers(folder, aside.routes)
+    server = HttpServer(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=2))
     http = asyncio.create_task(server.serve(sockets=[listener]), name="standby-http")
     try:
-        while not _taken(descriptor):  # noqa: ASYNC110 - the kernel tells nobody who could be cancelled
-            await asyncio.sleep(LOOK_S)
+        with aside.within(listener.getsockname()[1]):
+            while not _taken(descriptor):  # noqa: ASYNC110 - the kernel tells nobody who could be cancelled
+                await asyncio.sleep(LOOK_S)
     finally:
         await stop_http(server, http)
         listener.close()
@@ -91,7 +102,7 @@ def _taken(descriptor: int) -> bool:
     return True
 
 
-def _answers(folder: Path) -> Starlette:
+def _answers(folder: Path, more: Sequence[BaseRoute]) -> Starlette:
     async def live(_request: Request) -> Response:
         return JSONResponse({"status": "live"})
 
@@ -103,4 +114,4 @@ def _answers(folder: Path) -> Starlette:
         return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
     routes = [Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", told)]
-    return Starlette(routes=routes)
+    return Starlette(routes=[*routes, *more])

@@ -66,12 +66,15 @@ class _Pages:
         self._templates = Environment(loader=PackageLoader("agorai_dashboard"), autoescape=True)
 
     async def show(self, request: Request) -> Response:
+        """Show where one signs in."""
         return _to("/") if self._access.policy.is_open else self._page(request)
 
     async def message(self, request: Request) -> Response:
+        """Give the message that an account is to sign."""
         return JSONResponse({"message": self._message(request, request.query_params.get("address", ""))})
 
     async def sign_in(self, request: Request) -> Response:
+        """Begin a session with a signed message, sent as a form."""
         form = parse_qs((await _body(request)).decode(errors="replace"))
         message, signature, inside = (form.get(name, [""])[0] for name in ("message", "signature", "next"))
         try:  # browsers send the lines of a form with CR LF
@@ -83,6 +86,7 @@ class _Pages:
         return answer
 
     async def make_link(self, request: Request) -> Response:
+        """Give a link that begins a session once, within a minute, for a signed message."""
         try:
             body = orjson.loads(await _body(request))
             message, signature = str(body["message"]), str(body["signature"])
@@ -92,6 +96,7 @@ class _Pages:
         return JSONResponse({"url": f"{request.state.origin}/sign-in/link/{code}"}, status_code=201)
 
     async def follow_link(self, request: Request) -> Response:
+        """Begin a session by such a link."""
         # A link on another site's page would sign its reader in as whoever made it.
         typed = request.headers.get("sec-fetch-site", "none") in ("none", "same-origin")
         account = self._access.linked(request.path_params["code"]) if typed else None
@@ -102,6 +107,7 @@ class _Pages:
         return answer
 
     async def sign_out(self, request: Request) -> Response:
+        """End the session."""
         answer = _to("/sign-in")
         self._access.end(request, answer)
         return answer

@@ -157,6 +157,7 @@ class _Api:
         self._objects = Places(OBJECTS_AT_ONCE, "files", token)
 
     async def put_object(self, request: Request) -> Response:
+        """Store a file, pinned unless `pin=false`, and give its CID and size."""
         require_token(request, self._token)
         query = request.query_params
         profile, name = _profile(query.get("profile", UNIXFS_V1.name)), _name(request)
@@ -176,6 +177,7 @@ class _Api:
         )
 
     async def get_object(self, request: Request) -> Response:
+        """Give the bytes of a file, or of a file below a directory; ranges are served."""
         given, names = content_path(request)
         cid = (await locate(self._backend, given, names)).cid
         size = await file_reader.file_size(cid, self._backend.get_block)
@@ -205,6 +207,7 @@ class _Api:
         return Streamed(pieces, headers=headers, status_code=HTTPStatus.PARTIAL_CONTENT, ended=ended)
 
     async def import_path(self, request: Request) -> Response:
+        """Store a file or folder of this machine, and tell how far it is as lines of JSON."""
         require_token(request, self._token)
         order = await _order(request, ImportOrder)
         profile = _profile(order.profile)
@@ -227,6 +230,7 @@ class _Api:
         return await progress.streamed(work)
 
     async def put_car(self, request: Request) -> Response:
+        """Store the blocks of a CAR and pin its roots."""
         require_token(request, self._token)
         name, limit = _name(request), self._backend.max_object_size
         _check_length(request, limit)
@@ -242,10 +246,12 @@ class _Api:
         return JSONResponse({"roots": car.roots, **asdict(stored)}, status_code=HTTPStatus.CREATED)
 
     async def pins(self, request: Request) -> Response:
+        """List what is pinned."""
         require_token(request, self._token)
         return JSONResponse({"pins": [asdict(pin) for pin in await self._backend.pins()]})
 
     async def pin(self, request: Request) -> Response:
+        """Pin what a CID names, fetched where it is not here, and tell how far it is as lines of JSON."""
         require_token(request, self._token)
         cid = cids.canonical(request.path_params["cid"])
         order = await _order(request, PinOrder)
@@ -263,11 +269,13 @@ class _Api:
         return await progress.streamed(work)
 
     async def unpin(self, request: Request) -> Response:
+        """Pin something no longer; a collection may then remove it."""
         require_token(request, self._token)
         await self._backend.unpin(cids.canonical(request.path_params["cid"]))
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
     async def collect(self, request: Request) -> Response:
+        """Remove what no pin reaches."""
         require_token(request, self._token)
         async with self._collecting:  # one that has waited for another looks again
             if self._imports:
@@ -275,10 +283,12 @@ class _Api:
             return JSONResponse(asdict(await self._backend.collect()))
 
     async def snapshot(self, request: Request) -> Response:
+        """Write a copy of the index beside the blocks' files, with which they are a whole store."""
         require_token(request, self._token)
         return JSONResponse({"path": str(await self._backend.snapshot())}, status_code=HTTPStatus.CREATED)
 
     async def stat(self, request: Request) -> Response:
+        """Tell how much is held."""
         require_token(request, self._token)
         return JSONResponse(asdict(await self._backend.stat()))
 

@@ -342,6 +342,7 @@ def _notice(broker: NatsBroker, address: Address) -> Callable[[PeerMessage], Awa
 
 def _inbox(peers: Peers) -> Route:
     async def arrive(request: Request) -> Response:
+        """Take a sealed message from another member."""
         try:
             await peers.arrive(request.stream(), request.client.host if request.client else "")
         except ClientDisconnect:  # a stranger's going away is no fault of this node
@@ -353,16 +354,19 @@ def _inbox(peers: Peers) -> Route:
 
 def _routes(content: SealedContent, token: str) -> list[BaseRoute]:
     async def put(request: Request) -> Response:
+        """Seal content into the store; gives its CID and the commitment to it."""
         require_token(request, token)
         kept, size = await content.put(request.stream())
         sealed = messages.SealedObject(cid=kept.cid, commitment=kept.commitment.hex(), size=size)
         return JSONResponse(sealed.model_dump(), status_code=201)
 
     async def own(request: Request) -> Response:
+        """Give content that this vault sealed, in the clear."""
         require_token(request, token)
         return await _stream(content.own(Cid(request.path_params["cid"])))
 
     async def bought(request: Request) -> Response:
+        """Give bought content in the clear, for the job that `job` names."""
         require_token(request, token)
         invocation = InvocationId(request.path_params["invocation"])
         job = request.query_params.get("job", "")
@@ -377,6 +381,7 @@ def _routes(content: SealedContent, token: str) -> list[BaseRoute]:
 
 def _envelope_routes(envelopes: Envelopes, token: str) -> list[BaseRoute]:
     async def seal(request: Request) -> Response:
+        """Seal bytes for the members that `for` names, and for the key of a task."""
         require_token(request, token)
         asked = messages.SealEnvelope.model_validate_json(request.query_params.get("for", ""))
         sealed = await envelopes.seal(
@@ -385,6 +390,7 @@ def _envelope_routes(envelopes: Envelopes, token: str) -> list[BaseRoute]:
         return JSONResponse(sealed.model_dump(mode="json"), status_code=201)
 
     async def opened(request: Request) -> Response:
+        """Open sealed bytes that are for this account, or for a task whose key is known."""
         require_token(request, token)
         asked = messages.OpenEnvelope.model_validate_json(await request.body())
         nonce = None if asked.nonce is None else bytes.fromhex(asked.nonce)

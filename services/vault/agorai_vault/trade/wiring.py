@@ -67,18 +67,22 @@ def routes(protocol: TradeProtocol, judge: Judge, token: str, answer: Answer) ->
     """Stream packages in the clear to who holds the node's token."""
 
     async def traded(request: Request) -> Response:
+        """Give the package that the other side of a trade handed over, in the clear."""
         require_token(request, token)
         return await answer(await protocol.package(TradeId(request.path_params["trade"])))
 
     async def own(request: Request) -> Response:
+        """Give the package that this side of a trade hands over, in the clear."""
         require_token(request, token)
         return await answer(protocol.own_package(TradeId(request.path_params["trade"])))
 
     async def judged(request: Request) -> Response:
+        """Give the package that a case is about, in the clear, to a voter."""
         require_token(request, token)
         return await answer(await judge.package(CaseId(request.path_params["case"])))
 
     async def chosen(request: Request) -> Response:
+        """Give a set of a case that is judged instead of its package, in the clear, to a voter."""
         require_token(request, token)
         case, index = CaseId(request.path_params["case"]), request.path_params["index"]
         return await answer(await judge.package(case, index))
