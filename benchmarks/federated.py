@@ -1,8 +1,8 @@
 """What federated training costs between real nodes, beside Flower's simulation, and what encryption adds to it.
 
 The task: logistic regression of handwritten digits (1,258 samples dealt i.i.d., 539 to test with), five iterations of
-L-BFGS by each provider in each round, FedAvg. The nodes stand in one process on this machine with a chain that mines
-on arrival, a bus, and a store, a vault and a trainer of each participant's own.
+L-BFGS by each provider in each round, FedAvg. The nodes stand in two processes on this machine, with a chain that
+mines on arrival, a bus, and a store, a vault and a trainer of each participant's own.
 
     accuracy               on the test set behind the last round: between the nodes (`agorai`); in Flower's simulation
                            of the same providers with Ray and scikit-learn; of one model trained on all samples until
@@ -152,7 +152,7 @@ def main() -> None:
     providers, rounds = (3, 2) if given.quick else (given.providers, given.rounds)
     shares = dealt(providers, given.seed)
     tested = len(shares.test.digits)
-    # The nodes share one sandbox here; with one of its own, each would work on two jobs at a time.
+    # The nodes of a process share a sandbox here; with one of its own, each would work on two jobs at a time.
     os.environ.setdefault("AGORAI_TRAINER_MAX_JOBS", str(providers))
     relax_collector()
     ours = uvloop.run(trained(shares, rounds, say))

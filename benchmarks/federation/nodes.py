@@ -1,23 +1,32 @@
-"""Training tasks between real nodes, with chain, bus and stores, each provider computing for itself."""
+"""Training tasks between real nodes, with chain, bus and stores, each provider computing for itself.
+
+The model provider's node, the adder's and half of the providers' stand in this process, the others in a second one.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
+from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import uvloop
 
 from agorai.client import Client
-from agorai.demo.town import Resident, running
+from agorai.demo.town import Resident, Town, running
 from agorai.devchain import TOKEN
+from agorai.home import Home
+from agorai.platform import Platform
 from agorai.tasks import TaskPlan, Tasks, TaskTerms
-from agorai_shared import vectors
+from agorai_shared import logging, vectors
 from agorai_shared.bindings.training_task import TaskState
 from agorai_shared.documents import Column, Metadata
 from agorai_shared.federated import (
@@ -29,6 +38,7 @@ from agorai_shared.federated import (
     Stop,
     Wanted,
 )
+from agorai_shared.service import relax_collector
 from agorai_shared.task_reader import TaskOpener
 from agorai_shared.types import Wei
 from agorai_shared.vectors import Vector
@@ -73,13 +83,11 @@ class TrainedSo:
 
 async def trained(dealt: Dealt, rounds: int, say: Callable[[str], None]) -> Trained:
     """Run a task of so many rounds in a town of its own."""
-    names = _names(dealt)
-    async with running([Resident(name, 10_000) for name in ("owner", *names)]) as town:
-        await _offer_all([town.clients[name] for name in names], dealt)
-        say(f"{len(names)} providers are there")
+    async with _settled(dealt, "owner") as town:
+        say(f"{len(dealt.shares)} providers are there")
         owner = Tasks(town.clients["owner"])
         began = time.perf_counter()
-        task = await owner.open(_plan(MODEL, "open", rounds, len(names)), dealt.test.csv())
+        task = await owner.open(_plan(MODEL, "open", rounds, len(dealt.shares)), dealt.test.csv())
         moments = [at async for at in _moments(owner, task, TaskState.FINISHED)]
         right = [(await owner.files.round(task, number)).right for number in range(rounds + 1)]
         return Trained(moments[-1] - began, moments[0] - began, tuple(right))
@@ -87,14 +95,12 @@ async def trained(dealt: Dealt, rounds: int, say: Callable[[str], None]) -> Trai
 
 async def by_mode(dealt: Dealt, model: ModelSpec, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Run the same task in each mode, one after the other, in a town with an adder; its matching is not measured."""
-    names = _names(dealt)
-    async with running([Resident(name, 10_000) for name in ("owner", "adder", *names)]) as town:
-        await _offer_all([town.clients[name] for name in names], dealt)
+    async with _settled(dealt, "owner", "adder") as town:
         await Tasks(town.clients["adder"]).offer(Specification(adding=str(FEE)))
         found: dict[Mode, TrainedSo] = {}
         for mode in _MODES:
             found[mode] = await _trained_so(
-                town.clients["owner"], _plan(model, mode, rounds, len(names)), dealt
+                town.clients["owner"], _plan(model, mode, rounds, len(dealt.shares)), dealt
             )
             say(f"between nodes, mode {mode}: a round takes {statistics.median(found[mode].round_s):.2f} s")
     seconds = {mode: statistics.median(one.round_s) for mode, one in found.items()}
@@ -131,12 +137,49 @@ async def _trained_so(client: Client, plan: TaskPlan, dealt: Dealt) -> TrainedSo
     )
 
 
-def _names(dealt: Dealt) -> list[str]:
-    return [f"provider{number}" for number in range(len(dealt.shares))]
+@asynccontextmanager
+async def _settled(dealt: Dealt, *others: str) -> AsyncIterator[Town]:
+    """Run the nodes of others, and of providers that have offered their shares."""
+    half = len(dealt.shares) // 2
+    ours, theirs = dealt.shares[:half], dealt.shares[half:]
+    names = [f"provider{number}" for number in range(half)]
+    async with running([Resident(name, 10_000) for name in (*others, *names)]) as town:
+        context = multiprocessing.get_context("spawn")
+        here, there = context.Pipe()
+        process = context.Process(
+            target=_neighbours, args=(town.platform.info.deployment.parent, half, theirs, there)
+        )
+        process.start()
+        try:
+            there.close()
+            await _offer_all([town.clients[name] for name in names], ours)
+            await asyncio.to_thread(here.recv)
+            yield town
+        finally:
+            here.close()
+            await asyncio.to_thread(process.join)
 
 
-async def _offer_all(clients: Sequence[Client], dealt: Dealt) -> None:
-    await asyncio.gather(*(map(_offer, clients, dealt.shares)))
+def _neighbours(platform: Path, first: int, shares: tuple[Share, ...], told: Connection) -> None:
+    """Run the nodes of the other providers, until the connection is closed."""
+
+    async def run() -> None:
+        names = [f"provider{number}" for number in range(first, first + len(shares))]
+        home = Home(platform)
+        joins = Platform(home, home.running_platform())
+        async with running([Resident(name, 10_000) for name in names], joins=joins) as town:
+            await _offer_all([town.clients[name] for name in names], shares)
+            told.send(len(names))
+            with suppress(EOFError):
+                await asyncio.to_thread(told.recv)
+
+    logging.configure("ERROR")
+    relax_collector()
+    uvloop.run(run())
+
+
+async def _offer_all(clients: Sequence[Client], shares: Sequence[Share]) -> None:
+    await asyncio.gather(*(map(_offer, clients, shares)))
 
 
 async def _offer(client: Client, share: Share) -> None:

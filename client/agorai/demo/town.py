@@ -54,13 +54,17 @@ class Town:
 
 
 @asynccontextmanager
-async def running(residents: Sequence[Resident], *, block_time_s: float | None = None) -> AsyncIterator[Town]:
+async def running(
+    residents: Sequence[Resident], *, block_time_s: float | None = None, joins: Platform | None = None
+) -> AsyncIterator[Town]:
     """Run it until left; nothing of it stays.
 
     Parameters
     ----------
     block_time_s
         Seconds from block to block; none mines each transaction on arrival.
+    joins
+        Whose bus and chain it shares; none: its own.
     """
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="agorai-")))
@@ -75,9 +79,10 @@ async def running(residents: Sequence[Resident], *, block_time_s: float | None =
         sandbox = make_sandbox()
         warming = asyncio.create_task(sandbox.start())
         stack.push_async_callback(sandbox.close)
-        shared = await stack.enter_async_context(
-            platform.running(Home(folder / "platform"), ChainChoice(block_time_s=block_time_s))
-        )
+        shared = joins
+        if shared is None:
+            choice = ChainChoice(block_time_s=block_time_s)
+            shared = await stack.enter_async_context(platform.running(Home(folder / "platform"), choice))
         keys: dict[str, Keys] = dict(zip(homes, await asyncio.gather(*making), strict=True))
         for resident in residents:
             await shared.fund(keys[resident.name].address, resident.tokens * TOKEN)
