@@ -15,12 +15,13 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from agorai import chain_state
-from agorai.bus_users import CONSUMERS, HUB, BusUsers, move_streams, node_user
+from agorai.bus_users import HUB, BusUsers, move_streams, node_user
 from agorai.client import Client
 from agorai.demo.town import Resident, Town, running
 from agorai_shared import bus
 from agorai_shared.bus import final_stream, head_stream, inbox_of
 from agorai_shared.command import SIGNATURE, is_genuine, sign, subject
+from agorai_shared.consumers import CONSUMERS
 from agorai_shared.stream_reader import described, read_portion
 from agorai_shared.testing import running_nats
 from agorai_shared.types import Address, Wei
