@@ -42,4 +42,4 @@ def test_homomorphic_encryption(cases: str) -> None:
 def test_none_is_forgotten() -> None:
     folders = (ROOT / "tests", *ROOT.glob("*/tests"), *ROOT.glob("services/*/tests"))
     found = {one.relative_to(ROOT).as_posix() for folder in folders for one in folder.glob("*_apart.py")}
-    assert found - {"tests/test_apart.py"} == set(CASES)
+    assert {one for one in found if not Path(one).name.startswith("test_")} == set(CASES)

@@ -189,7 +189,7 @@ def test_an_offer_withdrawn_is_not_sold(nodes: tuple[Node, Node], flowers: Path)
     ("arguments", "said", "help_"),
     [
         (("--nonsense",), "No such option", "agorai --help"),
-        (("stor",), "Did you mean 'store'?", "agorai --help"),
+        (("stor",), "Did you mean 'store'", "agorai --help"),
         (("buy", "many"), "it is 'many', and must be a whole number", "agorai buy --help"),
         (("trade", "show"), "Missing argument", "agorai trade show --help"),
         (("store", "get"), "give a CID", "agorai store get --help"),

@@ -65,7 +65,7 @@ def test_a_command_says_the_same(tmp_path: Path) -> None:
     forked = said(Forked)
     assert forked == said(subprocess.Popen)
     assert (forked[0], forked[1]) == (2, "")
-    assert "integer" in forked[2]
+    assert "whole number" in forked[2]
 
 
 def test_arguments_folder_environment_streams_and_status_are_its_own(tmp_path: Path) -> None:

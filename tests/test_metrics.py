@@ -150,7 +150,7 @@ def check(*arguments: object) -> None:
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    found = up(tmp_path_factory.mktemp("homes") / "node", "--name", "node")
+    found = up(tmp_path_factory.mktemp("homes") / "node", "--name", "node", dashboard=True)
     try:
         yield found
     finally:

@@ -117,7 +117,7 @@ async def test_a_column_that_is_not_told_is_named(samples: bytes, target: str, w
 
 
 async def test_samples_of_one_class_or_broken_rows_tell_no_columns() -> None:
-    with pytest.raises(PoolDocumentError, match=r"values: .*at least 2"):
+    with pytest.raises(PoolDocumentError, match=r"values: .*2 at least"):
         derive(b"x,y\n1,a\n2,a\n", "y")
     with pytest.raises(SamplesShapeError, match="Row 1"):
         derive(b"x,y\n1,a\n2\n", "y")
@@ -742,7 +742,7 @@ async def test_what_is_suspected_is_told_and_challenged_only_after_a_yes(
     ("wrong", "why"),
     [
         ([{"row": 3, "reason": "out_of_range"}], "no row 3"),
-        ([], "wrong: Tuple should have at least 1 item"),
+        ([], "wrong: it has 0, and needs 1 at least"),
         ([{"row": 0, "reason": "label"}], "a right label goes with a wrong one"),
         ([{"row": 0, "reason": "label", "label": "odd"}], "no kind 'odd', only benign, malignant"),
         ([{"row": 0, "reason": "label", "label": table()[400][-1]}], f"called {table()[400][-1]!r} already"),
