@@ -49,6 +49,7 @@ chaos: contracts-check ## Kill services, try decoders and contracts with what is
 	  services/storage/tests/test_kill.py
 	@AGORAI_TEST_KILLS=25 $(BIN)/pytest -o timeout=0 tests/test_outages.py tests/test_replicas.py
 	@AGORAI_TEST_KILLS=12 $(BIN)/pytest -o timeout=0 tests/test_task_kills.py
+	@AGORAI_TEST_FLOWS=500 $(BIN)/pytest -s tests/test_load.py
 	@AGORAI_TEST_TRADES=5000 $(BIN)/pytest -o timeout=0 tests/simulation
 
 containers: setup ## Build the images and run a whole node in containers; needs a Docker engine, and a base image or debootstrap

@@ -80,6 +80,8 @@ log = logging.get(__name__)
 PERMIT_S = 3600
 PATIENCE_S = 30.0
 """How long a client bears with a node, bus or chain that is away."""
+_SETTLED_S = 5
+"""How long the vault is asked at once to wait for a transaction: one that was killed meanwhile never answers."""
 T = TypeVar("T")
 EventT = TypeVar("EventT", bound=Event)
 PIECE = 1 << 20
@@ -751,7 +753,7 @@ class Client:
 
     async def _final(self, once: str, outcome: Outcome, label: str) -> Hash:
         while not outcome.settled:
-            outcome = await _patiently(partial(self.vault.settled, once))
+            outcome = await _patiently(partial(self.vault.settled, once, timeout_s=_SETTLED_S))
         if outcome.state == TransactionState.REVERTED or outcome.transaction is None:
             raise TransactionRevertedError(label, outcome.transaction, outcome.reason or "")
         return outcome.transaction

@@ -381,6 +381,10 @@ class CaseFinding(Message):
     """Which of the accused's parameter sets of low quality are to be evaluated; none: its package itself."""
 
 
+_ANSWER_S: Final = 10
+"""How long a vault may take that need not wait: one that was killed never answers, and another is asked then."""
+
+
 class Sends(Protocol):
     """What sends calls, as `Vault` does."""
 
@@ -434,7 +438,7 @@ class Vault:
             function=call.function,
             value=call.value,
         )
-        return await self._commander.ask("vault", "send", send, Outcome)
+        return await self._commander.ask("vault", "send", send, Outcome, _ANSWER_S)
 
     async def settled(
         self, once: str, until: TransactionState = TransactionState.FINAL, timeout_s: float = 20
@@ -459,7 +463,8 @@ class Vault:
 
     async def grant(self, invocation: int) -> GrantStatus:
         """Ask whether a grant is held."""
-        return await self._commander.ask("vault", "grant", GrantOf(invocation=invocation), GrantStatus)
+        asked = GrantOf(invocation=invocation)
+        return await self._commander.ask("vault", "grant", asked, GrantStatus, _ANSWER_S)
 
     async def content(self, commitment: bytes) -> Cid | None:
         """Ask which object of this vault's own a resource with this commitment sells; None if none does."""

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -42,7 +42,7 @@ _WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared, n
 class _Order(BaseModel):
     """The body of a `job` frame."""
 
-    entry: str
+    entry: str = Field(pattern=r"^agorai_trainer\.[a-z_.]+:[a-z_]+$")
     job: frames.Json
     limits: Limits | None
     keras: bool

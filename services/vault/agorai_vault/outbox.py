@@ -48,6 +48,9 @@ REPLACEMENT_PERCENT = 113
 LOOK_S = 1.0
 """How often to look at what was sent though no block came."""
 
+OUTRUN_S = 3.0
+"""How long a node may count a transaction before it gives its receipt."""
+
 SEND_AGAIN_S = 5.0
 """How often to see whether the chain's node has forgotten something."""
 
@@ -140,8 +143,8 @@ class Outbox:
         self._moved = asyncio.Condition()
         self._at_limit: set[str] = set()
         """Intents whose fee is as high as it may be."""
-        self._outrun: set[str] = set()
-        """Intents whose nonce was used at the last look, though no receipt was there."""
+        self._outrun: dict[str, float] = {}
+        """Intents whose nonce was used, though no receipt was there: since when, by the monotonic clock."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -318,7 +321,7 @@ class Outbox:
         mined = await self._mined(keys)
         for once in keys:
             if once in mined:
-                self._outrun.discard(once)
+                self._outrun.pop(once, None)
                 await self._settle_mined(once, mined[once], final)
             else:
                 await self._settle_unmined(once, final)
@@ -358,13 +361,12 @@ class Outbox:
         if intent.state == State.MINED:  # reorged out
             self._settle(once, State.SENT, None, None)
         # It may have been mined since its receipt was asked for, and a node may count a transaction a moment
-        # before it gives its receipt: only a later look that finds none either is proof.
+        # before it gives its receipt: only a look that finds none some seconds later is proof. The next look is
+        # not: whoever sends and the watcher may look in the same moment.
         if await self._chain.nonce(final) <= intent.nonce or once in await self._mined([once]):
-            self._outrun.discard(once)
-        elif once not in self._outrun:
-            self._outrun.add(once)
-        else:
-            self._outrun.discard(once)
+            self._outrun.pop(once, None)
+        elif time.monotonic() - self._outrun.setdefault(once, time.monotonic()) > OUTRUN_S:
+            del self._outrun[once]
             why = f"another transaction took nonce {intent.nonce}; use the account from one node only"
             self._settle(once, State.REVERTED, why, None)
 
