@@ -30,7 +30,8 @@ def find_postgres() -> Path | None:
 def running_postgres(programs: Path) -> Iterator[str]:
     """Run one on a free port, without any lasting; gives its URL without a database."""
     user = "nobody" if os.geteuid() == 0 else None  # it refuses to run as root
-    folder = Path(tempfile.mkdtemp(prefix="agorai-postgres-"))
+    # Where another user gets to: the folder for temporary files may be this one's alone.
+    folder = Path(tempfile.mkdtemp(prefix="agorai-postgres-", dir="/tmp" if user else None))  # noqa: S108
     try:
         if user is not None:
             shutil.chown(folder, user)

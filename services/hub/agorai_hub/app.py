@@ -46,7 +46,9 @@ class Hub:
                 replicas=settings.replicas,
             ),
         )
-        self.consumers = NodeConsumers(settings.nodes, lambda: self.client, lambda: self.chain_ids)
+        self.consumers = NodeConsumers(
+            settings.nodes, lambda: self.client, lambda: self.chain_ids, settings.replicas
+        )
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
         self._connected = asyncio.Event()

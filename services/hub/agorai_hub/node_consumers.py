@@ -1,4 +1,4 @@
-"""Keeps the consumers of nodes that may not make their own, also when the streams are written anew."""
+"""Keeps what nodes may not make themselves: their consumers, and the stream in which their dead letters are kept."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
 
 from agorai_shared import logging
+from agorai_shared.bus import dead_stream, ensure_stream
 from agorai_shared.consumers import make_consumers
-from agorai_shared.errors import UnavailableError
+from agorai_shared.errors import AgoraiError, UnavailableError
 from agorai_shared.types import Address
 
 log = logging.get(__name__)
@@ -33,9 +34,14 @@ class NodeConsumers:
     """The consumers of some nodes on the first chain."""
 
     def __init__(
-        self, nodes: Sequence[Address], client: Callable[[], Client], chain_ids: Callable[[], Sequence[int]]
+        self,
+        nodes: Sequence[Address],
+        client: Callable[[], Client],
+        chain_ids: Callable[[], Sequence[int]],
+        replicas: int,
     ) -> None:
         self._nodes = nodes
+        self._replicas = replicas
         self._client = client
         self._chain_ids = chain_ids
         self._missing: str | None = "the hub is starting"
@@ -50,7 +56,7 @@ class NodeConsumers:
         while True:
             try:
                 await self._make()
-            except (UnavailableError, NotFoundError, NatsError, OSError) as error:
+            except (AgoraiError, NotFoundError, NatsError, OSError) as error:
                 self._missing = str(error)
             else:
                 self._missing = None
@@ -60,5 +66,7 @@ class NodeConsumers:
         chain_ids = self._chain_ids()
         if not chain_ids:
             raise ConsumersAbsentError("no node of the chain has answered")
+        js = self._client().jetstream()
+        await ensure_stream(js, dead_stream(replicas=self._replicas))
         for address in self._nodes:
-            await make_consumers(self._client().jetstream(), chain_ids[0], address)
+            await make_consumers(js, chain_ids[0], address)
