@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agorai_hub.contracts import filters_of
 from agorai_hub.decide import Window
@@ -104,6 +104,9 @@ async def tie_up(streams: Streams, chain: Chain, decoder: Decoder, tails: Tails)
         anchor = final if final.number <= before_first else await chain.block(before_first)
         if anchor is None:
             raise BlockAbsentError(before_first)
+        if anchor.number == 0 and (first := await chain.block(1)) is not None:
+            # anvil makes its block 0 anew at each start: what counts is what block 1 stands on
+            anchor = replace(anchor, hash=first.parent_hash)
         await streams.append_final([], anchor, anchor.number, 0)
         log.info("hub.chain.begun", block=anchor.number)
     elif tails.begun_retraction is not None:

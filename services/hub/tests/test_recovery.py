@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from nats.aio.client import Client
 
 from agorai_hub import branch, streams
 from agorai_shared.bus import OutMessage, publish_batch
+from agorai_shared.chain import Block, Chain
+from agorai_shared.types import Hash
 
 from .world import World
 
@@ -94,3 +97,19 @@ async def test_whatever_was_begun_is_ended(
     async with world.hub(confirmations=3, catch_up_blocks=1000):
         await world.caught_up(3)
     assert mended.kinds == {"begun_block", "begun_retraction", "begun_final"}
+
+
+async def test_a_first_block_that_the_node_has_made_anew_stops_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As anvil does that starts with a state it has saved; which block it was cannot be had from it any more."""
+    await world.node.beep(2)
+    real = Chain.block
+
+    async def made_anew(chain: Chain, number: int) -> Block | None:
+        found = await real(chain, number)
+        return replace(found, hash=Hash("0x" + "ab" * 32)) if found is not None and number == 0 else found
+
+    monkeypatch.setattr(Chain, "block", made_anew)
+    async with world.hub(confirmations=0):
+        await world.caught_up(0)
