@@ -56,6 +56,12 @@ async def test_a_key_that_others_may_read_is_told_with_what_to_type(home: Home) 
     assert found.remedy == f"chmod 600 {path}"
 
 
+async def test_a_vault_whose_database_is_gone_is_told(home: Home) -> None:
+    home.verifier.mkdir()  # as a node that has run has it
+    found = wrong(await examine(home, PASSPHRASE, Chosen()))["keys"]
+    assert (found.level, "is gone" in found.what) == (Level.FAIL, True)
+
+
 async def test_a_passphrase_that_does_not_open_the_keys_is_told(home: Home) -> None:
     assert "does not open" in wrong(await examine(home, "another one", Chosen()))["keys"].what
 

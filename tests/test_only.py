@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 import typer.main
@@ -85,10 +86,27 @@ def test_a_node_without_a_vault_stores_and_says_what_it_is(carrier: Node, tmp_pa
 
 
 def test_a_node_that_joins_may_have_a_vault_and_storage_alone(carrier: Node, tmp_path: Path) -> None:
-    node = up(tmp_path / "joined", "--join", carrier.home, "--only", "storage,vault")
+    wanted = ("--join", carrier.home, "--only", "storage,vault")
+    node = up(tmp_path / "joined", *wanted, "--name", "zoe")
     assert node.agorai("account", "send", "0x" + "11" * 20, 1)["transaction"]
     assert node.agorai("status")["open_jobs"] is None
     assert stop(node) == 0
+    node = up(tmp_path / "joined", *wanted)
+    assert node.agorai("status")["name"] == "zoe"  # as in the last run
+    assert stop(node) == 0
+
+
+def test_an_account_does_not_run_twice(carrier: Node, tmp_path: Path) -> None:
+    copytree(carrier.home / "vault", tmp_path / "copy" / "vault")
+    refused = agorai(tmp_path / "copy", "up", "--join", carrier.home, "--only", "storage,vault", "--json")
+    assert json.loads(refused.stderr or refused.stdout)["error"]["title"] == "account_runs"
+
+
+def test_a_home_that_lost_its_marketplace_founds_no_other(tmp_path: Path) -> None:
+    (tmp_path / "home" / "vault").mkdir(parents=True)
+    (tmp_path / "home" / "vault" / "vault.sqlite").touch()
+    refused = agorai(tmp_path / "home", "up", "--json")
+    assert json.loads(refused.stderr or refused.stdout)["error"]["title"] == "deployment_lost"
 
 
 def test_a_node_without_a_vault_starts_without_the_passphrase(carrier: Node, tmp_path: Path) -> None:

@@ -7,14 +7,17 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
 from agorai import dashboard, node, platform
 from agorai.devchain import TOKEN
-from agorai.home import Home, NodeFile
+from agorai.home import Home, NodeFile, NodeNotRunningError
 from agorai.parts import DASHBOARD, HUB, SERVICES, VAULT
 from agorai.platform import ChainChoice, Platform
 from agorai_hub.line import cancelled
+from agorai_shared.errors import InputError, RefusedError
+from agorai_shared.types import Address
 from agorai_trainer.app import make_sandbox
 from agorai_trainer.sandbox import Sandbox
 from agorai_vault import keys as key_files
@@ -24,11 +27,32 @@ START_TOKENS: Final = 100
 """What a new account on the embedded chain begins with, as tommy does in the paper."""
 
 
+class DeploymentLostError(InputError):
+    """A home's marketplace is not known any more."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"The account in this home belongs to a marketplace already, and {path} is gone.",
+            remedy="Put the file back from a backup, or name the node whose marketplace it is with --join.",
+        )
+
+
+class AccountRunsError(RefusedError):
+    """A node of the same account runs."""
+
+    def __init__(self, address: Address, home: Path) -> None:
+        super().__init__(
+            f"The account {address} runs already, from {home}: two nodes would use up each other's nonces.",
+            remedy="Stop that node first, or run this one with an account of its own.",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is to run, and where it listens."""
 
-    name: str
+    name: str | None
+    """None for that of the last run."""
     parts: frozenset[str]
     chain: ChainChoice
     join: Home | None = None
@@ -58,6 +82,8 @@ async def running(home: Home, wanted: Wanted, passphrase: str) -> AsyncIterator[
     """Run it until left. What can be made ready while bus and chain start is."""
     async with AsyncExitStack() as stack:
         stack.enter_context(home.held())
+        if wanted.join is None and wanted.chain.rpc_url is None and home.has_lost_deployment:
+            raise DeploymentLostError(home.deployment)
         sandbox = make_sandbox() if "trainer" in wanted.parts else None
         if sandbox is not None:
             stack.push_async_callback(sandbox.close)
@@ -73,6 +99,20 @@ async def running(home: Home, wanted: Wanted, passphrase: str) -> AsyncIterator[
         info = await _node(stack, home, wanted, shared, await opening, passphrase, sandbox)
         await asyncio.gather(*others)
         yield Composed(shared, info)
+
+
+def _runs_there(home: Home, address: Address) -> bool:
+    try:
+        return home.running_node().address == address
+    except NodeNotRunningError:  # a hub alone carries it
+        return False
+
+
+def _named(home: Home, name: str | None) -> str:
+    ports = home.ports()
+    named = name or ports.name or "me"
+    ports.model_copy(update={"name": named}).save(home.ports_file)
+    return named
 
 
 async def _load_dashboard() -> None:
@@ -107,6 +147,8 @@ async def _node(
     sandbox: Sandbox | None,
 ) -> NodeFile:
     address = keys.address if keys else key_files.address_of(home.vault)
+    if wanted.join is not None and _runs_there(wanted.join, address):
+        raise AccountRunsError(address, wanted.join.path)
     await shared.fund(address, START_TOKENS * TOKEN)
     place = node.Place(
         bus_url=shared.info.bus_url,
@@ -120,7 +162,7 @@ async def _node(
     info = await stack.enter_async_context(
         node.running(
             home,
-            wanted.name,
+            _named(home, wanted.name),
             keys,
             passphrase,
             place,

@@ -63,7 +63,9 @@ async def running(
     from agorai_shared.settings import NodeSettings  # noqa: PLC0415 - as above
 
     ports = home.ports()
-    listener = same_ports.listener(host, ports.dashboard) if port is None else listen(host, port)
+    listener = (
+        same_ports.listener(host, ports.dashboard) if port is None else listen(host, port, "--dashboard-port")
+    )
     ports.model_copy(update={"dashboard": listener.getsockname()[1]}).save(home.ports_file)
     node = NodeSettings(
         bus_url=info.bus_url,

@@ -141,6 +141,12 @@ def _keys(home: Home, passphrase: str | None) -> Iterator[Finding]:
             yield fail(
                 "keys", f"Others on this machine may use {path} (mode {mode:o}).", f"chmod {wanted} {path}"
             )
+    if home.has_lost_database:
+        yield fail(
+            "keys",
+            f"{home.vault_database} is gone: what this account sells can be neither opened nor delivered.",
+            "`agorai restore` brings it back from a backup.",
+        )
     try:
         if passphrase is None:
             address = key_files.address_of(home.vault)

@@ -145,8 +145,9 @@ class HubToken(HomeFile):
 
 
 class Ports(HomeFile):
-    """Ports of the last run, taken again so that whoever knows them finds the node; 0 for none yet."""
+    """Ports of the last run, taken again so that whoever knows them finds the node; 0 for none yet. Its name, too."""
 
+    name: str = ""
     node: int = 0
     bus: int = 0
     chain: int = 0
@@ -160,6 +161,7 @@ class Home:
     def __init__(self, path: Path) -> None:
         self.path = path.expanduser().absolute()
         self.vault = self.path / "vault"
+        self.vault_database = self.vault / "vault.sqlite"
         self.storage = self.path / "storage"
         self.trainer = self.path / "trainer"
         self.verifier = self.path / "verifier"
@@ -190,6 +192,16 @@ class Home:
             except BlockingIOError:
                 raise HomeInUseError(self.path) from None
             yield
+
+    @property
+    def has_lost_database(self) -> bool:
+        """Whether a whole node has run here, and its vault's database is gone."""
+        return self.verifier.is_dir() and self.vault.is_dir() and not self.vault_database.exists()
+
+    @property
+    def has_lost_deployment(self) -> bool:
+        """Whether a vault has run here, and no file says on which marketplace, though no other node carried it."""
+        return self.vault_database.exists() and not self.deployment.exists()
 
     def ports(self) -> Ports:
         """Give the ports of the last run."""

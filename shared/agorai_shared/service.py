@@ -199,10 +199,9 @@ def _security(settings: NodeSettings) -> NatsSecurity | NatsUserPassword:
 class PortTakenError(UnavailableError):
     """Something else listens on the port."""
 
-    def __init__(self, host: str, port: int, why: str) -> None:
+    def __init__(self, host: str, port: int, why: str, named: str) -> None:
         super().__init__(
-            f"Cannot listen on {host}:{port} ({why}).",
-            remedy="Name a free port with --port or AGORAI_PORT; 0 takes any.",
+            f"Cannot listen on {host}:{port} ({why}).", remedy=f"Name a free port with {named}; 0 takes any."
         )
 
 
@@ -215,8 +214,8 @@ class HttpServer(uvicorn.Server):
         yield
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Take an HTTP port; 0 takes a free one.
+def listen(host: str, port: int, named: str = "--port or AGORAI_PORT") -> socket.socket:
+    """Take an HTTP port; 0 takes a free one. `named` says by what people choose it.
 
     Raises
     ------
@@ -232,7 +231,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(128)  # now: until then another can bind the same port, and who comes early is refused
     except OSError as error:
         listener.close()
-        raise PortTakenError(host, port, error.strerror or str(error)) from error
+        raise PortTakenError(host, port, error.strerror or str(error), named) from error
     return listener
 
 

@@ -20,7 +20,9 @@ from agorai_shared.types import Wei
 
 def up(
     home: Path = HOME,
-    name: str = typer.Option("me", help="How the node calls itself on the market."),
+    name: str | None = typer.Option(
+        None, help="How the node calls itself on the market; by default as in the last run, or me."
+    ),
     host: str = typer.Option("127.0.0.1", help="Address to listen on."),
     port: int | None = typer.Option(None, help="HTTP port; by default the last one, or a free one."),
     public_url: str | None = typer.Option(
