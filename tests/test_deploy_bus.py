@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -178,9 +179,25 @@ async def test_what_is_asked_between_services_is_all_that_they_may_ask(told: Tol
     for name, asked in ASKED.items():
         user = service_user(NODE, name)
         for other in ASKED:
-            for verb in ("send", "permit", "tell", "reveal_task_key", "inspect", "evaluate", "look_again"):
+            for verb in (
+                "send",
+                "step",
+                "permit",
+                "tell",
+                "reveal_task_key",
+                "inspect",
+                "evaluate",
+                "look_again",
+            ):
                 allowed = verb in asked.get(other, ())
                 assert await refused(told, user, publish=subject(NODE, other, verb)) != allowed, (name, other)
+
+
+async def test_only_the_nodes_owner_has_just_any_call_sent(told: Told) -> None:
+    send = subject(NODE, "vault", "send")
+    assert not await refused(told, node_user(NODE), publish=send)
+    for name in ASKED:
+        assert await refused(told, service_user(NODE, name), publish=send), name
 
 
 @pytest.mark.parametrize("name", ASKED)
@@ -242,6 +259,34 @@ async def test_adding_a_node_changes_no_password(tmp_path: Path) -> None:
     assert service_user(OTHER, "vault") in after
     assert json.loads(config.read_text())["cluster"] == between
     assert {path.stat().st_mode & 0o777 for path in (config, *passwords.iterdir())} == {0o600}
+
+
+def test_adding_a_node_keeps_what_is_not_named(tmp_path: Path) -> None:
+    config = ("bus", "config", "--output", tmp_path / "nats.conf", "--passwords", tmp_path / "passwords")
+    tls = ("--tls-cert", "/c", "--tls-key", "/k", "--tls-ca", "/a")
+    cluster = ("--chain-id", "5", "--store", "/var/js", "--route", "a", "--route", "b:7")
+    assert agorai(tmp_path, *config, "--node", NODE, *cluster, *tls).returncode == 0
+    before = json.loads((tmp_path / "nats.conf").read_text())
+    assert agorai(tmp_path, *config, "--node", OTHER).returncode == 0
+    after = json.loads((tmp_path / "nats.conf").read_text())
+    assert after["tls"] == before["tls"] == bus_config.Tls("/c", "/k", "/a").of_clients()
+    assert {**after, "accounts": None} == {**before, "accounts": None}
+    assert before["accounts"].items() < after["accounts"].items()
+    assert set(re.findall(r"CHAIN_(\d+)_", json.dumps(after))) == {"5"}
+
+
+def test_what_is_named_anew_changes(tmp_path: Path) -> None:
+    config, passwords = tmp_path / "nats.conf", tmp_path / "passwords"
+    tls = bus_config.Tls("/c", "/k", "/a")
+    bus_config.write(config, passwords, 5, [NODE], tls=tls, routes=["a", "b"], store="/var/js")
+    another = bus_config.Tls("/new", "/k")
+    bus_config.write(config, passwords, 7, [], tls=another, routes=["a", "c"], store="/js")
+    after = json.loads(config.read_text())
+    assert after["tls"] == bus_config.Tls("/new", "/k", "/a").of_clients()  # clients are asked as before
+    assert after["cluster"]["tls"]["cert_file"] == "/new"
+    assert [one.rpartition("@")[2] for one in after["cluster"]["routes"]] == ["a:6222", "c:6222"]
+    assert after["jetstream"] == {"store_dir": "/js"}
+    assert set(re.findall(r"CHAIN_(\d+)_", json.dumps(after))) == {"7"}
 
 
 def test_what_is_no_address_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
@@ -146,6 +146,8 @@ def variables() -> Iterator[tuple[str, object]]:
 def as_shown(default: object) -> str:
     if default is PydanticUndefined:
         return "required"
+    if isinstance(default, SecretStr):
+        default = default.get_secret_value()
     return "none" if default is None else f"`{default}`"
 
 

@@ -1,8 +1,8 @@
 """What each service of a node may do on the bus, where each runs alone under a user of its own.
 
-Nothing but what it asks, answers and hears: a trainer that has been taken over can have transactions sent, which the
-vault keeps to the marketplace's contracts, and cannot have an allowance signed, a message sent in the node's name, a
-task's key given away, or another service's commands, events and answers read.
+Nothing but what it asks, answers and hears: a trainer that has been taken over can have steps sent, which the vault
+keeps to the calls that services make, and cannot have tokens transferred, an allowance signed, a message sent in the
+node's name, a task's key given away, or another service's commands, events and answers read.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ DASHBOARD: Final = "dashboard"
 ASKED: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "storage": {},
     "vault": {"verifier": ("inspect",), "trainer": ("degrade",)},
-    "trainer": {"vault": ("send", "outcome", "content")},
+    "trainer": {"vault": ("step", "outcome", "content")},
     "verifier": {
-        "vault": ("send", "outcome", "judge"),
+        "vault": ("step", "outcome", "judge"),
         "trainer": ("evaluate", "check_samples", "judge_challenge"),
         "reward": ("audit_task",),
     },
     "reward": {
-        "vault": ("send", "outcome", "reveal_task_key"),
+        "vault": ("step", "outcome", "reveal_task_key"),
         "trainer": ("task_worths", "replay_round", "reveal_task_test"),
     },
     DASHBOARD: dict.fromkeys(("vault", "trainer", "verifier", "reward"), (LOOK_AGAIN,)),

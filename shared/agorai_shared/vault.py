@@ -10,7 +10,7 @@ from contextlib import aclosing
 from enum import StrEnum
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated, Any, Final, Protocol, Self
+from typing import Annotated, Any, Final, Literal, Protocol, Self
 
 import aiohttp
 from pydantic import Field, JsonValue, model_validator
@@ -46,7 +46,7 @@ class TransactionRevertedError(RefusedError):
     def __init__(self, label: str, transaction: Hash | None, reason: str) -> None:
         super().__init__(
             f"The transaction {transaction} ({label}) reverted: {reason}.",
-            remedy="Look at the item's state; nothing but the fee was spent.",
+            remedy="Look at the item's state; unless the reason says otherwise, nothing but the fee was spent.",
         )
 
 
@@ -414,10 +414,18 @@ async def send_step(vault: Sends, once: str, call: Call[Any]) -> str:
 
 
 class Vault:
-    """Asks one node's vault."""
+    """Asks one node's vault: its owner has calls sent by the verb `send`, a service by `step`, which sends less."""
 
-    def __init__(self, commander: Commander, url: str, token: str, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self,
+        commander: Commander,
+        url: str,
+        token: str,
+        session: aiohttp.ClientSession,
+        verb: Literal["send", "step"] = "send",
+    ) -> None:
         self._commander = commander
+        self._verb = verb
         self._url = url
         self._session = session
         self._headers = {"Authorization": f"Bearer {token}"}
@@ -428,7 +436,7 @@ class Vault:
         Raises
         ------
         RemoteError
-            If it would revert, the fee cannot be paid, or the chain does not answer.
+            If it would revert, the fee cannot be paid, the vault refuses it, or the chain does not answer.
         """
         send = Send(
             once=once,
@@ -438,7 +446,7 @@ class Vault:
             function=call.function,
             value=call.value,
         )
-        return await self._commander.ask("vault", "send", send, Outcome, _ANSWER_S)
+        return await self._commander.ask("vault", self._verb, send, Outcome, _ANSWER_S)
 
     async def settled(
         self, once: str, until: TransactionState = TransactionState.FINAL, timeout_s: float = 20

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
-from typing import Any, Final, Self
+from typing import Final, Self
 from urllib.parse import quote, urlsplit
 
 from itsdangerous import BadData, URLSafeTimedSerializer
@@ -31,7 +31,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from agorai_dashboard.limits import RequestLimits
 from agorai_dashboard.settings import DashboardSettings
 from agorai_dashboard.siwe import IsContractSignature, SignIn, is_contract_signature
-from agorai_shared.errors import AgoraiError, RefusedError
+from agorai_shared.errors import AgoraiError, InputError, RefusedError
 from agorai_shared.rpc import Rpc
 from agorai_shared.service import problem_response
 from agorai_shared.settings import NodeSettings
@@ -41,9 +41,9 @@ SESSION_S: Final = 12 * 3600
 LINK_S: Final = 60
 """How long the link that `agorai dashboard sign-in` prints is good."""
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-UNGUARDED: Final = ("/health/", "/metrics")
+UNGUARDED: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
 """What probes and Prometheus ask, by whatever name they know this process; the node's own port tells the same."""
-WITHOUT_SIGN_IN: Final = (*UNGUARDED, "/sign-in", "/static/")
+WITHOUT_SIGN_IN: Final = ("/sign-in", "/static/")
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -114,6 +114,23 @@ class AccountUnknownError(RefusedError):
             f"{account} has no role in this dashboard.",
             remedy="Ask its operator to name it in AGORAI_DASHBOARD_VIEWERS or AGORAI_DASHBOARD_OPERATORS.",
         )
+
+
+class NulInAddressError(InputError):
+    """A request's path or filters have a NUL in them, which not every database takes."""
+
+    def __init__(self) -> None:
+        super().__init__("The address has a NUL in it (%00).", remedy="Leave it out.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """A session or a link."""
+
+    account: Address
+    id: str
+    """By which it is remembered when it is used up: its text can be spelt in several ways."""
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,21 +246,23 @@ class Access:
 
         Raises
         ------
-        OtherHostError, TooManyRequestsError, CrossSiteError, SignInNeededError
+        OtherHostError, TooManyRequestsError, CrossSiteError, SignInNeededError, NulInAddressError
         """
         path = request.url.path
-        if path.startswith(UNGUARDED) and request.method in SAFE_METHODS:
+        if path in UNGUARDED and request.method in SAFE_METHODS:
             return
         origin = self.policy.origin(request)
         self._limits.check(request)
         _check_site(request, origin)
         request.state.origin = origin
-        account = self._signed_in(request)
-        request.state.account = account
-        role = Role.operator if self.policy.is_open else self.role(account) if account else Role.nobody
-        request.state.role = role
+        session = self._session(request)
+        request.state.account = session.account if session else None
+        request.state.role = role = self._role_now(session)
+        request.state.still_admitted = lambda: self._role_now(session) > Role.nobody
         if role == Role.nobody and not path.startswith(WITHOUT_SIGN_IN):
             raise SignInNeededError
+        if "\0" in path or b"%00" in request.scope["query_string"]:
+            raise NulInAddressError
 
     def begin(self, request: Request, answer: Response, account: Address) -> None:
         """Have the browser that gets this answer signed in."""
@@ -258,8 +277,9 @@ class Access:
 
     def end(self, request: Request, answer: Response) -> None:
         """Have the browser that gets this answer signed out, and its session be worth nothing."""
-        if self._signed_in(request):
-            self.sign_in.spent.spend(request.cookies[self._cookie], self._clock() + SESSION_S)
+        session = self._session(request)
+        if session is not None:
+            self.sign_in.spent.spend(session.id, session.until)
         answer.delete_cookie(self._cookie, httponly=True, samesite="strict")
 
     def link_code(self, account: Address) -> str:
@@ -268,14 +288,21 @@ class Access:
 
     def linked(self, code: str) -> Address | None:
         """Give whom a code signs in, and use it up; none if it is not good (any more)."""
-        account = _loaded(self._links, code, LINK_S)
-        return account if account and self.sign_in.spent.spend(code, self._clock() + LINK_S) else None
+        link = _loaded(self._links, code, LINK_S)
+        return link.account if link and self.sign_in.spent.spend(link.id, link.until) else None
 
-    def _signed_in(self, request: Request) -> Address | None:
+    def _session(self, request: Request) -> _Pass | None:
         cookie = request.cookies.get(self._cookie)
-        if cookie is None or self.sign_in.spent.is_spent(cookie):
-            return None
-        return _loaded(self._sessions, cookie, SESSION_S)
+        session = _loaded(self._sessions, cookie, SESSION_S) if cookie else None
+        return session if session and not self.sign_in.spent.is_spent(session.id) else None
+
+    def _role_now(self, session: _Pass | None) -> Role:
+        """Give what a session is good for by now."""
+        if self.policy.is_open:
+            return Role.operator
+        if session is None or self._clock() >= session.until or self.sign_in.spent.is_spent(session.id):
+            return Role.nobody
+        return self.role(session.account)
 
 
 class AccessMiddleware:
@@ -324,6 +351,12 @@ def role_of(request: Request) -> Role:
     return role
 
 
+def still_admitted(request: Request) -> bool:
+    """Say whether a request that goes on would be let in by now: nobody has signed out, no time has run out."""
+    state: Callable[[], bool] | None = getattr(request.state, "still_admitted", None)
+    return state is not None and state()
+
+
 def account_of(request: Request) -> Address | None:
     """Give who has signed in."""
     account: Address | None = getattr(request.state, "account", None)
@@ -359,9 +392,9 @@ def _to_sign_in(request: Request) -> Response:
     return RedirectResponse(f"/sign-in?next={quote(path, safe='/')}", status_code=303)
 
 
-def _loaded(serializer: URLSafeTimedSerializer, text: str, age_s: int) -> Address | None:
+def _loaded(serializer: URLSafeTimedSerializer, text: str, age_s: int) -> _Pass | None:
     try:
-        found: Any = serializer.loads(text, max_age=age_s)
+        (account, id_), signed_at = serializer.loads(text, max_age=age_s, return_timestamp=True)
     except BadData:
         return None
-    return Address(found[0])
+    return _Pass(Address(account), id_, signed_at.timestamp() + age_s)

@@ -76,7 +76,7 @@ async def create(node: NodeSettings, own: DashboardSettings, broker: NatsBroker)
     deployment = Deployment.load(node.deployment)
     chain_id, token = deployment.chain_id, node.node_token.get_secret_value()
     place = Place({address: name for name, address in deployment.contracts.items()})
-    model = Model(own.database, chain_id, place)
+    model = Model(own.database.get_secret_value(), chain_id, place)
     async with AsyncExitStack() as stack:
         rpc = await stack.enter_async_context(Rpc(node.rpc_url))
         session = await stack.enter_async_context(aiohttp.ClientSession())

@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Final, Literal
 
 import orjson
@@ -23,9 +24,11 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from pydantic import BaseModel, ConfigDict, field_validator
+from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from agorai_dashboard import metrics, relating
+from agorai_dashboard.access import still_admitted
 from agorai_dashboard.relating import Place
 from agorai_dashboard.views import Item
 from agorai_shared import logging
@@ -193,9 +196,9 @@ class Live:
 
     async def _tell_of(self, event: ChainEvent) -> None:
         about = None
-        if event.contract == "VotingPanel" and event.event != "Opened":
-            about = await self._about(event.key)
         ours = self._place.names.get(event.address) == event.contract
+        if ours and event.contract == "VotingPanel" and event.event != "Opened":
+            about = await self._about(event.key)
         items = relating.related(event, self._place, lambda _case: about) if ours else ()
         change = Change(event, relating.accounts(event, self._place), _piece(event, items))
         for reader in self._readers:
@@ -219,24 +222,30 @@ class Live:
                 503: {"description": "Too many are connected."},
             },
         )
-        async def live(query: Annotated[LiveQuery, Query()]) -> ServerSentEvents:
+        async def live(request: Request, query: Annotated[LiveQuery, Query()]) -> ServerSentEvents:
             """Send what happens as server-sent events."""
             if len(self._readers) >= self._most:
                 raise TooManyReadersError(self._most)
             reader = _Reader(query)
             self._readers.add(reader)  # now: what happens until it reads must not be lost
             metrics.READERS.set(len(self._readers))
-            return _Held(self._told(reader), lambda: self._leave(reader))
+            told = self._told(reader, partial(still_admitted, request))
+            return _Held(told, lambda: self._leave(reader))
 
         return routes
 
-    async def _told(self, reader: _Reader) -> AsyncIterator[bytes]:
+    async def _told(self, reader: _Reader, admitted: Callable[[], bool]) -> AsyncIterator[bytes]:
+        """Give pieces as long as the reader would be let in; one that hears nothing is let go at the next ping."""
         yield b": here\n\n"
         while not self._ending:
-            piece = await reader.pieces.get()
-            if piece is None:
+            piece: bytes | None = b""
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PING_S):
+                    piece = await reader.pieces.get()
+            if piece is None or not admitted():
                 return
-            yield piece
+            if piece:
+                yield piece
 
     def _leave(self, reader: _Reader) -> None:
         self._readers.discard(reader)

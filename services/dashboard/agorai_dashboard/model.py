@@ -27,18 +27,23 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, StatementError
 from sqlalchemy.sql.dml import Insert
 
-from agorai_dashboard.projecting import project
+from agorai_dashboard.projecting import keep, project
 from agorai_dashboard.relating import Place
 from agorai_dashboard.rows import Row, RowAbsentError
 from agorai_dashboard.tables import CHECKPOINT, METADATA, PROJECTED, SCHEMA
+from agorai_shared import logging
 from agorai_shared.errors import InputError, UnavailableError
 from agorai_shared.events import ChainEvent
 
+log = logging.get(__name__)
+
 _KEPT_ROWS: Final = 5_000
 """Rows that are kept in memory between portions, those used last."""
+OF_DATA: Final = (StatementError, ArithmeticError, ValueError, TypeError, LookupError)
+"""What is raised for values that a database does not take; of a database that is away, `DatabaseAwayError` is."""
 
 
 class DatabaseUrlError(InputError):
@@ -151,6 +156,8 @@ class Model:
     def take(self, events: Iterable[tuple[int, ChainEvent]], before: Checkpoint, after: Checkpoint) -> None:
         """Write what events change, and the checkpoint behind them, at once or not at all.
 
+        An event whose values the database does not take is kept as an event alone, so that none stops all others.
+
         Parameters
         ----------
         events
@@ -162,18 +169,42 @@ class Model:
             If the read model is not where it was before; nothing was written.
         DatabaseAwayError
         """
+        told = list(events)
         try:
-            with self.writing() as connection:
-                rows = _WorkingRows(connection, self._kept)
-                for sequence, one in events:
-                    project(one, sequence, rows, self.place)
-                _move(connection, before, after)
-                rows.write()
+            try:
+                with self.writing() as connection:
+                    rows = _WorkingRows(connection, self._kept)
+                    for sequence, one in told:
+                        project(one, sequence, rows, self.place)
+                    _move(connection, before, after)
+                    rows.write()
+            except OF_DATA as error:
+                log.warning("portion.one_by_one", events=len(told), error=_name(error))
+                self._kept.clear()
+                with self.writing() as connection:
+                    _move(connection, before, after)  # first: SQLite begins a transaction with a change alone
+                    for sequence, one in told:
+                        self._take_one(connection, sequence, one)
         except BaseException:
             self._kept.clear()  # they may tell of what was not written
             raise
         while len(self._kept) > _KEPT_ROWS:
             self._kept.popitem(last=False)
+
+    def _take_one(self, connection: Connection, sequence: int, one: ChainEvent) -> None:
+        try:
+            with connection.begin_nested():
+                rows = _WorkingRows(connection, self._kept)
+                project(one, sequence, rows, self.place)
+                rows.write()
+        except OperationalError:
+            raise
+        except OF_DATA as error:
+            log.warning("event.not_projected", id=one.id, error=_name(error))
+            self._kept.clear()
+            rows = _WorkingRows(connection, self._kept)
+            keep(one, sequence, rows)
+            rows.write()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -315,6 +346,11 @@ def _shown(url: str) -> str:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
         return "this URL"
+
+
+def _name(error: BaseException) -> str:
+    """Name a fault without its statement's values."""
+    return type(getattr(error, "orig", None) or error).__name__
 
 
 def _reason(error: OperationalError) -> str:

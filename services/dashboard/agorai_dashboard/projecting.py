@@ -22,6 +22,9 @@ from agorai_shared.events import ChainEvent
 
 log = logging.get(__name__)
 
+_MOST: Final = 2**63 - 1
+"""The largest number that a column takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class At:
@@ -65,19 +68,7 @@ def project(event: ChainEvent, sequence: int, rows: Rows, place: Place) -> None:
     """Take one final event into the read model."""
     ours = place.names.get(event.address) == event.contract
     items = related(event, place, lambda case: _about(rows, case)) if ours else ()
-    rows.append(
-        EVENTS,
-        sequence=sequence,
-        block=event.block_number,
-        log_index=event.log_index,
-        time=event.block_time,
-        transaction_hash=event.transaction_hash,
-        contract=event.contract,
-        event=event.event,
-        key=event.key,
-        args=orjson.dumps(event.args).decode(),
-        related=written(items),
-    )
+    keep(event, sequence, rows, items)
     for item in items:
         rows.append(EVENT_ITEMS, kind=item.kind, key=item.key, sequence=sequence)
     for account in accounts(event, place):
@@ -92,3 +83,20 @@ def project(event: ChainEvent, sequence: int, rows: Rows, place: Place) -> None:
             handler(rows, kind.from_args(event.args), At(sequence, event.block_time, place))
         except (RowAbsentError, KeyError, TypeError, ValueError) as error:
             log.warning("event.not_projected", id=event.id, error=f"{type(error).__name__}: {error}")
+
+
+def keep(event: ChainEvent, sequence: int, rows: Rows, items: tuple[Item, ...] = ()) -> None:
+    """Take one final event in as that alone, in a form that every database takes."""
+    rows.append(
+        EVENTS,
+        sequence=sequence,
+        block=min(event.block_number, _MOST),
+        log_index=event.log_index,
+        time=min(event.block_time, _MOST),
+        transaction_hash=event.transaction_hash,
+        contract=event.contract.replace("\0", ""),
+        event=event.event.replace("\0", ""),
+        key=event.key.replace("\0", ""),
+        args=orjson.dumps(event.args).decode(),
+        related=written(items),
+    )

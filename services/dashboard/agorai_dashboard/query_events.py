@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import orjson
-from sqlalchemy import Connection, Select, and_, or_, select
+from sqlalchemy import Connection, Select, and_, func, or_, select
 
 from agorai_dashboard import relating
 from agorai_dashboard.rows import Row
@@ -17,6 +17,12 @@ from agorai_shared.errors import InputError, NotFoundError
 
 MOST_STEPS: Final = 200
 MOST_FOLLOWED: Final = 100
+MOST_BYTES: Final = 4 << 20
+"""Characters of arguments that are read for one list; it ends with the event that reaches them."""
+_MOST_TEXT: Final = 1000
+"""Characters of one argument in lists."""
+_MOST_VALUES: Final = 100
+"""Values of one array in lists."""
 
 KINDS: Final = {
     "invocation": "invocation",
@@ -92,12 +98,40 @@ def row_of(row: Row) -> EventRow:
     )
 
 
-def _rows(connection: Connection, wanted: Select[tuple[object, ...]]) -> tuple[EventRow, ...]:
-    return tuple(row_of(row) for row in connection.execute(wanted).mappings())
+def listed(connection: Connection, wanted: Select[Any]) -> tuple[EventRow, ...]:
+    """Give events as lists show them: fewer than are wanted where their arguments are very long, and those cut."""
+    sizes = wanted.with_only_columns(
+        EVENTS.c.sequence, func.length(EVENTS.c.args), maintain_column_froms=True
+    )
+    chosen: list[int] = []
+    size = 0
+    for sequence, length in connection.execute(sizes):
+        if size >= MOST_BYTES:
+            break
+        chosen.append(sequence)
+        size += length
+    found = connection.execute(select(EVENTS).where(EVENTS.c.sequence.in_(chosen))).mappings()
+    rows = {row["sequence"]: _cut(row_of(row)) for row in found}
+    return tuple(rows[sequence] for sequence in chosen)
+
+
+def _cut(row: EventRow) -> EventRow:
+    args = {name: _shortened(value) for name, value in row.args.items()}
+    return row if args == row.args else replace(row, args=args, cut=True)
+
+
+def _shortened(value: object) -> object:
+    if isinstance(value, str) and len(value) > _MOST_TEXT:
+        return value[:_MOST_TEXT] + "…"
+    if isinstance(value, list):
+        return [_shortened(one) for one in value[:_MOST_VALUES]]
+    if isinstance(value, dict):
+        return {name: _shortened(one) for name, one in value.items()}
+    return value
 
 
 def events(connection: Connection, query: EventQuery, cursor: str | None, most: int) -> Page[EventRow]:
-    """Give events, the newest first."""
+    """Give events, the newest first; the cursor is behind those that are given, be they fewer than wanted."""
     wanted = select(EVENTS)
     last = EVENTS.c.sequence
     if query.account is not None:
@@ -122,22 +156,23 @@ def events(connection: Connection, query: EventQuery, cursor: str | None, most: 
     before = number_of(cursor)
     if before is not None:
         wanted = wanted.where(last < before)
-    found = _rows(connection, wanted.order_by(last.desc()).limit(most + 1))
-    return Page(found[:most], str(found[most - 1].sequence) if len(found) > most else None)
+    found = listed(connection, wanted.order_by(last.desc()).limit(most))
+    if not found:
+        return Page((), None)
+    more = connection.execute(wanted.where(last < found[-1].sequence).limit(1)).first()
+    return Page(found, str(found[-1].sequence) if more else None)
 
 
 def event(connection: Connection, id_: str) -> EventRow:
     """Give one event; raises `EventAbsentError`."""
     transaction, _, index = id_.partition("-")
-    if not (index.isdecimal() and len(index) <= 9):
+    if not (index.isdecimal() and len(index) <= 18):
         raise EventAbsentError(id_)
-    found = _rows(
-        connection,
-        select(EVENTS).where(EVENTS.c.transaction_hash == transaction, EVENTS.c.log_index == int(index)),
-    )
-    if not found:
+    wanted = select(EVENTS).where(EVENTS.c.transaction_hash == transaction, EVENTS.c.log_index == int(index))
+    row = connection.execute(wanted).mappings().first()
+    if row is None:
         raise EventAbsentError(id_)
-    return found[0]
+    return row_of(row)
 
 
 def story(connection: Connection, id_: str) -> EventStory:
@@ -174,7 +209,7 @@ def _neighbour(connection: Connection, item: Item, sequence: int, *, later: bool
         .order_by(place.asc() if later else place.desc())
         .limit(1)
     )
-    found = _rows(connection, wanted)
+    found = listed(connection, wanted)
     return found[0] if found else None
 
 
@@ -182,7 +217,7 @@ def _of_transactions(connection: Connection, hashes: Sequence[str]) -> tuple[Eve
     if not hashes:
         return ()
     wanted = select(EVENTS).where(EVENTS.c.transaction_hash.in_(hashes[:MOST_FOLLOWED]))
-    return _rows(connection, wanted.order_by(EVENTS.c.sequence).limit(MOST_FOLLOWED))
+    return listed(connection, wanted.order_by(EVENTS.c.sequence).limit(MOST_FOLLOWED))
 
 
 def _steps(connection: Connection, told: EventRow, later: EventRow | None) -> tuple[StepRow, ...]:

@@ -12,13 +12,15 @@ from agorai_dashboard.looking import Look
 from agorai_dashboard.query_events import number_of
 from agorai_dashboard.query_trade import trade_rows
 from agorai_dashboard.rows import Row
-from agorai_dashboard.tables import ALLOWANCES, INVOCATIONS, RESOURCE_NAMES, RESOURCES, TRADES
+from agorai_dashboard.tables import ALLOWANCES, DOCUMENTS, INVOCATIONS, RESOURCE_NAMES, RESOURCES, TRADES
 from agorai_dashboard.views import Described, DocumentState, InvocationRow, Page, Resource, ResourceRow
 from agorai_shared.documents import Metadata
 from agorai_shared.market import ResourceNotFoundError
 
 _MOST_BESIDE: Final = 50
 """Versions, invocations, trades and accounts that one resource's page shows."""
+_SEEK_AGAIN_S: Final = 3600
+"""How long a name whose metadata nobody served is not sought again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +114,21 @@ def _metadata(look: Look, row: Row) -> tuple[DocumentState, Metadata | None]:
 
 
 def nameless(look: Look, most: int) -> None:
-    """Want the metadata of the newest resources that have no name yet, so that a search finds them."""
-    wanted = _named().where(RESOURCE_NAMES.c.id.is_(None)).order_by(RESOURCES.c.id.desc()).limit(most)
-    for row in look.rows(wanted):
+    """Want the metadata of the newest resources that have no name yet, so that a search finds them.
+
+    Those whose metadata was sought lately let others have their turn.
+    """
+    sought = or_(DOCUMENTS.c.state == DocumentState.read, DOCUMENTS.c.tried_at > look.now - _SEEK_AGAIN_S)
+    wanted = (
+        _named()
+        .outerjoin(DOCUMENTS, DOCUMENTS.c.digest == RESOURCES.c.metadata)
+        .where(
+            RESOURCE_NAMES.c.id.is_(None),
+            RESOURCES.c.withdrawn.is_(False),
+            or_(DOCUMENTS.c.digest.is_(None), ~sought),
+        )
+    )
+    for row in look.rows(wanted.order_by(RESOURCES.c.id.desc()).limit(most)):
         _metadata(look, row)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -133,7 +134,7 @@ def accounts(event: ChainEvent, place: Place) -> frozenset[Address]:
 
 def _addresses(value: object) -> Iterator[Address]:
     if isinstance(value, str):
-        if len(value) == 42 and value.startswith("0x") and value != _NOBODY:
+        if _ADDRESS.fullmatch(value) and value != _NOBODY:
             yield Address(value)
     elif isinstance(value, Mapping):
         for item in value.values():
@@ -143,6 +144,7 @@ def _addresses(value: object) -> Iterator[Address]:
             yield from _addresses(item)
 
 
+_ADDRESS: Final = re.compile("0x[0-9a-fA-F]{40}")
 _NOBODY: Final = "0x" + 40 * "0"
 
 

@@ -8,17 +8,22 @@ from eth_utils.address import is_address, to_checksum_address
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from agorai_shared.settings import SECRETS
 from agorai_shared.types import Address
+
+
+def _account(given: object) -> object:
+    if not isinstance(given, str):
+        return given
+    if not is_address(given):
+        raise ValueError(f"{given!r} is no account")
+    return to_checksum_address(given)
 
 
 def _accounts(given: object) -> object:
     if not isinstance(given, str):
         return given
-    listed = [one.strip() for one in given.split(",") if one.strip()]
-    for one in listed:
-        if not is_address(one):
-            raise ValueError(f"{one!r} is no account")
-    return tuple(map(to_checksum_address, listed))
+    return tuple(_account(one.strip()) for one in given.split(",") if one.strip())
 
 
 Accounts = Annotated[tuple[Address, ...], NoDecode, BeforeValidator(_accounts)]
@@ -28,11 +33,13 @@ Accounts = Annotated[tuple[Address, ...], NoDecode, BeforeValidator(_accounts)]
 class DashboardSettings(BaseSettings):
     """Whose dashboard it is, where its read model is and whom it asks."""
 
-    model_config = SettingsConfigDict(env_prefix="AGORAI_DASHBOARD_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="AGORAI_DASHBOARD_", extra="ignore", frozen=True, secrets_dir=SECRETS
+    )
 
-    address: Address = Field(description="the node's account")
-    database: str = Field(
-        "sqlite:///dashboard.sqlite",
+    address: Annotated[Address, BeforeValidator(_account)] = Field(description="the node's account")
+    database: SecretStr = Field(
+        SecretStr("sqlite:///dashboard.sqlite"),
         description="of the read model: sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME",
     )
     store_url: str = Field("http://127.0.0.1:8080", description="this node's content store")

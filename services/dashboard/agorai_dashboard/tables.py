@@ -76,7 +76,7 @@ EVENTS: Final = _table(
     {"sequence": _Int},
     {
         "block": _Int,
-        "log_index": Integer,
+        "log_index": _Int,
         "time": _Int,
         "transaction_hash": String(66),
         "contract": Text,

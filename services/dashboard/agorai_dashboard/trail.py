@@ -16,11 +16,11 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from pydantic import ValidationError
-from sqlalchemy import case, delete, func, insert, select, update
+from sqlalchemy import String, Table, case, delete, func, insert, select, update
 
 from agorai_dashboard.background import going
 from agorai_dashboard.looking import Look
-from agorai_dashboard.model import Model, over
+from agorai_dashboard.model import OF_DATA, Model, over
 from agorai_dashboard.projector import Projector
 from agorai_dashboard.query_events import KINDS
 from agorai_dashboard.rows import Row
@@ -110,16 +110,24 @@ class TrailKeeper:
                 log.exception("trail.failed")
 
     def _write(self, told: Sequence[Step | Sent | Dead]) -> None:
-        steps = [one.model_dump() for one in told if isinstance(one, Step)]
-        sent = [one.model_dump() for one in told if isinstance(one, Sent)]
-        dead = [one.model_dump() for one in told if isinstance(one, Dead)]
-        with self._model.writing() as connection:
-            if steps:
-                connection.execute(insert(STEPS), steps)
-            if sent:
-                connection.execute(over(connection, SENT), sent)
-            if dead:
-                connection.execute(insert(DEAD), dead)
+        """Write messages at once; where the database does not take one of them, all but that one."""
+        steps = [_fitting(STEPS, one) for one in told if isinstance(one, Step)]
+        sent = [_fitting(SENT, one) for one in told if isinstance(one, Sent)]
+        dead = [_fitting(DEAD, one) for one in told if isinstance(one, Dead)]
+        try:
+            with self._model.writing() as connection:
+                if steps:
+                    connection.execute(insert(STEPS), steps)
+                if sent:
+                    connection.execute(over(connection, SENT), sent)
+                if dead:
+                    connection.execute(insert(DEAD), dead)
+        except OF_DATA as error:
+            if len(told) == 1:
+                log.warning("trail.not_kept", messages=1, reason=type(error).__name__)
+                return
+            for one in told:
+                self._write([one])
 
     def _forget_old(self) -> None:
         with self._model.writing() as connection:
@@ -134,6 +142,16 @@ class TrailKeeper:
                 connection.execute(update(DEAD).where(DEAD.c.id == id_).values(retried_at=time.time()))
 
         await self._projector.write(note)
+
+
+def _fitting(table: Table, told: Step | Sent | Dead) -> dict[str, object]:
+    """Give a message as a row, its texts as every database takes them."""
+    row = told.model_dump()
+    for name, value in row.items():
+        kind = table.c[name].type
+        if isinstance(value, str) and isinstance(kind, String):
+            row[name] = value.replace("\0", "")[: kind.length]
+    return row
 
 
 def dead_letters(look: Look) -> tuple[DeadLetter, ...]:

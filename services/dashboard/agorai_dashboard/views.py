@@ -91,6 +91,8 @@ class EventRow:
     args: Mapping[str, object]
     related: tuple[Item, ...]
     """What it is about, its own item first."""
+    cut: bool = False
+    """Whether long arguments were cut, as they are in lists; the event's own story has them whole."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import string
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
+from yarl import URL
 
 from agorai_dashboard.access import Policy, is_loopback
 from agorai_dashboard.limits import SIGN_INS
@@ -42,6 +49,21 @@ async def test_a_public_dashboard_is_reached_by_its_public_name_alone() -> None:
         assert (await at.ask("/sign-in")).status == 200
         assert (await at.ask("/sign-in", headers={"Host": "127.0.0.1"})).status == 421
         assert (await at.ask("/metrics", headers={"Host": "dashboard:8080"})).status == 200
+
+
+@pytest.mark.parametrize("path", ["/health/other", "/metrics/", "/metricsx", "/health/live/x"])
+async def test_only_what_probes_ask_is_unguarded(path: str) -> None:
+    async with site(PUBLIC) as at:
+        assert (await at.ask(path, headers={"Host": "dashboard:8080"})).status == 421
+        assert (await at.ask(path)).status == 401
+
+
+@pytest.mark.parametrize("path", ["/?event=a%00b", "/api/overview%00", "/?%00=1"])
+async def test_an_address_with_nul_is_refused(path: str) -> None:
+    async with site(OPEN) as at:
+        url = URL(at.url + path, encoded=True)
+        async with at.session.get(url) as refused:
+            assert (refused.status, refused.content_type) == (422, "application/problem+json")
 
 
 @pytest.mark.parametrize(
@@ -96,6 +118,32 @@ async def test_who_signs_in_has_the_role_of_the_account_until_signing_out() -> N
         assert (await at.post("/sign-out")).status == 303
         assert (await at.ask("/")).status == 401
         assert (await at.ask("/", cookies=kept)).status == 401  # nor is a copy of the session good
+
+
+def respelt(token: str) -> list[str]:
+    """Give a token as other texts that decode to the same bytes."""
+    head, last = token[:-1], token[-1]
+    order = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+    return [f"{token}!!", f"{token}====", head + order[order.index(last) ^ 1]]
+
+
+async def test_a_session_that_has_ended_is_no_better_in_another_spelling() -> None:
+    async with site(GUARDED) as at:
+        await at.sign_in(OPERATOR)
+        (cookie,) = at.session.cookie_jar
+        assert (await at.post("/sign-out")).status == 303
+        at.session.cookie_jar.clear()
+        for text in (cookie.value, *respelt(cookie.value)):
+            headers = {"Cookie": f"{cookie.key}={text}"}
+            assert (await at.post("/act", headers=headers)).status == 401
+
+
+async def test_a_link_is_good_once_in_whatever_spelling() -> None:
+    async with site(GUARDED) as at:
+        code = at.access.link_code(Address(OPERATOR.address))
+        assert (await at.ask(f"/sign-in/link/{code}")).headers["location"] == "/"
+        for text in respelt(code):
+            assert (await at.ask(f"/sign-in/link/{text}")).headers["location"] == "/sign-in"
 
 
 async def test_a_viewer_looks_and_does_not_act() -> None:
@@ -191,3 +239,26 @@ def test_accounts_are_named_in_one_variable(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("AGORAI_DASHBOARD_VIEWERS", "bob")
     with pytest.raises(ValueError, match="'bob' is no account"):
         DashboardSettings()
+
+
+def test_the_nodes_account_is_spelt_as_it_is_everywhere_and_nothing_else_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AGORAI_DASHBOARD_ADDRESS", OPERATOR.address.lower())
+    assert DashboardSettings().address == Address(OPERATOR.address)
+    monkeypatch.setenv("AGORAI_DASHBOARD_ADDRESS", "0x12")
+    with pytest.raises(ValueError, match="'0x12' is no account"):
+        DashboardSettings()
+
+
+def test_secrets_are_read_from_files_and_never_shown(tmp_path: Path) -> None:
+    url = "postgresql+psycopg://user:secret@127.0.0.1/name"
+    (tmp_path / "agorai_dashboard_database").write_text(url)
+    (tmp_path / "agorai_dashboard_hub_token").write_text("secret token")
+    told = "from agorai_dashboard.settings import DashboardSettings as D; own = D(); print(own, repr(own)); "
+    told += "print(own.database.get_secret_value() + own.hub_token.get_secret_value(), end='')"
+    env = {**os.environ, "AGORAI_SECRETS": str(tmp_path), "AGORAI_DASHBOARD_ADDRESS": OPERATOR.address}
+    ran = subprocess.run([sys.executable, "-c", told], env=env, capture_output=True, text=True, check=True)
+    shown, read = ran.stdout.split("\n")
+    assert "secret" not in shown
+    assert read == f"{url}secret token"

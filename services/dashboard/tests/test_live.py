@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,8 +18,9 @@ from agorai_dashboard import live
 from agorai_shared.events import Phase
 from agorai_shared.trail import Step
 
+from .guarded import VIEWER, signed
 from .pages_market import market
-from .pages_story import WHO, joined, registered
+from .pages_story import STRANGER, WHO, World, joined, registered
 from .pages_world import Site, showing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -145,6 +148,47 @@ async def test_a_malformed_filter_is_refused(site: Site, query: str) -> None:
     async with aiohttp.ClientSession() as session, session.get(f"{site.url}/live?{query}") as answer:
         assert answer.status == 422
         assert answer.content_type == "application/problem+json"
+
+
+async def test_another_contract_of_a_known_name_stops_nothing(site: Site) -> None:
+    event = replace(
+        registered(300_006, 96), contract="VotingPanel", event="Drawn", key=str(2**255), address=STRANGER
+    )
+    async with listening(site) as told:
+        await site.happen(event, Phase.head)
+        _, change = await anext(told)
+    assert (change["key"], change["related"]) == (str(2**255), [])
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_who_signs_out_is_told_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
+    monkeypatch.setattr(live, "PING_S", 0.5 if silent else 60)
+    async with (
+        showing(tmp_path, World(0), public_url="http://market.example", viewers=VIEWER.address) as site,
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
+    ):
+        own = {"Host": "market.example", "Origin": "http://market.example"}
+        asked = {"address": VIEWER.address}
+        async with session.get(f"{site.url}/sign-in/message", params=asked, headers=own) as answer:
+            message = (await answer.json())["message"]
+        proof = {"message": message, "signature": signed(message, VIEWER)}
+        async with session.post(
+            f"{site.url}/sign-in", data=proof, headers=own, allow_redirects=False
+        ) as answer:
+            own["Cookie"] = "; ".join(f"{one.key}={one.value}" for one in answer.cookies.values())
+        async with session.get(f"{site.url}/live", headers=own) as reader, asyncio.timeout(20):
+            assert (await reader.content.readline()).startswith(b":")
+            await site.happen(registered(300_007, 97), Phase.head)
+            while b'"97"' not in await reader.content.readline():
+                pass
+            async with session.post(f"{site.url}/sign-out", headers=own, allow_redirects=False) as answer:
+                assert answer.status == 303
+            if not silent:
+                await site.happen(registered(300_008, 98), Phase.head)
+            rest = await reader.content.read()
+    assert b'"98"' not in rest
 
 
 async def test_a_reader_that_is_behind_is_told_to_reload() -> None:

@@ -64,7 +64,7 @@ async def create(node: NodeSettings, settings: RewardSettings, broker: NatsBroke
         market = Market(Chain(rpc, Finality(node.confirmations)), deployment, store, session)
         files = PoolFiles(market)
         commander = Commander(bus_of(broker), settings.address, token)
-        vault = Vault(commander, settings.vault_url, token, session)
+        vault = Vault(commander, settings.vault_url, token, session, verb="step")
         sender = Sender(vault, VotingPanel(deployment.voting_panel))
         contributions = ContributionProtocol(files, settings.address, sender)
         pools = PoolProtocol(files, settings.address, sender)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from agorai_shared.types import Address
+from agorai_shared.account import Account
 
 
 class RewardSettings(BaseSettings):
@@ -13,6 +13,6 @@ class RewardSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="AGORAI_REWARD_", extra="ignore", frozen=True)
 
-    address: Address = Field(description="the node's account")
+    address: Account = Field(description="the node's account")
     store_url: str = Field("http://127.0.0.1:8080", description="this node's content store")
     vault_url: str = Field("http://127.0.0.1:8080", description="this node's vault")

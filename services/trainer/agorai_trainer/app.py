@@ -71,7 +71,8 @@ async def create(
         store = ContentStore(settings.store_url, token, session)
         jobs = JobStore(settings.path)
         stack.callback(jobs.close)
-        vault = Vault(Commander(bus_of(broker), settings.address, token), settings.vault_url, token, session)
+        commander = Commander(bus_of(broker), settings.address, token)
+        vault = Vault(commander, settings.vault_url, token, session, verb="step")
         max_content = settings.max_content_mib << 20
         market = Market(Chain(rpc, Finality(node.confirmations)), deployment, store, session)
         protocol = JobProtocol(market, vault, jobs, sandbox, max_content)

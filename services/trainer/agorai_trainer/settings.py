@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from agorai_shared.types import Address
+from agorai_shared.account import Account
 from agorai_trainer.tasks import Limits
 
 
@@ -16,7 +16,7 @@ class TrainerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="AGORAI_TRAINER_", extra="ignore", frozen=True)
 
-    address: Address = Field(description="the node's account")
+    address: Account = Field(description="the node's account")
     path: Path = Field(Path("trainer"), description="folder of the job list; never holds content")
     store_url: str = Field("http://127.0.0.1:8080", description="this node's content store")
     vault_url: str = Field("http://127.0.0.1:8080", description="this node's vault")

@@ -46,12 +46,13 @@ from agorai_vault import database, decide, signing_in
 from agorai_vault import keys as key_files
 from agorai_vault.account import AccountOnChain
 from agorai_vault.envelopes import Envelopes
-from agorai_vault.handlers import InvocationProtocol, SealedContent, policy
+from agorai_vault.handlers import InvocationProtocol, SealedContent
 from agorai_vault.keys import Keys
 from agorai_vault.negotiating import Negotiations
 from agorai_vault.outbox import Outbox
 from agorai_vault.peers import Peers
 from agorai_vault.permit import sign_permit
+from agorai_vault.policy import check_step, check_target
 from agorai_vault.settings import VaultSettings
 from agorai_vault.trade import wiring
 from agorai_vault.trade.handlers import TradeProtocol
@@ -203,15 +204,24 @@ def _wake(
 
 def _commands(router: NatsRouter, protocol: InvocationProtocol) -> None:
     address = protocol.keys.address
-    outbox = protocol.outbox
+    outbox, deployment = protocol.outbox, protocol.market.deployment
+
+    async def sent(command: messages.Send) -> messages.Outcome:
+        data = bytes.fromhex(command.data.removeprefix("0x"))
+        call = Call(command.to, data, command.contract, command.function, lambda _: None, command.value)
+        return (await outbox.send(command.once, call)).outcome()
 
     @router.subscriber(subject(address, "vault", "send"), max_workers=16)
     async def send(command: messages.Send) -> messages.Outcome:
         """Send one call of a marketplace contract, once."""
-        policy(protocol.market, command.to, command.contract)
-        data = bytes.fromhex(command.data.removeprefix("0x"))
-        call = Call(command.to, data, command.contract, command.function, lambda _: None, command.value)
-        return (await outbox.send(command.once, call)).outcome()
+        check_target(deployment, command)
+        return await sent(command)
+
+    @router.subscriber(subject(address, "vault", "step"), max_workers=16)
+    async def step(command: messages.Send) -> messages.Outcome:
+        """Send one call that is a step of a service's, once."""
+        check_step(deployment, command)
+        return await sent(command)
 
     @router.subscriber(subject(address, "vault", "outcome"), max_workers=64)
     async def outcome(command: messages.Watch) -> messages.Outcome:

@@ -18,7 +18,7 @@ from agorai_shared.contract import Call
 from agorai_shared.errors import NotFoundError, RefusedError
 from agorai_shared.market import Market, topic_of
 from agorai_shared.sealing import new_content_key, open_sealed, seal
-from agorai_shared.types import Address, Cid, InvocationId
+from agorai_shared.types import Cid, InvocationId
 from agorai_vault import decide, grants
 from agorai_vault.database import Box, ContentKey
 from agorai_vault.holders import Holders
@@ -264,25 +264,3 @@ class SealedContent:
             raise NotEntitledError(invocation, f"it is {item.state.name.lower()}, not delivered")
         if item.expires_at and now >= item.expires_at:
             raise NotEntitledError(invocation, f"it ended at {item.expires_at} (seconds since 1970)")
-
-
-def policy(market: Market, to: Address, contract: str) -> None:
-    """Let only the marketplace's own contracts be called with this account, each by its own name.
-
-    Raises
-    ------
-    TargetRefusedError
-        If the call goes elsewhere.
-    """
-    if market.deployment.contracts.get(contract) != to:
-        raise TargetRefusedError(contract, to)
-
-
-class TargetRefusedError(RefusedError):
-    """A transaction to something else than the marketplace's contracts."""
-
-    def __init__(self, contract: str, to: str) -> None:
-        super().__init__(
-            f"The vault calls this marketplace's contracts only, not {contract[:50]!r} at {to[:50]}.",
-            remedy="Use another wallet for other contracts.",
-        )

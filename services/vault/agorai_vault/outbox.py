@@ -367,7 +367,11 @@ class Outbox:
             self._outrun.pop(once, None)
         elif time.monotonic() - self._outrun.setdefault(once, time.monotonic()) > OUTRUN_S:
             del self._outrun[once]
-            why = f"another transaction took nonce {intent.nonce}; use the account from one node only"
+            why = (
+                f"another transaction, unknown to this vault, took nonce {intent.nonce}. It may be this very one,"
+                " sent with a higher fee after the backup that this vault was restored from: look at the account's"
+                " history before paying again. Use the account from one node only"
+            )
             self._settle(once, State.REVERTED, why, None)
 
     def _settle(self, once: str, state: State, reason: str | None, receipt: Receipt | None) -> None:

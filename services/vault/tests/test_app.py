@@ -311,6 +311,28 @@ async def test_the_vault_calls_the_marketplaces_contracts_only_each_by_its_name(
         await node.transact("a", own)
 
 
+async def test_a_service_has_only_steps_sent(town: Town, owner: Participant) -> None:
+    async with owner.running() as node:
+        token, exchange = node.market.token, town.ground.deployment.fair_exchange
+        named_otherwise = replace(token.transfer(FRIEND, 1), function="approve")
+        for call in (
+            token.transfer(FRIEND, 1),
+            named_otherwise,
+            token.approve(FRIEND, 1),
+            town.invocation.pay(1, 1),
+        ):
+            with pytest.raises(RemoteError, match="only what its steps are") as caught:
+                await node.for_service.send("a", call)
+            assert caught.value.code == "step_refused"
+        approved = token.approve(exchange, 1)
+        with pytest.raises(RemoteError, match="the chain's own coin"):
+            await node.for_service.send("a", replace(approved, value=1))
+        with pytest.raises(RemoteError, match="Nothing was sent"):
+            await node.vault.settled("a")
+        await node.for_service.send("a", approved)
+        assert (await node.vault.settled("a")).transaction
+
+
 async def test_a_permit_lets_one_pay_in_one_transaction(
     town: Town, owner: Participant, payer: Participant
 ) -> None:

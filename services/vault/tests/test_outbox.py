@@ -300,7 +300,8 @@ async def test_a_nonce_taken_by_another_wallet_is_told_and_the_next_is_sent(
         await ground.rpc.request("eth_sendRawTransaction", "0x" + bytes(other.raw_transaction).hex())
         await ground.mine()
         reverted = await settled(outbox, "a", State.REVERTED)
-        assert "another transaction took nonce 0" in str(reverted.reason)
+        assert "unknown to this vault, took nonce 0" in str(reverted.reason)
+        assert "look at the account's history before paying again" in str(reverted.reason)
         await ground.automine(on=True)
         await outbox.send("b", sender.transfer(2))
         assert (await settled(outbox, "b")).nonce == 1

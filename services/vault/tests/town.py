@@ -132,10 +132,10 @@ class Participant:
                 ContentStore(self.url, "node-token", session),
                 session,
             )
-            client = Vault(
-                Commander(bus_of(broker), self.address, "node-token"), self.url, "node-token", session
-            )
-            yield Node(self, client, market)
+            commander = Commander(bus_of(broker), self.address, "node-token")
+            client = Vault(commander, self.url, "node-token", session)
+            for_service = Vault(commander, self.url, "node-token", session, verb="step")
+            yield Node(self, client, for_service, market)
 
 
 @dataclass
@@ -144,6 +144,8 @@ class Node:
 
     participant: Participant
     vault: Vault
+    for_service: Vault
+    """The vault as a service of the node asks it."""
     market: Market
 
     @property

@@ -62,7 +62,7 @@ async def create(
         votes = Votes(settings.path, deployment.chain_id, panel.address)
         stack.callback(votes.close)
         inspector = Inspector(market, exchange, Trainer(commander))
-        vault = Vault(commander, settings.vault_url, token, session)
+        vault = Vault(commander, settings.vault_url, token, session, verb="step")
         trainer = PoolTrainer(commander)
         protocol = CaseProtocol(
             market=market,

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from agorai_shared.types import Address
+from agorai_shared.account import Account
 
 
 class VerifierSettings(BaseSettings):
@@ -15,7 +15,7 @@ class VerifierSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="AGORAI_VERIFIER_", extra="ignore", frozen=True)
 
-    address: Address = Field(description="the node's account")
+    address: Account = Field(description="the node's account")
     path: Path = Field(
         Path("verifier"), description="folder of votes and findings, with the salts that hide them"
     )
