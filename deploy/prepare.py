@@ -29,7 +29,6 @@ from agorai_shared.documents import Profile
 from agorai_shared.rpc import Rpc
 from agorai_vault import keys as key_files
 
-CHAIN_ID: Final = 31337
 CONTAINERS: Final = 10001
 """User and group of the containers, where the folder is prepared by root."""
 DATA: Final = (
@@ -57,7 +56,7 @@ def files(folder: Path) -> None:
         bus_certificates.make(folder / "tls", "nats")
     tls = bus_config.Tls("/etc/nats/tls/tls.crt", "/etc/nats/tls/tls.key")
     bus_config.write(
-        folder / "bus" / "nats.conf", folder / "bus" / "passwords", CHAIN_ID, [keys.address], tls=tls
+        folder / "bus" / "nats.conf", folder / "bus" / "passwords", None, [keys.address], tls=tls
     )
     for service in ("storage", "vault", "trainer", "verifier", "reward", "dashboard"):
         password = folder / "bus" / "passwords" / service_user(keys.address, service)

@@ -148,7 +148,8 @@ class Composed:
             source, target, mode = (*mount.split(":"), "rw")[:3]
             container.with_volume_mapping(source, target, mode)
         for key, value in service.get("environment", {}).items():
-            container.with_env(key, value)
+            if key != "AGORAI_STORAGE_KUBO_URL":  # whose image cannot be made here
+                container.with_env(key, value)
         if "command" in service:
             container.with_command(service["command"])
         container.with_exposed_ports(*({"nats": 4222, "chain": 8545}.get(name, 8080),))

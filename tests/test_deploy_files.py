@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 from pydantic_settings import BaseSettings
+from yarl import URL
 
 from agorai.service_permissions import ASKED
 from agorai_dashboard.settings import DashboardSettings
@@ -82,6 +84,24 @@ def test_a_service_is_told_only_what_it_reads(compose: dict[str, Any], name: str
     service = compose["services"][name]
     told = set(service["environment"]) | {one["target"].upper() for one in service["secrets"]}
     assert told <= variables(name)
+
+
+@pytest.mark.parametrize("settings", [TrainerSettings, VerifierSettings, RewardSettings])
+def test_a_nodes_account_is_kept_in_its_one_spelling(settings: type[BaseSettings]) -> None:
+    account = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+    assert settings.model_validate({"address": account.lower()}).model_dump()["address"] == account
+    for wrong in ("vault", account[:-1]):
+        with pytest.raises(ValidationError, match="is no address"):
+            settings.model_validate({"address": wrong})
+
+
+def test_storage_keeps_its_blocks_in_the_kubo_that_nobody_else_reaches(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    assert URL(services["storage"]["environment"]["AGORAI_STORAGE_KUBO_URL"]).host == "kubo"
+    (network,) = services["kubo"]["networks"]
+    assert compose["networks"][network]["internal"]
+    reaching = {name for name, service in services.items() if network in service["networks"]}
+    assert reaching == {"kubo", "storage"}
 
 
 def test_no_secret_is_in_the_environment(compose: dict[str, Any]) -> None:

@@ -23,6 +23,8 @@ VALUES = {
     "deployment": {"chain_id": 31337},
     "serviceMonitor": {"enabled": True},
 }
+KEPT = ("storage", "vault", "trainer", "verifier")
+ONCE = (*KEPT, "dashboard")
 Objects = dict[tuple[str, str], dict[str, Any]]
 
 
@@ -45,14 +47,18 @@ def run(tmp_path: Path, verb: str, values: dict[str, Any]) -> subprocess.Complet
     )
 
 
-@pytest.fixture
-def objects(tmp_path: Path) -> Objects:
-    rendered = run(tmp_path, "template", VALUES)
+def render(tmp_path: Path, values: dict[str, Any]) -> Objects:
+    rendered = run(tmp_path, "template", values)
     assert rendered.returncode == 0, rendered.stderr
     documents = [one for one in yaml.safe_load_all(rendered.stdout) if one]
     found = {(one["kind"], one["metadata"]["name"]): one for one in documents}
     assert len(found) == len(documents)
     return found
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Objects:
+    return render(tmp_path, VALUES)
 
 
 def workloads(objects: Objects) -> dict[str, dict[str, Any]]:
@@ -140,6 +146,37 @@ def test_nothing_is_reached_but_what_is_allowed(objects: Objects) -> None:
     assert all(everyone.items() <= one["metadata"]["labels"].items() for one in workloads(objects).values())
 
 
+def reached(objects: Objects, name: str) -> dict[str, list[str]]:
+    """Give the CIDRs that a service may reach, and what is left out of each."""
+    rules = objects["NetworkPolicy", f"one-{name}"]["spec"]["egress"]
+    assert all(rule["to"] for rule in rules)  # an empty one would be everywhere
+    blocks = [place["ipBlock"] for rule in rules for place in rule["to"] if "ipBlock" in place]
+    return {block["cidr"]: block.get("except", []) for block in blocks}
+
+
+def test_outside_is_reached_but_for_metadata_and_private_ranges(objects: Objects) -> None:
+    for name in ("hub", *ASKED):
+        found = reached(objects, name)
+        assert found.keys() == {"0.0.0.0/0", "::/0"}
+        assert {"169.254.0.0/16", "10.0.0.0/8"} <= set(found["0.0.0.0/0"])
+        assert found["::/0"] == ["fe80::/10", "fc00::/7"]
+
+
+def test_each_service_reaches_what_is_named_for_it_alone(tmp_path: Path) -> None:
+    chain, peers, bus, database = ("192.0.2.1/32", "198.51.100.0/24", "203.0.113.7/32", "10.1.2.3/32")
+    egress = {"chain": [chain], "peers": [peers], "bus": [bus], "database": [database]}
+    values = {**VALUES, "networkPolicy": {"egress": egress}}
+    elsewhere = {"enabled": False, "url": "tls://bus.example:4222"}
+    objects = render(tmp_path, values)
+    assert reached(objects, "storage").keys() == {peers}
+    assert reached(objects, "vault").keys() == {chain, peers}
+    assert reached(objects, "dashboard").keys() == {chain, peers, database}
+    objects = render(tmp_path, {**values, "nats": elsewhere})
+    assert reached(objects, "vault") == {chain: [], peers: [], bus: []}
+    objects = render(tmp_path, {**VALUES, "networkPolicy": {"egress": {what: [] for what in egress}}})
+    assert not reached(objects, "dashboard")
+
+
 def test_replicas_follow_what_waits_in_a_consumer_that_exists(objects: Objects) -> None:
     scaled = {name: one["spec"] for (kind, name), one in objects.items() if kind == "HorizontalPodAutoscaler"}
     assert scaled
@@ -169,6 +206,11 @@ def test_the_bus_is_a_cluster_over_tls(objects: Objects) -> None:
         ({"deployment": {}}, "deployment"),
         ({"replica": 2}, "replica"),
         ({"nats": {"replicas": 2}}, "replicas"),
+        ({"address": ADDRESS.lower()}, "address"),
+        ({"networkPolicy": {"egress": {"chain": ["chain.example"]}}}, "chain"),
+        *(({"services": {name: {"replicas": 2}}}, "replicas") for name in ONCE),
+        *(({"services": {name: {"storage": size}}}, "storage") for name in KEPT for size in ("", None)),
+        ({"services": {"vault": {"scale": {"max": 2, "consumer": "vault", "waiting": 1}}}}, "scale"),
     ],
 )
 def test_values_that_cannot_be_are_refused(tmp_path: Path, change: dict[str, Any], said: str) -> None:

@@ -33,12 +33,16 @@ class TlsHalfError(InputError):
 @app.command()
 def config(
     node: list[str] = typer.Option(..., help="Account of a node; may be named several times."),
-    chain_id: int = typer.Option(31337, min=1, help="EIP-155 id of the chain."),
+    chain_id: int | None = typer.Option(
+        None, min=1, help="EIP-155 id of the chain; else the file's, or 31337 if it is new."
+    ),
     output: Path = typer.Option(
-        Path("nats.conf"), help="The server's file; the users in it keep their passwords."
+        Path("nats.conf"), help="The server's file; what is in it stays unless it is named here."
     ),
     passwords: Path = typer.Option(Path("passwords"), help="Folder for each user's password, one file each."),
-    store: str = typer.Option("/data", help="Folder of the streams, as the server sees it."),
+    store: str | None = typer.Option(
+        None, help="Folder of the streams, as the server sees it; /data in a new file."
+    ),
     tls_cert: str | None = typer.Option(None, help="The server's certificate, as the server sees it."),
     tls_key: str | None = typer.Option(None, help="Its private key."),
     tls_ca: str | None = typer.Option(None, help="Ask clients for a certificate of this authority."),

@@ -44,3 +44,20 @@ seccompProfile: {type: RuntimeDefault}
   labelSelector:
     matchLabels: {{- include "agorai.labels" . | nindent 6 }}
 {{- end }}
+
+{{- define "agorai.reach" -}}
+{{- $whole := dict "0.0.0.0/0" "[.]" "::/0" ":" -}}
+{{- range .cidrs }}
+- ipBlock:
+    cidr: {{ . | quote }}
+    {{- with index $whole . }}
+    {{- $family := . }}
+    except:
+      {{- range $.except }}
+      {{- if regexMatch $family . }}
+      - {{ . | quote }}
+      {{- end }}
+      {{- end }}
+    {{- end }}
+{{- end }}
+{{- end }}
