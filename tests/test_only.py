@@ -104,7 +104,8 @@ def test_an_account_does_not_run_twice(carrier: Node, tmp_path: Path) -> None:
 
 def test_a_home_that_lost_its_marketplace_founds_no_other(tmp_path: Path) -> None:
     (tmp_path / "home" / "vault").mkdir(parents=True)
-    (tmp_path / "home" / "vault" / "vault.sqlite").touch()
+    for kept in ("vault/vault.sqlite", "chain.json"):
+        (tmp_path / "home" / kept).touch()
     refused = agorai(tmp_path / "home", "up", "--json")
     assert json.loads(refused.stderr or refused.stdout)["error"]["title"] == "deployment_lost"
 

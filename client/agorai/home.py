@@ -200,8 +200,9 @@ class Home:
 
     @property
     def has_lost_deployment(self) -> bool:
-        """Whether a vault has run here, and no file says on which marketplace, though no other node carried it."""
-        return self.vault_database.exists() and not self.deployment.exists()
+        """Whether a vault has run here on an embedded chain, and no file says on which marketplace of it."""
+        kept = self.vault_database.exists() and self.chain_state.exists()
+        return kept and not self.deployment.exists()
 
     def ports(self) -> Ports:
         """Give the ports of the last run."""
