@@ -203,6 +203,7 @@ class Reconciler(Generic[StateT, StepT]):
         self._chain_time = 0
         self._closed = False
         DEAD.labels(protocol.name)  # from 0 on: of what begins at 1 no increase is seen
+        OLDEST.labels(protocol.name)
 
     def wake(self, key: int) -> asyncio.Future[None]:
         """Look at an item: now, after the look that is under way, or cutting short the pause before a retry.
