@@ -9,13 +9,11 @@ from __future__ import annotations
 from typing import Final
 
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
 from agorai_shared.bus import answered, final_stream
-from agorai_shared.events import Phase
 from agorai_shared.types import Address
-from agorai_shared.waking import ACK_WAIT_S
+from agorai_shared.waking import consumer_config
 
 CONSUMERS: Final = {
     "vault": "Invocation",
@@ -33,6 +31,11 @@ CONSUMERS: Final = {
 }
 """Durable consumers of a stream, each named `<this>-<address>`, and the contract whose events it brings."""
 
+FEW: Final = {
+    "reward-task": ("Begun", "Finished", "Proposed", "Challenged", "Resolved", "Settled", "Abandoned"),
+}
+"""Of consumers that bring only some of the contract's events, the names of these: each party of a round updates."""
+
 
 def consumer(service: str, address: Address) -> str:
     """Give the name of one of a node's consumers."""
@@ -47,13 +50,6 @@ async def make_consumers(js: JetStreamContext, chain_id: int, address: Address) 
         try:
             await answered(stream, js.consumer_info(stream, name))
         except NotFoundError:
-            config = ConsumerConfig(
-                name=name,
-                durable_name=name,
-                filter_subject=f"chain.{Phase.final}.{chain_id}.{contract}.>",
-                deliver_policy=DeliverPolicy.NEW,
-                ack_policy=AckPolicy.EXPLICIT,
-                ack_wait=ACK_WAIT_S,
-                max_ack_pending=1000,
-            )
+            config = consumer_config(chain_id, contract, FEW.get(service, ()))
+            config.name = config.durable_name = name
             await answered(stream, js.add_consumer(stream, config))

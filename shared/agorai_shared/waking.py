@@ -8,12 +8,13 @@ comes again after a pause; one that nobody can handle is set aside, so that it d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 
 from faststream import AckPolicy
 from faststream.nats import JStream, NatsBroker, NatsMessage, NatsRouter, PullSub
 from nats.errors import Error as NatsError
+from nats.js.api import AckPolicy as JetStreamAckPolicy
 from nats.js.api import ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
@@ -31,6 +32,17 @@ DELIVERIES = 6
 MOST_PAUSE_S = 30.0
 
 
+def consumer_config(chain_id: int, contract: str, events: Iterable[str] = ()) -> ConsumerConfig:
+    """Say how a consumer of a contract's final events is made; no `events`: of all of them."""
+    return ConsumerConfig(
+        filter_subjects=[subject(Phase.final, chain_id, contract, event) for event in events or ("*",)],
+        deliver_policy=DeliverPolicy.NEW,
+        ack_policy=JetStreamAckPolicy.EXPLICIT,
+        ack_wait=ACK_WAIT_S,
+        max_ack_pending=1000,
+    )
+
+
 def on_final_events(
     router: NatsRouter,
     chain_id: int,
@@ -38,11 +50,20 @@ def on_final_events(
     consumer: str,
     handle: Callable[[ChainEvent], Awaitable[None]],
     inbox: str,
+    events: Iterable[str] = (),
 ) -> None:
     """Have `handle` called with every final event of a contract from now on.
 
-    What happened before is found from the chain at start, not from the stream. `consumer` names the durable
-    consumer, which replicas share; `inbox` is the bus user's inbox prefix.
+    What happened before is found from the chain at start, not from the stream.
+
+    Parameters
+    ----------
+    consumer
+        Names the durable consumer, which replicas share.
+    inbox
+        The bus user's inbox prefix.
+    events
+        Those that are wanted, by name; none: all. A consumer that is there already may give more.
     """
 
     @router.subscriber(
@@ -51,7 +72,7 @@ def on_final_events(
         durable=consumer,
         pull_sub=PullSub(batch_size=1, timeout=5),
         inbox_prefix=f"{inbox}.".encode(),
-        config=ConsumerConfig(ack_wait=ACK_WAIT_S, deliver_policy=DeliverPolicy.NEW, max_ack_pending=1000),
+        config=consumer_config(chain_id, contract, events),
         ack_policy=AckPolicy.MANUAL,
         decoder=_undecoded,
         max_workers=CONCURRENCY,

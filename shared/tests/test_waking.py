@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,12 +94,15 @@ async def stream(nats_server: Running) -> AsyncGenerator[Stream]:
 
 @asynccontextmanager
 async def replica(
-    server: Running, heard: Handle, ticks: Callable[[BlockTick], None] = lambda _: None
+    server: Running,
+    heard: Handle,
+    ticks: Callable[[BlockTick], None] = lambda _: None,
+    events: tuple[str, ...] = (),
 ) -> AsyncIterator[Host]:
     settings = NodeSettings(bus_url=server.url, node_token=SecretStr("t"))
     broker = make_broker(settings, "replica")
     router = NatsRouter()
-    waking.on_final_events(router, CHAIN, "Invocation", "vault-x", heard, "_INBOX")
+    waking.on_final_events(router, CHAIN, "Invocation", "vault-x", heard, "_INBOX", events)
     waking.on_final_blocks(router, CHAIN, ticks)
     service = Service("vault", router, prepare=lambda: waking.stream_made(broker, CHAIN))
     host = Host(settings, [service], broker)
@@ -115,6 +119,19 @@ async def test_every_event_of_the_contract_is_heard_once_and_acknowledged(
         await heard.until(lambda: heard.counts.total() == 100)
         await stream.drained("vault-x")
     assert set(heard.counts.values()) == {1}
+
+
+async def test_who_wants_some_events_only_is_sent_no_others(nats_server: Running, stream: Stream) -> None:
+    heard = Heard()
+    async with replica(nats_server, heard, events=("Delivered", "Refunded")):
+        await stream.say(event(1), replace(event(2), event="Delivered"), event(3))
+        await stream.say(replace(event(4), event="Refunded"))
+        await heard.until(lambda: "4" in heard.counts)
+        await stream.drained("vault-x")
+        info = await stream.js.consumer_info(f"CHAIN_{CHAIN}_FINAL", "vault-x")
+    assert heard.counts == {"2": 1, "4": 1}
+    assert info.delivered is not None
+    assert info.delivered.consumer_seq == 2
 
 
 async def test_an_event_goes_to_one_of_two_replicas(nats_server: Running, stream: Stream) -> None:

@@ -20,6 +20,7 @@ from agorai_shared.bindings.voting_panel import VotingPanel
 from agorai_shared.bus import inbox_of
 from agorai_shared.chain import Chain, Finality
 from agorai_shared.command import Commander, bus_of
+from agorai_shared.consumers import FEW
 from agorai_shared.content import ContentStore
 from agorai_shared.deployment import Deployment
 from agorai_shared.events import BlockTick, ChainEvent
@@ -43,9 +44,6 @@ _OF_CONTRIBUTIONS = frozenset({"Added", "Challenged", "Answered", "Contested", "
 
 _OF_POOLS = frozenset({"Stopped", "Forfeited", "Returned"})
 """Events that name a pool, and after which its bond may be shared, or sooner."""
-
-_OF_TASKS = frozenset({"Begun", "Finished", "Proposed", "Challenged", "Resolved", "Settled", "Abandoned"})
-"""Events of a task after which there may be something to do for its parties."""
 
 Contributions = Reconciler[decide.Item, decide.Step]
 Pools = Reconciler[decide.Share, decide.PoolStep]
@@ -136,7 +134,7 @@ def _wake_tasks(
     async def on_event(event: ChainEvent) -> None:
         if event.event == "Begun" and event.args["round"] != 1:
             return  # until its deadline nothing is to be done, and the one before is looked at anyway
-        if event.event in _OF_TASKS and await tasks.concerns(int(event.key)):
+        if event.event in FEW["reward-task"] and await tasks.concerns(int(event.key)):
             await ending.wake(int(event.key))
 
     async def on_case(event: ChainEvent) -> None:
@@ -145,7 +143,9 @@ def _wake_tasks(
         if task is not None and await tasks.concerns(task):
             await ending.wake(task)
 
-    on_final_events(router, chain_id, "TrainingTask", f"reward-task-{me}", on_event, inbox)
+    on_final_events(
+        router, chain_id, "TrainingTask", f"reward-task-{me}", on_event, inbox, FEW["reward-task"]
+    )
     on_final_events(router, chain_id, "VotingPanel", f"reward-task-panel-{me}", on_case, inbox)
 
 
