@@ -27,7 +27,6 @@ from typing import Final, Literal, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from eth_account import Account
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from joserfc import jwe
@@ -103,7 +102,7 @@ class TaskKey:
     @property
     def address(self) -> Address:
         """What a contract compares a revealed key with."""
-        return Address(Account.from_key(self.secret.to_bytes(32)).address)
+        return address_of(self.public)
 
     @property
     def public(self) -> str:
