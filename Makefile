@@ -118,7 +118,7 @@ $(UV): requirements-uv.lock
 .flower/.ready .flower-simulation/.ready:
 	@echo "setting up $(@D)"
 	@$(UV) venv -q --clear --python $(BIN)/python $(@D)
-	@$(UV) pip install -q --require-hashes --python $(@D)/bin/python -r $<
+	@$(UV) pip sync -q --require-hashes --python $(@D)/bin/python $< # `install` leaves out what pyproject.toml overrides
 	@touch $@
 
 # Node 20 or newer with npm from PATH, else from its wheel.
