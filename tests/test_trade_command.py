@@ -541,7 +541,7 @@ async def test_what_cannot_be_asked_or_accepted_is_refused_with_its_reason(
     assert "it is ended" in said
     assert "is not its buyer" in await market.refusal("anna", "trade", "accept", sold.trade, "--yes")
     assert "no trade 99" in await market.refusal("bob", "trade", "show", 99)
-    assert "No negotiations begin" in await market.refusal("bob", "trade", "open", "abc")
+    assert "No negotiations begin" in await market.refusal("bob", "trade", "open", "xyz")
 
 
 @pytest.mark.parametrize("error", REFUSALS)
