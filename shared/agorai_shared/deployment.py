@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Final, Self
 
-from eth_utils.address import is_address, to_checksum_address
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from agorai_shared.account import Account
 from agorai_shared.errors import InputError
 from agorai_shared.types import Address
 
@@ -37,13 +37,6 @@ class DeploymentError(InputError):
         )
 
 
-def _checksummed(address: str) -> Address:
-    """Give an address in its one spelling (EIP-55), in which the chain's are compared with it."""
-    if not is_address(address):
-        raise ValueError("it is no address")
-    return Address(to_checksum_address(address))
-
-
 class PartialDeployment(BaseModel):
     """Addresses on one chain, as a file tells them; that of an older version has fewer."""
 
@@ -51,7 +44,7 @@ class PartialDeployment(BaseModel):
 
     chain_id: int = Field(gt=0)
     start_block: int = Field(ge=0)
-    contracts: dict[str, Annotated[Address, AfterValidator(_checksummed)]]
+    contracts: dict[str, Account]
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -5,22 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import typer
-from eth_utils.address import is_address, to_checksum_address
 
 from agorai.cli.output import JSON, emit, out, run, styled
 from agorai_shared.errors import InputError
-from agorai_shared.types import Address
 
 app = typer.Typer(help="A bus for nodes whose services run apart.", no_args_is_help=True)
-
-
-class NodeAddressError(InputError):
-    """What should name a node is no address."""
-
-    def __init__(self, given: str) -> None:
-        super().__init__(
-            f"{given!r} is no address.", remedy="Write 0x and 40 hex digits: `agorai account show`."
-        )
 
 
 class TlsHalfError(InputError):
@@ -51,12 +40,13 @@ def config(
 ) -> None:
     """Write a NATS server's configuration: an account for the hub and each node, a user for each service."""
     from agorai import bus_config  # noqa: PLC0415 - the services, which help does without
+    from agorai.client import address_of  # noqa: PLC0415
 
     async def work() -> None:
         if (tls_cert is None) != (tls_key is None) or (tls_ca and not tls_cert):
             raise TlsHalfError
         tls = bus_config.Tls(tls_cert, tls_key, tls_ca) if tls_cert and tls_key else None
-        nodes = [_address(one) for one in node]
+        nodes = [address_of(one) for one in node]
         users = bus_config.write(output, passwords, chain_id, nodes, store=store, tls=tls, routes=route)
 
         def human() -> None:
@@ -97,9 +87,3 @@ def certificate(
         emit({what: str(path) for what, path in paths.items()}, as_json, human)
 
     run(work, as_json)
-
-
-def _address(given: str) -> Address:
-    if not is_address(given):
-        raise NodeAddressError(given)
-    return Address(to_checksum_address(given))

@@ -168,7 +168,9 @@ def _shown_states(states: Sequence[ChainState]) -> Group:
     chains = table(
         "Chain", "Ready", ">Node's head", ">Published", ">Final", ">Blocks behind", ">Newest, s ago"
     )
-    endpoints = table("Chain", "Endpoint", ">Head", ">Latency, ms", ">Failures", ">Rests, s")
+    endpoints = table(
+        "Chain", "Endpoint", ">Head", ">Latency, ms", ">Failures", ">Rests, s", whole=("Endpoint",)
+    )
     contracts = table("Chain", "Contract", "Address", ">From block", ">Members", whole=("Address",))
     problems: list[Text] = []
     for state in states:

@@ -25,9 +25,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
-from eth_utils.address import is_address, to_checksum_address
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -38,12 +36,12 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from agorai_shared.abi.errors import BadAbiError, NotInAbiError
+from agorai_shared.account import Account
 from agorai_shared.contract import ContractAbi
 from agorai_shared.deployment import Deployment
 from agorai_shared.endpoint import Endpoint, hide_secrets
 from agorai_shared.errors import InputError
 from agorai_shared.settings import NodeSettings
-from agorai_shared.types import Address
 
 
 class AbiUnreadableError(InputError):
@@ -76,12 +74,6 @@ class RpcUrlError(InputError):
         )
 
 
-def _checksummed(address: str) -> Address:
-    if not is_address(address):
-        raise ValueError(f"{address!r} is no address: write 0x and 40 hex digits")
-    return Address(to_checksum_address(address))
-
-
 class Factory(BaseModel):
     """The event by which another followed contract announces the addresses of a family."""
 
@@ -98,7 +90,7 @@ class FollowedContract(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="its token in subjects")
-    address: Annotated[Address, AfterValidator(_checksummed)] | None = None
+    address: Account | None = None
     factory: Factory | None = None
     abi: str | list[dict[str, object]] | None = Field(
         None, description="a packaged contract's name (none: `name`), a `.json` file, or the ABI itself"
@@ -254,7 +246,7 @@ class HubSettings(BaseSettings):
     audit_delay_s: float = Field(
         60.0, gt=0, description="seconds after which final blocks are read once more and compared"
     )
-    nodes: tuple[Annotated[Address, AfterValidator(_checksummed)], ...] = Field(
+    nodes: tuple[Account, ...] = Field(
         (), description="nodes of the first chain whose consumers the hub makes, as their bus users may not"
     )
     allow_private_webhooks: bool = Field(
