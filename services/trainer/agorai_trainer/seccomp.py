@@ -17,6 +17,7 @@ import os
 import struct
 import sys
 from dataclasses import dataclass, field
+from functools import cache
 
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32_BIT = 0x40000000
@@ -118,11 +119,21 @@ class _Program:
 
 
 def program(machine: str, pid: int) -> bytes:
-    """Give the BPF program for one machine type, for the process `pid`.
+    """Give the BPF program for one machine type, for the process `pid`; raises as `common` does."""
+    column, bpf = list(_AUDIT_ARCH).index(machine), _Program()
+    for call in (_KILL, _TGKILL):
+        bpf.allow_only_if(call[column], 0, _JUMP_EQUAL, pid, errno.EPERM)
+    bpf.add(_RETURN, _ALLOW)
+    return common(machine) + bpf.packed()
+
+
+@cache
+def common(machine: str) -> bytes:
+    """Give what is the same for all processes, with which their programs begin.
 
     Raises
     ------
-    KeyError
+    ValueError
         If the machine type has no table here.
     """
     column = list(_AUDIT_ARCH).index(machine)
@@ -142,12 +153,16 @@ def program(machine: str, pid: int) -> bytes:
     changing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
     bpf.deny_if_bits(_OPEN[column], 1, changing, errno.EACCES)
     bpf.deny_if_bits(_OPENAT[column], 2, changing, errno.EACCES)
-    for call in (_KILL, _TGKILL):
-        bpf.allow_only_if(call[column], 0, _JUMP_EQUAL, pid, errno.EPERM)
     # another process's limits are not to be touched; 0 is the caller
     bpf.allow_only_if(_PRLIMIT[column], 0, _JUMP_EQUAL, 0, errno.EPERM)
-    bpf.add(_RETURN, _ALLOW)
     return bpf.packed()
+
+
+def prepare() -> None:
+    """Do ahead, for processes that will be forked, what is the same for all."""
+    machine = os.uname().machine
+    if sys.platform == "linux" and machine in _AUDIT_ARCH:
+        common(machine)
 
 
 def restrict() -> bool:

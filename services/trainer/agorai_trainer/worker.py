@@ -33,7 +33,7 @@ from agorai_trainer.rehearsal import rehearse
 from agorai_trainer.threads import use_threads_only
 
 _JOB_FD = 3
-_IDLE_S = 0.05
+_IDLE_S = 2.0
 """Without a job for so long, a child is idle: where jobs come one upon another, rehearsing takes their time."""
 _PR_SET_PDEATHSIG = 1
 _MOST_TEXT = 2000
@@ -51,6 +51,7 @@ def main(arguments: list[str]) -> None:
         rehearse(lambda: False)
     # kept by joblib from now on, for it asks another program, which no child may start
     importlib.import_module("joblib").cpu_count(only_physical_cores=True)
+    isolation.prepare()
     sys.addaudithook(_no_unpickling)
     gc.collect()
     gc.freeze()  # so that a child's collector does not touch, and so copy, the shared pages
