@@ -27,15 +27,19 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from agorai_dashboard.limits import RequestLimits
 from agorai_dashboard.settings import DashboardSettings
 from agorai_dashboard.siwe import IsContractSignature, SignIn, is_contract_signature
+from agorai_shared import logging
 from agorai_shared.errors import AgoraiError, InputError, RefusedError
 from agorai_shared.rpc import Rpc
 from agorai_shared.service import problem_response
 from agorai_shared.settings import NodeSettings
 from agorai_shared.types import Address
+
+log = logging.get(__name__)
 
 SESSION_S: Final = 12 * 3600
 LINK_S: Final = 60
@@ -121,6 +125,16 @@ class NulInAddressError(InputError):
 
     def __init__(self) -> None:
         super().__init__("The address has a NUL in it (%00).", remedy="Leave it out.")
+
+
+class RequestFailedError(AgoraiError):
+    """An answer could not be made, by an error that nobody foresaw."""
+
+    def __init__(self, path: str, error: Exception) -> None:
+        super().__init__(
+            f"The dashboard could not answer {path[:200]} ({type(error).__name__}).",
+            remedy="Its log has more. Try again.",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,11 +262,11 @@ class Access:
         ------
         OtherHostError, TooManyRequestsError, CrossSiteError, SignInNeededError, NulInAddressError
         """
+        self._limits.check(request)
         path = request.url.path
         if path in UNGUARDED and request.method in SAFE_METHODS:
             return
         origin = self.policy.origin(request)
-        self._limits.check(request)
         _check_site(request, origin)
         request.state.origin = origin
         session = self._session(request)
@@ -314,12 +328,18 @@ class AccessMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        if scope["type"] != "http":
+            await WebSocketClose()(scope, receive, send)
+            return
         request = Request(scope, receive)
+        begun = False
 
         async def guarded(message: Message) -> None:
+            nonlocal begun
+            begun = True
             if message["type"] == "http.response.start":
                 self._harden(request, MutableHeaders(scope=message))
             await send(message)
@@ -333,7 +353,14 @@ class AccessMiddleware:
         except AgoraiError as error:
             await (await problem_response(request, error))(scope, receive, guarded)
         else:
-            await self._app(scope, receive, guarded)
+            try:
+                await self._app(scope, receive, guarded)
+            except Exception as error:
+                if begun:
+                    raise
+                log.exception("request.failed", path=request.url.path)
+                failed = RequestFailedError(request.url.path, error)
+                await (await problem_response(request, failed))(scope, receive, guarded)
 
     def _harden(self, request: Request, headers: MutableHeaders) -> None:
         for name, value in HEADERS.items():

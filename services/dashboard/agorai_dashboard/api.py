@@ -5,11 +5,10 @@ Amounts are decimal text, times seconds since 1970. Lists are read on with the c
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from eth_utils.address import is_address, to_checksum_address
 from fastapi import APIRouter, Path, Query
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.requests import Request
 
 from agorai_dashboard import query_actor, query_market, query_pool, query_task, query_trade
@@ -17,39 +16,24 @@ from agorai_dashboard.access import Role, require
 from agorai_dashboard.queries import Queries
 from agorai_dashboard.query_events import EventQuery
 from agorai_dashboard.query_market import ResourceQuery
-from agorai_dashboard.views import (
-    Actor,
-    ActorRow,
-    Case,
-    EventRow,
-    EventStory,
-    Item,
-    NodeHealth,
-    Overview,
-    Page,
-    Pool,
-    PoolRow,
-    Resource,
-    ResourceRow,
-    Task,
-    TaskRow,
-    Trade,
-    TradeRow,
-)
+from agorai_dashboard.views import Item, Page
+from agorai_dashboard.views_actor import Actor, ActorRow
+from agorai_dashboard.views_event import EventRow, EventStory
+from agorai_dashboard.views_market import Resource, ResourceRow
+from agorai_dashboard.views_node import NodeHealth
+from agorai_dashboard.views_overview import Overview
+from agorai_dashboard.views_pool import Pool, PoolRow
+from agorai_dashboard.views_task import Task, TaskRow
+from agorai_dashboard.views_trade import Case, Trade, TradeRow
+from agorai_shared.account import Account
 from agorai_shared.errors import NotFoundError
 
 _MOST: Final = 500
 
-
-def _account(text: str) -> str:
-    if not is_address(text):
-        raise ValueError("an account has 0x and 40 hex digits")
-    return str(to_checksum_address(text))
-
-
 _Id = Annotated[int, Path(alias="id", ge=0, lt=10**18)]
-_Account = Annotated[str, AfterValidator(_account)]
 _Cursor = Annotated[str | None, Query(description="`following` of the answer before")]
+_TradeState = Literal["open", "offered", "preparing", "keys", "addresses", "inspecting", "disputed", "ended"]
+"""`open`: of any but the last."""
 _Limit = Annotated[int, Query(ge=1, le=_MOST, description="rows at most")]
 
 
@@ -69,13 +53,19 @@ class EventsAsked(BaseModel):
     contract: str | None = Field(None, max_length=256)
     event: str | None = Field(None, max_length=256)
     key: str | None = Field(None, max_length=256, description="the first indexed argument, as text")
-    account: _Account | None = Field(None, description="an account that is among the arguments")
+    account: Account | None = Field(None, description="an account that is among the arguments")
     kind: str | None = Field(None, description="of the item that they are about; with `id`")
     id: str | None = Field(None, max_length=80, description="of the item that they are about; with `kind`")
     from_block: int | None = Field(None, ge=0, lt=10**18)
     to_block: int | None = Field(None, ge=0, lt=10**18)
     cursor: str | None = Field(None, description="`following` of the answer before")
     limit: int = Field(100, ge=1, le=_MOST, description="rows at most")
+
+    @model_validator(mode="after")
+    def _names_an_item_whole(self) -> Self:
+        if (self.kind is None) != (self.id is None):
+            raise ValueError("an item has a `kind` and an `id`: give both")
+        return self
 
 
 def router(queries: Queries, chain_id: int) -> APIRouter:
@@ -99,7 +89,7 @@ def _market(api: APIRouter, queries: Queries) -> None:
     async def resources(
         text: Annotated[str | None, Query(max_length=200, description="words, an id or an owner")] = None,
         kind: Literal["data", "model"] | None = None,
-        owner: _Account | None = None,
+        owner: Account | None = None,
         withdrawn: bool = False,
         cursor: _Cursor = None,
         limit: _Limit = 50,
@@ -117,8 +107,8 @@ def _market(api: APIRouter, queries: Queries) -> None:
 def _trades(api: APIRouter, queries: Queries) -> None:
     @api.get("/trades", tags=["trades"])
     async def trades(
-        state: Annotated[str | None, Query(max_length=20, description="a state, or `open`")] = None,
-        account: _Account | None = None,
+        state: _TradeState | None = None,
+        account: Account | None = None,
         cursor: _Cursor = None,
         limit: _Limit = 50,
     ) -> Page[TradeRow]:
@@ -172,7 +162,7 @@ def _work(api: APIRouter, queries: Queries) -> None:
         return await queries.look(query_actor.actors, text, cursor, limit)
 
     @api.get("/actors/{address}", tags=["actors"])
-    async def actor(address: _Account) -> Actor:
+    async def actor(address: Account) -> Actor:
         """Give one account with its reputation."""
         return await queries.look(query_actor.actor, address)
 
@@ -188,7 +178,7 @@ def _events(api: APIRouter, queries: Queries, chain_id: int) -> None:
             event=asked.event,
             key=asked.key,
             account=asked.account,
-            item=Item(asked.kind, "", asked.id) if asked.kind and asked.id else None,
+            item=Item(asked.kind, "", asked.id) if asked.kind is not None and asked.id is not None else None,
             from_block=asked.from_block,
             to_block=asked.to_block,
         )
@@ -207,7 +197,7 @@ def _node(api: APIRouter, queries: Queries) -> None:
         return await queries.health()
 
     @api.post("/dead-letters/{id}/retry", tags=["node"], status_code=202)
-    async def retry(request: Request, letter: Annotated[str, Path(alias="id", max_length=20)]) -> None:
+    async def retry(request: Request, letter: _Id) -> None:
         """Have an item that a service gave up on looked at again."""
         require(request, Role.operator)
         await queries.retry(letter)

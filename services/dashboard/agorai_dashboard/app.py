@@ -31,7 +31,8 @@ from agorai_dashboard.relating import Place
 from agorai_dashboard.settings import DashboardSettings
 from agorai_dashboard.tables import CASES
 from agorai_dashboard.trail import TrailKeeper
-from agorai_dashboard.views import Item, Projection
+from agorai_dashboard.views import Item
+from agorai_dashboard.views_overview import Projection
 from agorai_shared import logging
 from agorai_shared.bindings.voting_panel import VotingPanel
 from agorai_shared.chain import Chain, Finality
@@ -64,6 +65,16 @@ class BehindError(UnavailableError):
         )
 
 
+class ProjectionStuckError(UnavailableError):
+    """The read model does not go on."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"The read model does not go on: {why}",
+            remedy="It is tried again by itself; see its log if this stays.",
+        )
+
+
 @asynccontextmanager
 async def create(node: NodeSettings, own: DashboardSettings, broker: NatsBroker) -> AsyncIterator[Service]:
     """Make the dashboard of one participant; it wants a port of its own.
@@ -85,7 +96,7 @@ async def create(node: NodeSettings, own: DashboardSettings, broker: NatsBroker)
         live = Live(chain_id, place, broker.connect, partial(_about, model), own.readers)
         projector = Projector(model, broker.connect, live.projected)
         documents = Documents(projector, DigestFiles(market))
-        keeper = TrailKeeper(projector, own.address, broker.connect, live.stepped)
+        keeper = TrailKeeper(projector, own.address, broker.connect, live.stepped, live.health_changed)
         health = Health(
             own,
             chain_id,
@@ -110,7 +121,10 @@ async def create(node: NodeSettings, own: DashboardSettings, broker: NatsBroker)
                 keeper.running(),
                 health.running(),
                 live.running(),
-                going(windows=_read_windows(queries, chain, deployment), names=_seek_names(queries)),
+                going(
+                    windows=partial(_read_windows, queries, chain, deployment),
+                    names=partial(_seek_names, queries),
+                ),
             ):
                 yield
 
@@ -129,6 +143,8 @@ async def create(node: NodeSettings, own: DashboardSettings, broker: NatsBroker)
 
 
 def _require_near(projection: Projection) -> None:
+    if projection.stuck is not None:
+        raise ProjectionStuckError(projection.stuck)
     if projection.behind >= FAR_BEHIND:
         raise BehindError(projection.behind)
 

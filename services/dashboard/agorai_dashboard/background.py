@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
-_CANCEL_AGAIN_S: Final = 0.1
-"""Python 3.11's `wait_for`, used by the NATS client, forgets a cancellation that its result crosses."""
+from agorai_shared import logging
+from agorai_shared.ending import cancelled
 
+log = logging.get(__name__)
 
-async def cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks until they have ended."""
-    pending = {task for task in tasks if not task.done()}
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
+AGAIN_S: Final = 5.0
+"""Pause before work is begun again that an error has ended."""
 
 
 @asynccontextmanager
-async def going(**work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Have work done, each under its name, until this is left."""
-    tasks = [asyncio.create_task(one, name=f"dashboard.{name}") for name, one in work.items()]
+async def going(**work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Have work done, each under its name, until this is left; what an error ends is begun again."""
+    tasks = [asyncio.create_task(_kept(name, one), name=f"dashboard.{name}") for name, one in work.items()]
     try:
         yield
     finally:
         await cancelled(tasks)
+
+
+async def _kept(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            return await work()
+        except Exception:
+            log.exception("background.ended", work=name)
+            await asyncio.sleep(AGAIN_S)

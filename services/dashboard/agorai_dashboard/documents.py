@@ -16,7 +16,6 @@ from typing import Final
 from sqlalchemy import Connection, delete, func, select
 
 from agorai_dashboard import query_market
-from agorai_dashboard.background import cancelled
 from agorai_dashboard.looking import Wanted
 from agorai_dashboard.model import over
 from agorai_dashboard.projector import Projector
@@ -25,6 +24,7 @@ from agorai_dashboard.views import DocumentState
 from agorai_shared import logging
 from agorai_shared.digest_files import DigestFiles, FileOversizeError
 from agorai_shared.documents import DocumentMalformedError, Metadata
+from agorai_shared.ending import cancelled
 from agorai_shared.errors import AgoraiError
 from agorai_shared.types import Address
 
@@ -33,6 +33,8 @@ log = logging.get(__name__)
 MOST_BYTES: Final = 1 << 20
 """Of one document; a larger one is not shown."""
 MOST_KEPT: Final = 5000
+MOST_KEPT_BYTES: Final = 256 << 20
+"""Of all documents; strangers choose how large theirs are."""
 AGAIN_S: Final = 60.0
 """How long a document that nobody served is not asked for again."""
 AT_ONCE: Final = 8
@@ -102,11 +104,8 @@ class Documents:
     def _keep(self, wanted: Wanted, state: DocumentState, content: bytes) -> None:
         row = {"digest": wanted.digest, "state": state, "content": content, "tried_at": time.time()}
         with self._projector.model.writing() as connection:
-            count = connection.execute(select(func.count()).select_from(DOCUMENTS)).scalar_one()
-            if count >= MOST_KEPT:
-                oldest = select(DOCUMENTS.c.digest).order_by(DOCUMENTS.c.tried_at).limit(MOST_KEPT // 10)
-                connection.execute(delete(DOCUMENTS).where(DOCUMENTS.c.digest.in_(oldest)))
             connection.execute(over(connection, DOCUMENTS), [row])
+            _drop_oldest(connection)
             if wanted.resource is not None and state == DocumentState.read:
                 self._name(connection, wanted.resource, content)
 
@@ -118,3 +117,14 @@ class Documents:
         name = metadata.name.replace("\0", "")
         row = {"id": resource, "name": name, "words": query_market.words_of(metadata)}
         connection.execute(over(connection, RESOURCE_NAMES), [row])
+
+
+def _drop_oldest(connection: Connection) -> None:
+    """Drop those that were sought longest ago, a tenth at a time, as long as there are more than may be."""
+    kept = select(func.count(), func.coalesce(func.sum(func.length(DOCUMENTS.c.content)), 0))
+    while True:
+        count, size = connection.execute(kept.select_from(DOCUMENTS)).one()
+        if count <= MOST_KEPT and size <= MOST_KEPT_BYTES:
+            return
+        oldest = select(DOCUMENTS.c.digest).order_by(DOCUMENTS.c.tried_at).limit(-(-count // 10))
+        connection.execute(delete(DOCUMENTS).where(DOCUMENTS.c.digest.in_(oldest)))

@@ -16,7 +16,8 @@ from nats.js.errors import APIError
 
 from agorai_dashboard.background import going
 from agorai_dashboard.settings import DashboardSettings
-from agorai_dashboard.views import ChainHealth, Checked, Failing, Lag, Projection
+from agorai_dashboard.views_node import ChainHealth, Checked, Lag
+from agorai_dashboard.views_overview import Failing, Projection
 from agorai_shared.bus import final_stream
 from agorai_shared.consumers import CONSUMERS, consumer
 
@@ -81,7 +82,7 @@ class Health:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Look every few seconds."""
-        async with going(health=self._repeat()):
+        async with going(health=self._repeat):
             yield
 
     async def _repeat(self) -> None:
@@ -113,7 +114,9 @@ class Health:
     def _own(self) -> Checked:
         projection = self._projection()
         failing = []
-        if projection.rebuilding:
+        if projection.stuck is not None:
+            failing.append(Failing("read model", f"It does not go on: {projection.stuck}"))
+        elif projection.rebuilding:
             failing.append(Failing("read model", "It is being built anew; pages show a part of it."))
         elif projection.behind >= FAR_BEHIND:
             failing.append(Failing("read model", f"{projection.behind:,} messages are not projected yet."))

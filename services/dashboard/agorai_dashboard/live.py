@@ -1,8 +1,8 @@
 """`GET /live`: what happens on the chain, and what this node's handlers do, as server-sent events.
 
     event: change    an event of the chain: seen (head), taken back (retracted), or here to stay (final)
-    event: step      a handler of this node took a step
-    event: health    a check has begun or ceased to fail: ask `/api/health`
+    event: step      a handler of this node took a step, which the read model has by now
+    event: health    a check has begun or ceased to fail, or dead letters have changed: ask `/api/health`
     event: reload    more happened than is told one by one: show everything anew
 
 A final event is told once it is in the read model, so that whoever then asks finds it. One subscription to the bus
@@ -23,7 +23,7 @@ from fastapi import APIRouter, Query
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
@@ -32,7 +32,7 @@ from agorai_dashboard.access import still_admitted
 from agorai_dashboard.relating import Place
 from agorai_dashboard.views import Item
 from agorai_shared import logging
-from agorai_shared.abi.codec import checksum
+from agorai_shared.account import Account
 from agorai_shared.errors import UnavailableError
 from agorai_shared.events import ChainEvent, MalformedEventError, Phase, subject
 from agorai_shared.server_sent import ServerSentEvents
@@ -69,17 +69,8 @@ class LiveQuery(BaseModel):
     contract: str | None = None
     event: str | None = None
     key: str | None = None
-    account: str | None = None
+    account: Account | None = None
     phase: Literal["head", "final", "retracted"] | None = None
-
-    @field_validator("account")
-    @classmethod
-    def _spelt(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        if len(value) != 42 or not value.startswith("0x"):
-            raise ValueError("an account has 0x and 40 hex digits")
-        return checksum(value)
 
     def matches(self, change: Change) -> bool:
         """Tell whether a change is wanted."""
@@ -141,6 +132,7 @@ class Live:
         self._about = about
         self._most = most
         self._readers: set[_Reader] = set()
+        self._missed = False
         self._ending = False
 
     @property
@@ -176,14 +168,17 @@ class Live:
         await self._tell_of(event)
 
     async def projected(self, events: Sequence[ChainEvent], more: bool) -> None:
-        """Tell of final events that are in the read model now."""
-        if not self._readers or not events:
-            return
+        """Tell of final events that are in the read model now; of many, once all are."""
         if more or len(events) > MOST_AT_ONCE:
-            self._tell(RELOAD)
+            self._missed = True
+        if more:
             return
-        for event in events:
-            await self._tell_of(event)
+        if self._missed:
+            self._missed = False
+            self._tell(RELOAD)
+        elif self._readers:
+            for event in events:
+                await self._tell_of(event)
 
     def stepped(self, step: Step) -> None:
         """Tell of a step of this node's handlers."""
@@ -191,7 +186,7 @@ class Live:
             self._tell(b"event: step\ndata: %b\n\n" % step.model_dump_json().encode())
 
     def health_changed(self) -> None:
-        """Tell that a check has begun or ceased to fail."""
+        """Tell that a check has begun or ceased to fail, or that dead letters have changed."""
         self._tell(HEALTH)
 
     async def _tell_of(self, event: ChainEvent) -> None:

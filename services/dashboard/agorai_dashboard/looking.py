@@ -6,18 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Column, Connection, Select, func, select
 
 from agorai_dashboard.duties import Windows
 from agorai_dashboard.rows import Row
 from agorai_dashboard.tables import DOCUMENTS
 from agorai_dashboard.views import DocumentState
 from agorai_shared.documents import DocumentMalformedError, DocumentT
+from agorai_shared.errors import InputError
 
 MOST_POINTS: Final = 400
 """Of one curve; of more every so manieth is shown, and the last."""
 
 T = TypeVar("T")
+
+
+class CursorError(InputError):
+    """A cursor is not one that was given."""
+
+    def __init__(self, cursor: str) -> None:
+        super().__init__(f"{cursor[:40]!r} is no cursor of this list.", remedy="Begin without one.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,21 @@ class Look:
         """Count rows."""
         return self.connection.execute(select(func.count()).select_from(wanted.subquery())).scalar_one()
 
+    def page(
+        self, wanted: Select[Any], column: Column[Any], cursor: str | None, most: int
+    ) -> tuple[Sequence[Row], str | None]:
+        """Give rows by a number of theirs, the highest first, and the cursor of those after them.
+
+        Raises
+        ------
+        CursorError
+        """
+        before = number_of(cursor)
+        if before is not None:
+            wanted = wanted.where(column < before)
+        rows = self.rows(wanted.order_by(column.desc()).limit(most + 1))
+        return rows[:most], str(rows[most - 1][column.name]) if len(rows) > most else None
+
     def document(
         self,
         kind: type[DocumentT],
@@ -72,6 +95,15 @@ class Look:
             return DocumentState.read, kind.from_bytes(row["content"])
         except DocumentMalformedError:
             return DocumentState.malformed, None
+
+
+def number_of(cursor: str | None) -> int | None:
+    """Read a cursor; raises `CursorError`."""
+    if cursor is None:
+        return None
+    if not (cursor.isdecimal() and len(cursor) <= 18):
+        raise CursorError(cursor)
+    return int(cursor)
 
 
 def thinned(numbers: int) -> int:

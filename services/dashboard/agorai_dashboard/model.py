@@ -27,13 +27,21 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, StatementError
+from sqlalchemy.engine.reflection import Inspector
+from sqlalchemy.exc import (
+    ArgumentError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+    StatementError,
+)
+from sqlalchemy.exc import TimeoutError as PoolEmptyError
 from sqlalchemy.sql.dml import Insert
 
 from agorai_dashboard.projecting import keep, project
 from agorai_dashboard.relating import Place
 from agorai_dashboard.rows import Row, RowAbsentError
-from agorai_dashboard.tables import CHECKPOINT, METADATA, PROJECTED, SCHEMA
+from agorai_dashboard.tables import CHECKPOINT, METADATA, PROJECTED, SCHEMA, TRAIL
 from agorai_shared import logging
 from agorai_shared.errors import InputError, UnavailableError
 from agorai_shared.events import ChainEvent
@@ -100,28 +108,41 @@ class Model:
         self._kept: OrderedDict[tuple[str, tuple[object, ...]], dict[str, Any] | None] = OrderedDict()
 
     def prepare(self) -> None:
-        """Make the tables, anew if they are of another version or chain.
+        """Make the tables, anew if they are of another version; of another chain, only in a file of its own.
 
         Raises
         ------
         DatabaseAwayError
+        DatabaseUrlError
+            If the database is not this read model's.
         """
         with self.writing() as connection:
-            names = set(inspect(connection).get_table_names())
-            if CHECKPOINT.name in names and not self._is_ours(connection):
-                METADATA.drop_all(connection)
-                names = set()
-            METADATA.create_all(connection)
-            if not connection.execute(select(CHECKPOINT.c.id)).first():
-                connection.execute(insert(CHECKPOINT).values(id=1, **self._first()))
+            try:
+                self._make(connection)
+            except ProgrammingError as error:  # it may not
+                raise DatabaseUrlError(self.url, _reason(error)) from error
 
-    def _is_ours(self, connection: Connection) -> bool:
-        try:
-            with connection.begin_nested():
-                row = connection.execute(select(CHECKPOINT.c.version, CHECKPOINT.c.chain_id)).first()
-        except DBAPIError:
-            return False
-        return row is None or tuple(row) == (SCHEMA, self.chain_id)
+    def _make(self, connection: Connection) -> None:
+        # SQLite writes each table down at once, so a start may be broken off between any two of them.
+        found = inspect(connection)
+        names = set(found.get_table_names()) & set(METADATA.tables)
+        if names and not _is_as(found, CHECKPOINT):
+            raise DatabaseUrlError(self.url, "it has tables of another program")
+        CHECKPOINT.create(connection, checkfirst=True)
+        row = connection.execute(select(CHECKPOINT.c.version, CHECKPOINT.c.chain_id)).first()
+        version, chain_id = row or (SCHEMA, self.chain_id)
+        if chain_id != self.chain_id and connection.dialect.name != "sqlite":
+            raise DatabaseUrlError(self.url, f"it is the read model of chain {chain_id}")
+        if (version, chain_id) != (SCHEMA, self.chain_id):
+            told = {table for table in TRAIL if chain_id == self.chain_id and _is_as(found, table)}
+            old = set(METADATA.sorted_tables) - told - {CHECKPOINT}
+            log.info("model.made_anew", version=version, chain=chain_id, kept=[table.name for table in told])
+            METADATA.drop_all(connection, tables=list(old))
+        METADATA.create_all(connection)
+        if row is None:
+            connection.execute(insert(CHECKPOINT).values(id=1, **self._first()))
+        elif (version, chain_id) != (SCHEMA, self.chain_id):
+            connection.execute(update(CHECKPOINT).values(**self._first()))
 
     def _first(self) -> dict[str, object]:
         return {
@@ -209,20 +230,23 @@ class Model:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Read at one moment; raises `DatabaseAwayError`."""
-        try:
-            with self.engine.connect() as connection:
-                yield connection
-        except OperationalError as error:
-            raise DatabaseAwayError(self.url, _reason(error)) from error
+        with self._answering(), self.engine.connect() as connection:
+            yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Write at once or not at all; raises `DatabaseAwayError`."""
+        with self._answering(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
         try:
-            with self.engine.begin() as connection:
-                yield connection
+            yield
         except OperationalError as error:
             raise DatabaseAwayError(self.url, _reason(error)) from error
+        except PoolEmptyError as error:
+            raise DatabaseAwayError(self.url, "all connections to it are busy") from error
 
     def close(self) -> None:
         """Let go of the database."""
@@ -292,6 +316,13 @@ def over(connection: Connection, table: Table) -> Insert:
     return statement.on_conflict_do_update(index_elements=keys, set_=rest)
 
 
+def _is_as(found: Inspector, table: Table) -> bool:
+    """Say whether the database has a table with these columns."""
+    return found.has_table(table.name) and {column["name"] for column in found.get_columns(table.name)} == {
+        column.name for column in table.columns
+    }
+
+
 def _checkpoint(connection: Connection) -> Checkpoint:
     columns = CHECKPOINT.c
     row = connection.execute(
@@ -318,9 +349,13 @@ def _move(connection: Connection, before: Checkpoint, after: Checkpoint) -> None
 def _engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
+        if _is_sqlite(parsed) and parsed.database in (None, "", ":memory:"):
+            raise DatabaseUrlError(url, "that names no file")
         engine = create_engine(parsed, pool_size=4, max_overflow=4, pool_pre_ping=not _is_sqlite(parsed))
-    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise DatabaseUrlError(url, str(error)) from error
+    except (ArgumentError, ValueError, TypeError) as error:  # which may quote a piece of the password
+        raise DatabaseUrlError(url, f"it cannot be read ({type(error).__name__})") from None
     if engine.dialect.name not in ("sqlite", "postgresql"):
         raise DatabaseUrlError(url, f"{engine.dialect.name} is not supported")
     if _is_sqlite(parsed):
@@ -344,7 +379,7 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
 def _shown(url: str) -> str:
     try:
         return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         return "this URL"
 
 
@@ -353,5 +388,5 @@ def _name(error: BaseException) -> str:
     return type(getattr(error, "orig", None) or error).__name__
 
 
-def _reason(error: OperationalError) -> str:
+def _reason(error: OperationalError | ProgrammingError) -> str:
     return str(error.orig or error).splitlines()[0]

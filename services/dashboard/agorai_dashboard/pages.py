@@ -72,6 +72,13 @@ class _Query:
             raise FilterError(name, value, "a whole number")
         return int(value) if value else None
 
+    def item(self, name: str) -> Item | None:
+        value = self.values[name]
+        kind, _, key = value.partition(":")
+        if value and not (kind and key):
+            raise FilterError(name, value, "a kind and an id, as in pool:3")
+        return Item(kind, "", key) if value else None
+
     def one_of(self, name: str, allowed: tuple[str, ...]) -> str | None:
         value = self.values[name]
         if value and value not in allowed:
@@ -188,13 +195,12 @@ class _Pages:
 
     async def events(self, request: Request) -> Shown:
         query = _Query(request, "contract", "event", "key", "account", "about", "from_block", "to_block")
-        kind, _, key = query.values["about"].partition(":")
         asked = EventQuery(
             contract=query.one_of("contract", tuple(sorted(NEEDED))),
             event=query.text("event"),
             key=query.text("key"),
             account=query.account("account"),
-            item=Item(kind, "", key) if key else None,
+            item=query.item("about"),
             from_block=query.number("from_block"),
             to_block=query.number("to_block"),
         )
@@ -223,7 +229,7 @@ class _Pages:
 
     async def retry(self, request: Request) -> Response:
         require(request, Role.operator)
-        await self._ask.retry(request.path_params["id"])
+        await self._ask.retry(_id(request))
         return RedirectResponse("/node?done=retry", status_code=303)
 
     async def absent(self, request: Request) -> Shown:

@@ -109,6 +109,43 @@ class Shown:
     values: Mapping[str, object]
 
 
+def templates() -> Environment:
+    """Give what writes the pages."""
+    environment = Environment(
+        loader=PackageLoader("agorai_dashboard"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.filters |= {
+        "argument": formatting.argument,
+        "begun": formatting.begun,
+        "curve_table": formatting.curve_table,
+        "grouped": formatting.grouped,
+        "item_path": formatting.item_path,
+        "machine_time": formatting.machine_time,
+        "mark": formatting.mark,
+        "meaning": formatting.meaning,
+        "moment": formatting.moment,
+        "parts": formatting.parts,
+        "percent": formatting.percent,
+        "relative": formatting.relative,
+        "short": formatting.short,
+        "size": formatting.size,
+        "span": formatting.span,
+        "spark": formatting.spark,
+        "token_value": formatting.token_value,
+        "tokens": formatting.tokens,
+        "tone": formatting.tone,
+        "web_link": _web_link,
+        "with_code": _with_code,
+    }
+    environment.globals |= {"static": _static_path, "navigation": NAVIGATION, "kinds": KINDS}
+    return environment
+
+
 class Frame:
     """Writes pages.
 
@@ -123,39 +160,7 @@ class Frame:
     def __init__(self, me: Address, block: Callable[[], int]) -> None:
         self._me = me
         self._block = block
-        environment = Environment(
-            loader=PackageLoader("agorai_dashboard"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            auto_reload=False,
-        )
-        environment.filters |= {
-            "argument": formatting.argument,
-            "begun": formatting.begun,
-            "curve_table": formatting.curve_table,
-            "grouped": formatting.grouped,
-            "item_path": formatting.item_path,
-            "machine_time": formatting.machine_time,
-            "mark": formatting.mark,
-            "meaning": formatting.meaning,
-            "moment": formatting.moment,
-            "parts": formatting.parts,
-            "percent": formatting.percent,
-            "relative": formatting.relative,
-            "short": formatting.short,
-            "size": formatting.size,
-            "span": formatting.span,
-            "spark": formatting.spark,
-            "token_value": formatting.token_value,
-            "tokens": formatting.tokens,
-            "tone": formatting.tone,
-            "web_link": _web_link,
-            "with_code": _with_code,
-        }
-        environment.globals |= {"static": _static_path, "navigation": NAVIGATION, "kinds": KINDS}
-        self._environment = environment
+        self._environment = templates()
 
     def write(self, request: Request, shown: Shown, status: int = 200) -> Response:
         """Write a page; HTML as browsers take it, never kept by them."""

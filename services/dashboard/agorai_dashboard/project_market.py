@@ -97,6 +97,7 @@ def _restricted(rows: Rows, event: registry.Restricted, _at: At) -> None:
 
 
 def _allowed(rows: Rows, event: registry.Allowed, _at: At) -> None:
+    had(rows, RESOURCES, event.id)
     rows.put(ALLOWANCES, resource=event.id, account=event.account, allowed=event.allowed)
 
 
@@ -134,8 +135,9 @@ def _paid(rows: Rows, event: invocation.Paid, at: At) -> None:
 
 
 def _delivered(rows: Rows, event: invocation.Delivered, _at: At) -> None:
-    rows.change(INVOCATIONS, event.id, state="delivered", open=False, deadline=event.expires_at or None)
     price = had(rows, INVOCATIONS, event.id)["price"]
+    had(rows, RESOURCES, event.resource)
+    rows.change(INVOCATIONS, event.id, state="delivered", open=False, deadline=event.expires_at or None)
     add(rows, RESOURCES, event.resource, sold=1, earned=price)
 
 

@@ -118,10 +118,13 @@ def _returned(rows: Rows, event: data_pool.Returned, at: At) -> None:
 
 
 def _claimed(rows: Rows, event: data_pool.Claimed, at: At) -> None:
+    had(rows, POOLS, event.pool)
     _move(rows, event.pool, event.contributor, event.amount, at)
 
 
 def _published(rows: Rows, event: data_pool.Published, at: At) -> None:
+    add(rows, POOLS, event.pool, versions=1)
+    rows.change(POOLS, event.pool, accuracy=event.accuracy)
     rows.put(
         VERSIONS,
         id=event.version,
@@ -134,8 +137,6 @@ def _published(rows: Rows, event: data_pool.Published, at: At) -> None:
         model="0x" + event.model.hex(),
         snapshot="0x" + event.snapshot.hex(),
     )
-    add(rows, POOLS, event.pool, versions=1)
-    rows.change(POOLS, event.pool, accuracy=event.accuracy)
 
 
 def _added(rows: Rows, event: data_pool.Added, at: At) -> None:
@@ -204,6 +205,7 @@ def _answered(rows: Rows, event: data_pool.Answered, _at: At) -> None:
 
 def _contested(rows: Rows, event: data_pool.Contested, at: At) -> None:
     contester = None if event.by == _NOBODY else event.by
+    bonus = had(rows, CASES, event.panel_case)["bonus"] if contester is not None else 0
     rows.change(
         CONTRIBUTIONS,
         event.contribution,
@@ -213,7 +215,7 @@ def _contested(rows: Rows, event: data_pool.Contested, at: At) -> None:
         deadline=None,
     )
     if contester is not None:
-        _move(rows, event.pool, contester, -had(rows, CASES, event.panel_case)["bonus"], at)
+        _move(rows, event.pool, contester, -bonus, at)
 
 
 def _resolved(rows: Rows, event: data_pool.Resolved, at: At) -> None:

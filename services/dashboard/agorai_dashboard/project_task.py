@@ -51,6 +51,7 @@ def _funded(rows: Rows, event: training_task.Funded, _at: At) -> None:
 
 
 def _requested(rows: Rows, event: training_task.Requested, _at: At) -> None:
+    had(rows, TASKS, event.task)
     rows.put(
         SUBTASKS,
         id=event.subtask,
@@ -120,8 +121,8 @@ def _begun(rows: Rows, event: training_task.Begun, at: At) -> None:
 
 
 def _updated(rows: Rows, event: training_task.Updated, at: At) -> None:
-    rows.append(UPDATES, task=event.task, round=event.round, subtask=event.subtask, at=at.time)
     rows.change(SUBTASKS, event.subtask, updated=event.round)
+    rows.append(UPDATES, task=event.task, round=event.round, subtask=event.subtask, at=at.time)
     add(rows, SUBTASKS, event.subtask, updates=1)
 
 
@@ -178,8 +179,8 @@ def _abandoned(rows: Rows, event: training_task.Abandoned, at: At) -> None:
 
 
 def _claimed(rows: Rows, event: training_task.Claimed, at: At) -> None:
-    rows.append(CLAIMS, task=event.task, account=event.account, amount=event.amount, at=at.time)
     add(rows, TASKS, event.task, claimed=event.amount)
+    rows.append(CLAIMS, task=event.task, account=event.account, amount=event.amount, at=at.time)
 
 
 TASK: Final[dict[type[Any], Any]] = {

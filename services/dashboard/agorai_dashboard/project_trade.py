@@ -63,9 +63,9 @@ def _disputed(rows: Rows, event: fair_exchange.Disputed, _at: At) -> None:
 
 
 def _faulted(rows: Rows, event: fair_exchange.Faulted, at: At) -> None:
+    known = had(rows, TRADES, event.id)["faulted"]
     actor(rows, event.account, at)
     add(rows, ACTORS, event.account, faults=1)
-    known = had(rows, TRADES, event.id)["faulted"]
     rows.change(TRADES, event.id, faulted=f"{known} {event.account}".strip())
 
 
@@ -132,6 +132,7 @@ def _awaited(rows: Rows, event: voting_panel.Awaited, at: At) -> None:
 
 
 def _drawn(rows: Rows, event: voting_panel.Drawn, at: At) -> None:
+    rows.change(CASES, event.id, state="committing", since=at.time)
     rows.put(
         SEATS,
         case_id=event.id,
@@ -141,7 +142,6 @@ def _drawn(rows: Rows, event: voting_panel.Drawn, at: At) -> None:
         confirms=None,
         at=at.time,
     )
-    rows.change(CASES, event.id, state="committing", since=at.time)
     actor(rows, event.voter, at)
     add(rows, ACTORS, event.voter, seats=1)
 

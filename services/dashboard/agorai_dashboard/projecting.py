@@ -1,7 +1,7 @@
 """From one final event to the rows that change. Pure: what is read and written goes through `Rows`.
 
 An event that tells of an item whose beginning is not known (its arguments were left out as it was too large) is kept
-as an event, and changes nothing else.
+as an event, and changes nothing else: a handler asks for what must be there before it writes anything.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from nats.js.api import StreamInfo
 from agorai_dashboard import metrics
 from agorai_dashboard.background import going
 from agorai_dashboard.model import BEGINNING, Checkpoint, CheckpointMovedError, DatabaseAwayError, Model
-from agorai_dashboard.views import Projection
+from agorai_dashboard.views_overview import Projection
 from agorai_shared import logging
 from agorai_shared.bus import BusRefusedError, BusUnreachableError, Stored, final_stream
 from agorai_shared.events import BlockTick, ChainEvent, MalformedEventError, Phase, block_subject
@@ -36,7 +36,7 @@ PORTION: Final = 2048
 
 T = TypeVar("T")
 Told = Callable[[Sequence[ChainEvent], bool], Awaitable[None]]
-"""Hears of events that are in the read model by now, and whether more are waiting behind them."""
+"""Hears of events that are in the read model by now, and whether there are more: waiting, or not told of."""
 
 
 class Projector:
@@ -45,7 +45,7 @@ class Projector:
     Parameters
     ----------
     told
-        Called behind each portion; it must not wait.
+        Called behind each look at the stream; it must not wait.
     """
 
     def __init__(self, model: Model, client: Callable[[], Awaitable[Client]], told: Told) -> None:
@@ -58,25 +58,22 @@ class Projector:
         self._bell = asyncio.Event()
         self._at = BEGINNING
         self._behind = 0
+        self._stuck: str | None = None
         self._anew = False
         self._rebuilding = False
-        self._caught_up = asyncio.Event()
 
     @property
     def projection(self) -> Projection:
         """How far the read model is."""
         at = self._at
-        return Projection(at.block, at.block_time, at.sequence, self._behind, at.events, self._rebuilding)
+        return Projection(
+            at.block, at.block_time, at.sequence, self._behind, at.events, self._rebuilding, self._stuck
+        )
 
     def rebuild(self) -> None:
         """Have all projected anew."""
         self._anew = self._rebuilding = True
-        self._caught_up.clear()
         self._bell.set()
-
-    async def until_caught_up(self) -> None:
-        """Wait until all that the stream holds is in the read model."""
-        await self._caught_up.wait()
 
     async def write(self, work: Callable[[], T]) -> T:
         """Write something else to the database, between two portions."""
@@ -96,7 +93,7 @@ class Projector:
         client = await self._client()
         heard = await client.subscribe(block_subject(Phase.final, self.model.chain_id), cb=self._ring)
         try:
-            async with going(projector=self._follow(client)):
+            async with going(projector=partial(self._follow, client)):
                 yield
         finally:
             with suppress(NatsError, OSError):
@@ -111,22 +108,30 @@ class Projector:
         looked = -LOOK_S
         pauses = iter(AFTER_NEWS_S)
         loop = asyncio.get_running_loop()
+        moved = False
         while True:
             self._bell.clear()
             try:
+                if moved:
+                    self._at = await self.write(self.model.checkpoint)
+                    await self._told([], True)
+                    moved = False
                 if self._anew or loop.time() - looked >= LOOK_S:
                     await self._require_same_stream(await described(client, self._stream))
                     looked = loop.time()
                 more = await self._take_portion(client)
+                self._stuck = None
             except (BusUnreachableError, BusRefusedError, DatabaseAwayError) as error:
+                self._stuck = str(error)
                 log.warning("projection.waits", reason=str(error))
                 looked = -LOOK_S  # the stream may be another when the bus is back
                 await asyncio.sleep(AWAY_S)
                 continue
             except CheckpointMovedError:
-                self._at = await self.write(self.model.checkpoint)
+                moved = True
                 continue
-            except Exception:
+            except Exception as error:
+                self._stuck = f"An error that nobody foresaw: {type(error).__name__}; the log has more."
                 log.exception("projection.failed")
                 await asyncio.sleep(10 * AWAY_S)
                 continue
@@ -154,20 +159,23 @@ class Projector:
         """Take the next portion; give whether more is waiting."""
         following = self._at.sequence + 1
         portion = await read_portion(client, self._stream, following, self._pattern, most=PORTION)
-        self._behind = portion.pending
-        metrics.BEHIND.set(portion.pending)
+        self._lag(portion.pending + len(portion.messages))
+        events = _events(portion.messages)
         if portion.messages:
-            events = _events(portion.messages)
             after = _behind(self._at, portion.messages, events)
             with metrics.PORTION.time():
                 await self.write(partial(self.model.take, events, self._at, after))
             metrics.EVENTS.inc(len(events))
             self._at = after
-            await self._told([event for _, event in events], portion.pending > 0)
-        if portion.pending == 0:
+            self._lag(portion.pending)
+        if portion.pending == 0 and not self._anew:
             self._rebuilding = False
-            self._caught_up.set()
+        await self._told([event for _, event in events], portion.pending > 0)
         return portion.pending > 0 or bool(portion.messages)
+
+    def _lag(self, messages: int) -> None:
+        self._behind = messages
+        metrics.BEHIND.set(messages)
 
 
 def _is_tick(message: Stored) -> bool:
@@ -186,13 +194,21 @@ def _events(messages: Sequence[Stored]) -> list[tuple[int, ChainEvent]]:
     return events
 
 
+def _last_tick(messages: Sequence[Stored]) -> BlockTick | None:
+    for message in filter(_is_tick, reversed(messages)):
+        try:
+            return BlockTick.from_json(message.payload)
+        except MalformedEventError as error:
+            log.warning("tick.malformed", seq=message.seq, error=str(error))
+    return None
+
+
 def _behind(
     before: Checkpoint, messages: Sequence[Stored], events: Sequence[tuple[int, ChainEvent]]
 ) -> Checkpoint:
     block, block_time = before.block, before.block_time
-    ticks = [message for message in messages if _is_tick(message)]
-    if ticks:
-        tick = BlockTick.from_json(ticks[-1].payload)
+    tick = _last_tick(messages)
+    if tick is not None:
         block, block_time = tick.number, tick.timestamp
     for _, event in events[-1:]:
         if event.block_number > block:

@@ -11,18 +11,32 @@ from agorai_dashboard import query_events, query_overview, trail
 from agorai_dashboard.documents import Documents
 from agorai_dashboard.duties import Windows
 from agorai_dashboard.health import Health
-from agorai_dashboard.looking import Look
+from agorai_dashboard.looking import Look, number_of
 from agorai_dashboard.projector import Projector
-from agorai_dashboard.query_events import EventQuery, number_of
+from agorai_dashboard.query_events import EventQuery
 from agorai_dashboard.trail import TrailKeeper
-from agorai_dashboard.views import EventRow, EventStory, NodeHealth, Overview, Page, Projection
+from agorai_dashboard.views import Page
+from agorai_dashboard.views_event import EventRow, EventStory
+from agorai_dashboard.views_node import NodeHealth
+from agorai_dashboard.views_overview import Overview, Projection
 from agorai_shared.command import Commander
+from agorai_shared.errors import NotFoundError
 from agorai_shared.look_again import look_again
 
 _HOUR_S: Final = 3600
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class NoSuchItemError(NotFoundError):
+    """A dead letter is about what no service could look at."""
+
+    def __init__(self, letter: int, key: str) -> None:
+        super().__init__(
+            f"Dead letter {letter} is about {key!r}, and items have numbers.",
+            remedy="See the log of the service that told it.",
+        )
 
 
 class Queries:
@@ -107,18 +121,19 @@ class Queries:
             readers=self._health.readers(),
         )
 
-    async def retry(self, letter: str) -> None:
+    async def retry(self, id_: int) -> None:
         """Have the item of a dead letter looked at again.
 
         Raises
         ------
-        DeadLetterAbsentError, CursorError
-            If there is none of this id.
+        DeadLetterAbsentError, NoSuchItemError
+            If there is none of this id, or no item can be what it is about.
         ServiceUnreachableError, RemoteError
             If its service does not answer, or refuses.
         """
-        id_ = number_of(letter) or 0
         found = await self.look(trail.dead_letter, id_)
+        if not found.item.key.isdecimal():
+            raise NoSuchItemError(id_, found.item.key)
         await look_again(self._commander, found.service, found.protocol, int(found.item.key))
         await self._keeper.retried(id_)
 

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from sqlalchemy import func, or_, select
 
-from agorai_dashboard.looking import Look
-from agorai_dashboard.query_events import EventQuery, events, number_of
+from agorai_dashboard.looking import Look, number_of
+from agorai_dashboard.query_events import EventQuery, events
 from agorai_dashboard.query_market import ResourceQuery, resources
 from agorai_dashboard.relating import JUDGED
 from agorai_dashboard.rows import Row
@@ -23,7 +23,8 @@ from agorai_dashboard.tables import (
     TASKS,
     TRADES,
 )
-from agorai_dashboard.views import Actor, ActorRow, Count, Item, Misconduct, Page
+from agorai_dashboard.views import Count, Item, Page
+from agorai_dashboard.views_actor import Actor, ActorRow, Misconduct
 from agorai_shared.bindings.role import Role
 from agorai_shared.market import NotAMemberError
 from agorai_shared.types import Address

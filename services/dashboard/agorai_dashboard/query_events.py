@@ -10,10 +10,12 @@ import orjson
 from sqlalchemy import Connection, Select, and_, func, or_, select
 
 from agorai_dashboard import relating
+from agorai_dashboard.looking import number_of
 from agorai_dashboard.rows import Row
 from agorai_dashboard.tables import EVENT_ACCOUNTS, EVENT_ITEMS, EVENTS, SENT, STEPS
-from agorai_dashboard.views import EventRow, EventStory, Item, Page, StepRow
-from agorai_shared.errors import InputError, NotFoundError
+from agorai_dashboard.views import Item, Page
+from agorai_dashboard.views_event import EventRow, EventStory, StepRow
+from agorai_shared.errors import NotFoundError
 
 MOST_STEPS: Final = 200
 MOST_FOLLOWED: Final = 100
@@ -24,7 +26,7 @@ _MOST_TEXT: Final = 1000
 _MOST_VALUES: Final = 100
 """Values of one array in lists."""
 
-KINDS: Final = {
+BY_PROTOCOL: Final = {
     "invocation": "invocation",
     "job": "invocation",
     "trade": "trade",
@@ -52,13 +54,6 @@ class EventAbsentError(NotFoundError):
         )
 
 
-class CursorError(InputError):
-    """A cursor is not one that was given."""
-
-    def __init__(self, cursor: str) -> None:
-        super().__init__(f"{cursor[:40]!r} is no cursor of this list.", remedy="Begin without one.")
-
-
 @dataclass(frozen=True, slots=True)
 class EventQuery:
     """Which events are wanted; what is None does not matter."""
@@ -70,15 +65,6 @@ class EventQuery:
     item: Item | None = None
     from_block: int | None = None
     to_block: int | None = None
-
-
-def number_of(cursor: str | None) -> int | None:
-    """Read a cursor; raises `CursorError`."""
-    if cursor is None:
-        return None
-    if not (cursor.isdecimal() and len(cursor) <= 18):
-        raise CursorError(cursor)
-    return int(cursor)
 
 
 def row_of(row: Row) -> EventRow:
@@ -232,7 +218,7 @@ def _steps(connection: Connection, told: EventRow, later: EventRow | None) -> tu
     rows = connection.execute(wanted.order_by(STEPS.c.at).limit(MOST_STEPS)).mappings().all()
     kinds = {item.kind for item in told.related}
     return _with_transactions(
-        connection, [row for row in rows if KINDS.get(row["protocol"], told.related[0].kind) in kinds]
+        connection, [row for row in rows if BY_PROTOCOL.get(row["protocol"], told.related[0].kind) in kinds]
     )
 
 

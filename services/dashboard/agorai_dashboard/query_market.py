@@ -5,18 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from eth_utils.address import is_address, to_checksum_address
 from sqlalchemy import Select, or_, select
 
 from agorai_dashboard import duties
 from agorai_dashboard.looking import Look
-from agorai_dashboard.query_events import number_of
 from agorai_dashboard.query_trade import trade_rows
 from agorai_dashboard.rows import Row
 from agorai_dashboard.tables import ALLOWANCES, DOCUMENTS, INVOCATIONS, RESOURCE_NAMES, RESOURCES, TRADES
-from agorai_dashboard.views import Described, DocumentState, InvocationRow, Page, Resource, ResourceRow
+from agorai_dashboard.views import DocumentState, Page
+from agorai_dashboard.views_market import Described, InvocationRow, Resource, ResourceRow
 from agorai_shared.documents import Metadata
 from agorai_shared.market import ResourceNotFoundError
 
+_MOST_WORDS: Final = 4000
+"""Characters of a description, and of all columns' names, that a search looks through."""
 _MOST_BESIDE: Final = 50
 """Versions, invocations, trades and accounts that one resource's page shows."""
 _SEEK_AGAIN_S: Final = 3600
@@ -28,7 +31,7 @@ class ResourceQuery:
     """Which resources are wanted; what is None does not matter."""
 
     text: str | None = None
-    """Words of the name or description, an id, or an owner's address."""
+    """Words of the name, description or columns, an id, or an owner's address."""
     kind: Literal["data", "model"] | None = None
     owner: str | None = None
     withdrawn: bool = False
@@ -61,9 +64,6 @@ def resource_row(row: Row) -> ResourceRow:
 def resources(look: Look, query: ResourceQuery, cursor: str | None, most: int) -> Page[ResourceRow]:
     """Give resources, the newest first."""
     wanted = _named()
-    before = number_of(cursor)
-    if before is not None:
-        wanted = wanted.where(RESOURCES.c.id < before)
     if query.kind is not None:
         wanted = wanted.where(RESOURCES.c.kind == query.kind)
     if query.owner is not None:
@@ -73,14 +73,13 @@ def resources(look: Look, query: ResourceQuery, cursor: str | None, most: int) -
     for word in (query.text or "").lower().split()[:8]:
         like = RESOURCE_NAMES.c.words.contains(word, autoescape=True)
         ids = [RESOURCES.c.id == int(word)] if word.isdecimal() and len(word) <= 18 else []
-        owner = RESOURCES.c.owner.ilike(word.replace("%", "")) if word.startswith("0x") else None
-        wanted = wanted.where(or_(like, *ids, *([] if owner is None else [owner])))
-    rows = look.rows(wanted.order_by(RESOURCES.c.id.desc()).limit(most + 1))
-    for row in rows[:most]:
+        owners = [RESOURCES.c.owner == to_checksum_address(word)] if is_address(word) else []
+        wanted = wanted.where(or_(like, *ids, *owners))
+    rows, following = look.page(wanted, RESOURCES.c.id, cursor, most)
+    for row in rows:
         if row["name"] is None:
             _metadata(look, row)
-    found = tuple(map(resource_row, rows[:most]))
-    return Page(found, str(found[-1].id) if len(rows) > most else None)
+    return Page(tuple(map(resource_row, rows)), following)
 
 
 def resource(look: Look, id_: int) -> Resource:
@@ -168,4 +167,6 @@ def invocation_row(row: Row, now: int) -> InvocationRow:
 
 def words_of(document: Metadata) -> str:
     """Give what a search looks through."""
-    return f"{document.name} {document.description}".lower().replace("\0", "")[:4000]
+    columns = " ".join(column.name for column in document.columns)
+    parts = (document.name, document.description[:_MOST_WORDS], columns[:_MOST_WORDS])
+    return " ".join(parts).lower().replace("\0", "")

@@ -7,7 +7,7 @@ from itertools import chain
 from math import inf
 from typing import Any, Final
 
-from sqlalchemy import Table, and_, func, select
+from sqlalchemy import Select, Table, and_, case, func, select
 
 from agorai_dashboard import duties
 from agorai_dashboard.looking import Look
@@ -26,9 +26,9 @@ from agorai_dashboard.tables import (
     RESOURCES,
     TASKS,
     TRADES,
-    VERSIONS,
 )
-from agorai_dashboard.views import Count, Duty, Failing, Held, Overview, Point, Projection
+from agorai_dashboard.views import Count, Duty, Point
+from agorai_dashboard.views_overview import Failing, Held, Overview, Projection
 
 _MOST_DUTIES: Final = 20
 _SPANS: Final = 48
@@ -75,7 +75,6 @@ def _counts(look: Look) -> tuple[Count, ...]:
         of("case", CASES, CASES.c.open.is_(True)),
         of("pool", POOLS, POOLS.c.open.is_(True)),
         of("contribution", CONTRIBUTIONS, CONTRIBUTIONS.c.state.in_(_OPEN_CONTRIBUTION)),
-        of("version", VERSIONS, VERSIONS.c.id < 0),
         of("task", TASKS, TASKS.c.open.is_(True)),
     )
 
@@ -99,7 +98,7 @@ def _activity(look: Look, until: int) -> tuple[tuple[Point, ...], int]:
 
 
 def due(look: Look) -> tuple[Duty, ...]:
-    """Give what waits for somebody, the nearest deadline first; what only anyone may do is left out."""
+    """Give what waits for somebody, the nearest deadline first, and behind it what is overdue."""
     found = chain(
         _of_invocations(look),
         _of_trades(look),
@@ -108,24 +107,32 @@ def due(look: Look) -> tuple[Duty, ...]:
         _of_tasks(look),
         _of_contributions(look),
     )
-    known = sorted(found, key=lambda duty: inf if duty.until is None else duty.until)
+    known = sorted(found, key=lambda duty: (duty.overdue, inf if duty.until is None else duty.until))
     return tuple(known[:_MOST_DUTIES])
 
 
+def _nearest(look: Look, wanted: Select[Any], until: Any) -> list[Row]:
+    """Give rows by their deadlines, and where there is room those whose deadlines are over."""
+    due = look.rows(wanted.where(until >= look.now).order_by(until).limit(_MOST_DUTIES))
+    over = look.rows(wanted.where(until < look.now).order_by(until).limit(_MOST_DUTIES - len(due)))
+    return [*due, *over]
+
+
 def _of_invocations(look: Look) -> list[Duty]:
-    wanted = select(INVOCATIONS).where(INVOCATIONS.c.open.is_(True)).order_by(INVOCATIONS.c.deadline)
-    found = [duties.of_invocation(row, look.now) for row in look.rows(wanted.limit(_MOST_DUTIES))]
+    wanted = select(INVOCATIONS).where(INVOCATIONS.c.open.is_(True))
+    rows = _nearest(look, wanted, INVOCATIONS.c.deadline)
+    found = [duties.of_invocation(row, look.now) for row in rows]
     return [duty for duty in found if duty is not None]
 
 
 def _of_trades(look: Look) -> list[Duty]:
     wanted = select(TRADES).where(TRADES.c.open.is_(True), TRADES.c.deadline.is_not(None))
-    rows = look.rows(wanted.order_by(TRADES.c.deadline).limit(_MOST_DUTIES))
+    rows = _nearest(look, wanted, TRADES.c.deadline)
     return [duty for row in rows if (duty := duties.of_trade(row, look.now)) is not None]
 
 
 def _of_cases(look: Look) -> list[Duty]:
-    wanted = select(CASES).where(CASES.c.open.is_(True)).order_by(CASES.c.id).limit(_MOST_DUTIES)
+    wanted = select(CASES).where(CASES.c.open.is_(True)).order_by(CASES.c.since.desc()).limit(_MOST_DUTIES)
     return [case.duty for case in cases_of(look, wanted) if case.duty is not None]
 
 
@@ -133,13 +140,14 @@ def _of_pools(look: Look) -> list[Duty]:
     wanted = select(POOLS).where(
         POOLS.c.open.is_(True), POOLS.c.state == "open", POOLS.c.closes_at <= look.now
     )
-    rows = look.rows(wanted.order_by(POOLS.c.closes_at).limit(_MOST_DUTIES))
+    rows = _nearest(look, wanted, POOLS.c.closes_at + POOLS.c.reveal_window)
     return [duty for row in rows if (duty := duties.of_pool(row, look.now)) is not None]
 
 
 def _of_tasks(look: Look) -> list[Duty]:
     wanted = select(TASKS).where(TASKS.c.open.is_(True), TASKS.c.deadline.is_not(None))
-    rows = look.rows(wanted.order_by(TASKS.c.deadline).limit(_MOST_DUTIES))
+    until = TASKS.c.deadline + case((TASKS.c.state == "running", TASKS.c.step_window), else_=0)
+    rows = _nearest(look, wanted, until)
     return [duty for row in rows if (duty := duties.of_task(row, late(look, row), look.now)) is not None]
 
 
@@ -147,8 +155,8 @@ def _of_contributions(look: Look) -> list[Duty]:
     """Give those that are challenged, and those whose time to be challenged is over."""
     state, deadline = CONTRIBUTIONS.c.state, CONTRIBUTIONS.c.deadline
     rows: list[Row] = []
-    for case in (state == "challenged", state == "answered", and_(state == "open", deadline < look.now)):
+    for which in (state == "challenged", state == "answered", and_(state == "open", deadline < look.now)):
         wanted = select(CONTRIBUTIONS, POOLS.c.owner).join(POOLS, POOLS.c.id == CONTRIBUTIONS.c.pool)
-        rows += look.rows(wanted.where(case).order_by(deadline).limit(_MOST_DUTIES))
+        rows += _nearest(look, wanted.where(which), deadline)
     found = [duties.of_contribution(row, row["owner"], look.now) for row in rows]
     return [duty for duty in found if duty is not None]

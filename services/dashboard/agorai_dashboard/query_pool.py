@@ -8,7 +8,6 @@ from sqlalchemy import or_, select
 
 from agorai_dashboard import duties
 from agorai_dashboard.looking import Look, thinned
-from agorai_dashboard.query_events import number_of
 from agorai_dashboard.rows import Row
 from agorai_dashboard.tables import (
     CONTRIBUTIONS,
@@ -18,16 +17,8 @@ from agorai_dashboard.tables import (
     POOLS,
     VERSIONS,
 )
-from agorai_dashboard.views import (
-    ContributionRow,
-    Curve,
-    Page,
-    Point,
-    Pool,
-    PoolRow,
-    Stage,
-    VersionRow,
-)
+from agorai_dashboard.views import Curve, DocumentState, Page, Point, Stage
+from agorai_dashboard.views_pool import ContributionRow, Pool, PoolRow, VersionRow
 from agorai_shared.pool import PoolDocument
 from agorai_shared.pool_files import PoolAbsentError
 
@@ -38,10 +29,13 @@ _MOST_VERSIONS: Final = 1000
 
 def pool_row(look: Look, row: Row) -> PoolRow:
     """Give a pool as lists show it."""
-    _, document = look.document(
-        PoolDocument, row["document"], f"description of pool {row['id']}", row["owner"]
-    )
+    _, document = _description(look, row)
     return _pool_row(row, document, look.now)
+
+
+def _description(look: Look, row: Row) -> tuple[DocumentState, PoolDocument | None]:
+    what = f"description of pool {row['id']}"
+    return look.document(PoolDocument, row["document"], what, row["owner"])
 
 
 def _pool_row(row: Row, document: PoolDocument | None, now: int) -> PoolRow:
@@ -64,13 +58,8 @@ def _pool_row(row: Row, document: PoolDocument | None, now: int) -> PoolRow:
 
 def pools(look: Look, cursor: str | None, most: int) -> Page[PoolRow]:
     """Give pools, the newest first."""
-    wanted = select(POOLS)
-    before = number_of(cursor)
-    if before is not None:
-        wanted = wanted.where(POOLS.c.id < before)
-    rows = look.rows(wanted.order_by(POOLS.c.id.desc()).limit(most + 1))
-    found = tuple(pool_row(look, row) for row in rows[:most])
-    return Page(found, str(found[-1].id) if len(rows) > most else None)
+    rows, following = look.page(select(POOLS), POOLS.c.id, cursor, most)
+    return Page(tuple(pool_row(look, row) for row in rows), following)
 
 
 def pool(look: Look, id_: int, cursor: str | None, most: int) -> Pool:
@@ -78,7 +67,7 @@ def pool(look: Look, id_: int, cursor: str | None, most: int) -> Pool:
     row = look.row(select(POOLS).where(POOLS.c.id == id_))
     if row is None:
         raise PoolAbsentError(id_)
-    state, document = look.document(PoolDocument, row["document"], f"description of pool {id_}", row["owner"])
+    state, document = _description(look, row)
     versions = _versions(look, id_)
     return Pool(
         row=_pool_row(row, document, look.now),
@@ -167,12 +156,8 @@ def _accuracy(versions: tuple[VersionRow, ...]) -> tuple[Curve, ...]:
 
 def _contributions(look: Look, pool: Row, cursor: str | None, most: int) -> Page[ContributionRow]:
     wanted = select(CONTRIBUTIONS).where(CONTRIBUTIONS.c.pool == pool["id"])
-    before = number_of(cursor)
-    if before is not None:
-        wanted = wanted.where(CONTRIBUTIONS.c.id < before)
-    rows = look.rows(wanted.order_by(CONTRIBUTIONS.c.id.desc()).limit(most + 1))
-    found = tuple(contribution_row(row, pool["owner"], look.now) for row in rows[:most])
-    return Page(found, str(found[-1].id) if len(rows) > most else None)
+    rows, following = look.page(wanted, CONTRIBUTIONS.c.id, cursor, most)
+    return Page(tuple(contribution_row(row, pool["owner"], look.now) for row in rows), following)
 
 
 def contribution_row(row: Row, owner: str, now: int) -> ContributionRow:

@@ -5,30 +5,30 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from agorai_dashboard import duties
 from agorai_dashboard.looking import Look
-from agorai_dashboard.query_events import number_of
 from agorai_dashboard.rows import Row
 from agorai_dashboard.tables import CLAIMS, PAYOUTS, ROUNDS, SUBTASKS, TASKS, UPDATES
-from agorai_dashboard.views import Page, Payout, PayoutLine, RoundRow, Share, Stage, SubtaskRow, Task, TaskRow
+from agorai_dashboard.views import DocumentState, Page, Stage
+from agorai_dashboard.views_task import Payout, PayoutLine, RoundRow, Share, SubtaskRow, Task, TaskRow
 from agorai_shared.federated import Contribution, PayoutDocument, RoundDocument, TaskDocument
 from agorai_shared.task_files import TaskAbsentError
 
 _MOST_SUBTASKS: Final = 1000
 _MOST_LINES: Final = 2000
+_MOST_ROUNDS: Final = 500
+"""The newest, besides round 0."""
+_MOST_UPDATES: Final = 100_000
+_MOST_PAYOUTS: Final = 100
+"""The newest, besides the one that stands."""
 
 
 def tasks(look: Look, cursor: str | None, most: int) -> Page[TaskRow]:
     """Give tasks, the newest first."""
-    wanted = select(TASKS)
-    before = number_of(cursor)
-    if before is not None:
-        wanted = wanted.where(TASKS.c.id < before)
-    rows = look.rows(wanted.order_by(TASKS.c.id.desc()).limit(most + 1))
-    found = tuple(task_row(look, row) for row in rows[:most])
-    return Page(found, str(found[-1].id) if len(rows) > most else None)
+    rows, following = look.page(select(TASKS), TASKS.c.id, cursor, most)
+    return Page(tuple(task_row(look, row) for row in rows), following)
 
 
 def task_row(look: Look, row: Row) -> TaskRow:
@@ -37,7 +37,7 @@ def task_row(look: Look, row: Row) -> TaskRow:
     return _task_row(look, row, document)
 
 
-def _description(look: Look, row: Row) -> tuple[object, TaskDocument | None]:
+def _description(look: Look, row: Row) -> tuple[DocumentState, TaskDocument | None]:
     what = f"description of task {row['id']}"
     return look.document(TaskDocument, row["document"], what, row["model_provider"])
 
@@ -74,8 +74,7 @@ def task(look: Look, id_: int) -> Task:
     row = look.row(select(TASKS).where(TASKS.c.id == id_))
     if row is None:
         raise TaskAbsentError(id_)
-    what = f"description of task {id_}"
-    state, document = look.document(TaskDocument, row["document"], what, row["model_provider"])
+    state, document = _description(look, row)
     mine = select(SUBTASKS).where(SUBTASKS.c.task == id_).order_by(SUBTASKS.c.id).limit(_MOST_SUBTASKS)
     subtasks = look.rows(mine)
     rounds = _rounds(look, row, document)
@@ -117,10 +116,14 @@ def _subtask(row: Row) -> SubtaskRow:
 
 def _rounds(look: Look, task: Row, document: TaskDocument | None) -> tuple[RoundRow, ...]:
     delivered: dict[int, list[int]] = defaultdict(list)
-    for update in look.rows(select(UPDATES).where(UPDATES.c.task == task["id"]).order_by(UPDATES.c.subtask)):
+    before = task["round"] - _MOST_ROUNDS
+    updates = select(UPDATES).where(UPDATES.c.task == task["id"], UPDATES.c.round > before)
+    for update in look.rows(updates.order_by(UPDATES.c.round.desc(), UPDATES.c.subtask).limit(_MOST_UPDATES)):
         delivered[update["round"]].append(update["subtask"])
     awaited = tuple(one["id"] for one in late(look, task))
-    rounds = look.rows(select(ROUNDS).where(ROUNDS.c.task == task["id"]).order_by(ROUNDS.c.number))
+    number = ROUNDS.c.number
+    shown = select(ROUNDS).where(ROUNDS.c.task == task["id"], or_(number == 0, number > before))
+    rounds = look.rows(shown.order_by(number))
     return tuple(_round(look, task, row, delivered[row["number"]], awaited, document) for row in rounds)
 
 
@@ -155,15 +158,19 @@ def _payouts(look: Look, task: Row, accounts: dict[int, str]) -> tuple[Payout, .
     claimed = set(
         look.connection.execute(select(CLAIMS.c.account).where(CLAIMS.c.task == task["id"])).scalars()
     )
-    wanted = select(PAYOUTS).where(PAYOUTS.c.task == task["id"]).order_by(PAYOUTS.c.number)
+    number = PAYOUTS.c.number
+    shown = or_(number == task["standing"], number > task["payouts"] - _MOST_PAYOUTS)
+    wanted = select(PAYOUTS).where(PAYOUTS.c.task == task["id"], shown).order_by(number)
     return tuple(_payout(look, task, row, accounts, claimed) for row in look.rows(wanted))
 
 
 def _payout(look: Look, task: Row, row: Row, accounts: dict[int, str], claimed: set[str]) -> Payout:
+    stands = task["standing"] == row["number"]
     what = f"evidence of a payout of task {task['id']}"
     owners = dict.fromkeys((row["proposer"], task["model_provider"]))
-    state, document = look.document(PayoutDocument, row["evidence"], what, *owners)
-    stands = task["standing"] == row["number"]
+    state, document = (
+        look.document(PayoutDocument, row["evidence"], what, *owners) if stands else (None, None)
+    )
     return Payout(
         proposer=row["proposer"],
         challenge=row["challenge"],
@@ -205,7 +212,7 @@ def _stages(row: Row, rounds: tuple[RoundRow, ...]) -> tuple[Stage, ...]:
     reached = order.index(state)
     since = {
         "matching": row["opened_at"],
-        "running": rounds[1].begun_at if len(rounds) > 1 else None,
+        "running": rounds[0].ended_at if rounds and row["round"] else None,
         "finished": row["finished_at"],
         "settled": row["ended_at"],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
@@ -10,11 +11,13 @@ from sqlalchemy import Select, select
 
 from agorai_dashboard import duties
 from agorai_dashboard.looking import Look
-from agorai_dashboard.query_events import number_of, row_of
+from agorai_dashboard.query_events import row_of
 from agorai_dashboard.relating import JUDGED
 from agorai_dashboard.rows import Row
 from agorai_dashboard.tables import CASES, EVENT_ITEMS, EVENTS, SEATS, TRADES
-from agorai_dashboard.views import Case, EventRow, Item, Page, Seat, Stage, StageStep, Trade, TradeRow
+from agorai_dashboard.views import Item, Page, Stage, StageStep
+from agorai_dashboard.views_event import EventRow
+from agorai_dashboard.views_trade import Case, Seat, Trade, TradeRow
 from agorai_shared.bindings.fair_exchange import State
 from agorai_shared.errors import NotFoundError
 
@@ -75,11 +78,8 @@ def trades(
         wanted = wanted.where(TRADES.c.state == state)
     if account is not None:
         wanted = wanted.where((TRADES.c.seller == account) | (TRADES.c.buyer == account))
-    before = number_of(cursor)
-    if before is not None:
-        wanted = wanted.where(TRADES.c.id < before)
-    found = trade_rows(look, wanted.order_by(TRADES.c.id.desc()).limit(most + 1))
-    return Page(found[:most], str(found[most - 1].id) if len(found) > most else None)
+    rows, following = look.page(wanted, TRADES.c.id, cursor, most)
+    return Page(tuple(trade_row(row, look.now) for row in rows), following)
 
 
 def trade(look: Look, id_: int) -> Trade:
@@ -166,7 +166,10 @@ def cases_about(look: Look, opener: str, item: str) -> tuple[Case, ...]:
 
 def cases_of(look: Look, wanted: Select[Any]) -> tuple[Case, ...]:
     """Give the cases that a statement finds, with their seats."""
-    rows = look.rows(wanted)
+    return _with_seats(look, look.rows(wanted))
+
+
+def _with_seats(look: Look, rows: Sequence[Row]) -> tuple[Case, ...]:
     seats: dict[int, list[Row]] = defaultdict(list)
     if rows:
         ids = [row["id"] for row in rows]
@@ -181,11 +184,8 @@ def cases(look: Look, *, only_open: bool, cursor: str | None, most: int) -> Page
     wanted = select(CASES)
     if only_open:
         wanted = wanted.where(CASES.c.open.is_(True))
-    before = number_of(cursor)
-    if before is not None:
-        wanted = wanted.where(CASES.c.id < before)
-    found = cases_of(look, wanted.order_by(CASES.c.id.desc()).limit(most + 1))
-    return Page(found[:most], str(found[most - 1].id) if len(found) > most else None)
+    rows, following = look.page(wanted, CASES.c.id, cursor, most)
+    return Page(_with_seats(look, rows), following)
 
 
 def case(look: Look, id_: int) -> Case:

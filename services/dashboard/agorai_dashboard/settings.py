@@ -4,29 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from eth_utils.address import is_address, to_checksum_address
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from agorai_shared.account import Account
 from agorai_shared.settings import SECRETS
-from agorai_shared.types import Address
 
 
-def _account(given: object) -> object:
-    if not isinstance(given, str):
-        return given
-    if not is_address(given):
-        raise ValueError(f"{given!r} is no account")
-    return to_checksum_address(given)
+def _parted(given: object) -> object:
+    return tuple(filter(None, map(str.strip, given.split(",")))) if isinstance(given, str) else given
 
 
-def _accounts(given: object) -> object:
-    if not isinstance(given, str):
-        return given
-    return tuple(_account(one.strip()) for one in given.split(",") if one.strip())
-
-
-Accounts = Annotated[tuple[Address, ...], NoDecode, BeforeValidator(_accounts)]
+Accounts = Annotated[tuple[Account, ...], NoDecode, BeforeValidator(_parted)]
 """Parted by commas."""
 
 
@@ -37,7 +26,7 @@ class DashboardSettings(BaseSettings):
         env_prefix="AGORAI_DASHBOARD_", extra="ignore", frozen=True, secrets_dir=SECRETS
     )
 
-    address: Annotated[Address, BeforeValidator(_account)] = Field(description="the node's account")
+    address: Account = Field(description="the node's account")
     database: SecretStr = Field(
         SecretStr("sqlite:///dashboard.sqlite"),
         description="of the read model: sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME",

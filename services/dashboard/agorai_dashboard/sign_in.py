@@ -16,12 +16,12 @@ from urllib.parse import parse_qs
 
 import orjson
 from eth_utils.address import is_address, to_checksum_address
-from jinja2 import Environment, PackageLoader
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from agorai_dashboard.access import Access
+from agorai_dashboard.pages_frame import templates
 from agorai_dashboard.siwe import MESSAGE_S
 from agorai_shared.errors import AgoraiError, InputError
 from agorai_shared.types import Address
@@ -34,7 +34,7 @@ class AccountMalformedError(InputError):
     """What was given as an account is no address."""
 
     def __init__(self, given: str) -> None:
-        super().__init__(f"{given[:100]!r} is no account.", remedy="Give 0x and 40 hex digits.")
+        super().__init__(f"{given[:100]!r} is no address.", remedy="Write 0x and 40 hex digits.")
 
 
 class SignInBodyError(InputError):
@@ -63,7 +63,7 @@ def routes(access: Access) -> Sequence[BaseRoute]:
 class _Pages:
     def __init__(self, access: Access) -> None:
         self._access = access
-        self._templates = Environment(loader=PackageLoader("agorai_dashboard"), autoescape=True)
+        self._templates = templates()
 
     async def show(self, request: Request) -> Response:
         """Show where one signs in."""

@@ -16,16 +16,17 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from pydantic import ValidationError
-from sqlalchemy import String, Table, case, delete, func, insert, select, update
+from sqlalchemy import String, Table, case, delete, func, insert, select, true, update
 
 from agorai_dashboard.background import going
 from agorai_dashboard.looking import Look
 from agorai_dashboard.model import OF_DATA, Model, over
-from agorai_dashboard.projector import Projector
-from agorai_dashboard.query_events import KINDS
+from agorai_dashboard.projector import AWAY_S, Projector
+from agorai_dashboard.query_events import BY_PROTOCOL
 from agorai_dashboard.rows import Row
 from agorai_dashboard.tables import DEAD, SENT, STEPS
-from agorai_dashboard.views import DeadLetter, Item, ServiceSteps
+from agorai_dashboard.views import Item
+from agorai_dashboard.views_node import DeadLetter, ServiceSteps
 from agorai_shared import logging
 from agorai_shared.command import subject
 from agorai_shared.errors import NotFoundError, UnavailableError
@@ -35,7 +36,7 @@ from agorai_shared.types import Address
 log = logging.get(__name__)
 
 KEPT_S: Final = 30 * 86_400
-"""How long steps are kept."""
+"""How long steps are kept, and dead letters once they were retried."""
 MOST_LETTERS: Final = 500
 _AT_ONCE: Final = 500
 _WAITING: Final = 10_000
@@ -50,21 +51,32 @@ class DeadLetterAbsentError(NotFoundError):
 
 
 class TrailKeeper:
-    """Writes the trail of one node into the read model."""
+    """Writes the trail of one node into the read model.
+
+    Parameters
+    ----------
+    stepped
+        Called with each step, once it is written.
+    given_up
+        Called when dead letters have changed.
+    """
 
     def __init__(
         self,
         projector: Projector,
         address: Address,
         client: Callable[[], Awaitable[Client]],
-        told: Callable[[Step], None],
+        stepped: Callable[[Step], None],
+        given_up: Callable[[], None],
     ) -> None:
         self._model: Model = projector.model
         self._projector = projector
         self._address = address
         self._client = client
-        self._told = told
+        self._stepped = stepped
+        self._given_up = given_up
         self._heard: asyncio.Queue[Step | Sent | Dead] = asyncio.Queue(_WAITING)
+        self._dropped = 0
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -72,7 +84,7 @@ class TrailKeeper:
         client = await self._client()
         heard = await client.subscribe(subject(self._address, TRAIL, "*"), cb=self._hear)
         try:
-            async with going(trail=self._keep()):
+            async with going(trail=self._keep):
                 yield
         finally:
             with suppress(NatsError, OSError):
@@ -88,10 +100,10 @@ class TrailKeeper:
         except ValidationError as error:
             log.warning("trail.malformed", subject=message.subject, errors=error.error_count())
             return
-        if isinstance(told, Step):
-            self._told(told)
-        with suppress(asyncio.QueueFull):
+        try:
             self._heard.put_nowait(told)
+        except asyncio.QueueFull:
+            self._dropped += 1
 
     async def _keep(self) -> None:
         cleaned = 0.0
@@ -99,18 +111,40 @@ class TrailKeeper:
             told = [await self._heard.get()]
             while len(told) < _AT_ONCE and not self._heard.empty():
                 told.append(self._heard.get_nowait())
-            try:
-                await self._projector.write(partial(self._write, told))
-                if time.time() - cleaned > 3600:
-                    cleaned = time.time()
+            await self._written(told)
+            for one in told:
+                if isinstance(one, Step):
+                    self._stepped(one)
+            if any(isinstance(one, Dead) for one in told):
+                self._given_up()
+            if time.time() - cleaned > 3600:
+                cleaned = time.time()
+                with suppress(UnavailableError):
                     await self._projector.write(self._forget_old)
-            except UnavailableError as error:
-                log.warning("trail.not_kept", messages=len(told), reason=str(error))
-            except Exception:
-                log.exception("trail.failed")
 
-    def _write(self, told: Sequence[Step | Sent | Dead]) -> None:
-        """Write messages at once; where the database does not take one of them, all but that one."""
+    async def _written(self, told: Sequence[Step | Sent | Dead]) -> None:
+        """Write messages, however long the database is away."""
+        left = list(told)
+        while True:
+            if self._dropped:
+                log.warning("trail.dropped", messages=self._dropped)
+                self._dropped = 0
+            try:
+                await self._projector.write(partial(self._write, left))
+            except UnavailableError as error:
+                log.warning("trail.waits", messages=len(left), reason=str(error))
+                await asyncio.sleep(AWAY_S)
+            except Exception:
+                log.exception("trail.not_kept", messages=len(left))
+                return
+            else:
+                return
+
+    def _write(self, told: list[Step | Sent | Dead]) -> None:
+        """Write messages at once; where the database does not take one of them, all but that one.
+
+        Those are left in the list that are to be written yet, if this is broken off.
+        """
         steps = [_fitting(STEPS, one) for one in told if isinstance(one, Step)]
         sent = [_fitting(SENT, one) for one in told if isinstance(one, Sent)]
         dead = [_fitting(DEAD, one) for one in told if isinstance(one, Dead)]
@@ -126,13 +160,14 @@ class TrailKeeper:
             if len(told) == 1:
                 log.warning("trail.not_kept", messages=1, reason=type(error).__name__)
                 return
-            for one in told:
-                self._write([one])
+            while told:
+                self._write(told[:1])
+                del told[0]
 
     def _forget_old(self) -> None:
         with self._model.writing() as connection:
-            for table in (STEPS, SENT, DEAD):
-                connection.execute(delete(table).where(table.c.at < time.time() - KEPT_S))
+            for table, done in ((STEPS, true()), (SENT, true()), (DEAD, DEAD.c.retried_at.is_not(None))):
+                connection.execute(delete(table).where(done, table.c.at < time.time() - KEPT_S))
 
     async def retried(self, id_: int) -> None:
         """Note that a dead letter's item is looked at again."""
@@ -142,6 +177,7 @@ class TrailKeeper:
                 connection.execute(update(DEAD).where(DEAD.c.id == id_).values(retried_at=time.time()))
 
         await self._projector.write(note)
+        self._given_up()
 
 
 def _fitting(table: Table, told: Step | Sent | Dead) -> dict[str, object]:
@@ -172,7 +208,7 @@ def _letter(row: Row) -> DeadLetter:
         id=row["id"],
         service=row["service"],
         protocol=row["protocol"],
-        item=Item(KINDS.get(row["protocol"], "item"), row["contract"], row["key"]),
+        item=Item(BY_PROTOCOL.get(row["protocol"], "item"), row["contract"], row["key"]),
         step=row["step"],
         error=row["error"],
         attempts=row["attempts"],

@@ -22,7 +22,7 @@ from starlette.staticfiles import StaticFiles
 from agorai_dashboard import sign_in
 from agorai_dashboard.access import Access, Policy, Role, account_of, require, role_of
 from agorai_shared.errors import AgoraiError
-from agorai_shared.service import listen, problem_response
+from agorai_shared.service import HttpServer, listen, problem_response, stop_http
 from agorai_shared.types import Address
 
 CHAIN_ID = 31337
@@ -43,6 +43,10 @@ async def whoami(request: Request) -> Response:
 async def act(request: Request) -> Response:
     require(request, Role.operator)
     return JSONResponse({"done": True})
+
+
+async def fails(_request: Request) -> Response:
+    raise ZeroDivisionError("foreseen by nobody")
 
 
 @dataclass
@@ -85,6 +89,7 @@ async def site(policy: Policy) -> AsyncIterator[Site]:
         *sign_in.routes(access),
         *(Route(path, whoami) for path in ("/", "/api/overview", "/metrics", "/favicon.ico")),
         Route("/act", act, methods=["POST"]),
+        Route("/fails", fails),
         Mount("/static", StaticFiles(packages=[("agorai_dashboard", "static")])),
     ]
     app = Starlette(
@@ -94,13 +99,14 @@ async def site(policy: Policy) -> AsyncIterator[Site]:
     )
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
-    serving = asyncio.create_task(server._serve([listener]))
-    # Of what has no name, aiohttp's jar would take no cookie.
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
-        url = f"http://127.0.0.1:{port}"
-        host = policy.public_url.partition("://")[2] if policy.public_url else None
-        yield Site(url, access, session, policy.public_url or url, {"Host": host} if host else {})
-    server.should_exit = True
-    await serving
-    listener.close()
+    server = HttpServer(uvicorn.Config(app, log_config=None, lifespan="off"))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        # Of what has no name, aiohttp's jar would take no cookie.
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+            url = f"http://127.0.0.1:{port}"
+            host = policy.public_url.partition("://")[2] if policy.public_url else None
+            yield Site(url, access, session, policy.public_url or url, {"Host": host} if host else {})
+    finally:
+        await stop_http(server, serving)
+        listener.close()

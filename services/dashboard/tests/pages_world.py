@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +28,7 @@ from agorai_shared.settings import NodeSettings
 from agorai_shared.testing import running_nats
 from agorai_shared.trail import Dead, Sent, Step
 
+from .listening import listening, until
 from .pages_story import ADDRESSES, CHAIN, PLACE, WHO, World
 
 CHROMIUM: Final = Path("/usr/bin/chromium")
@@ -64,15 +65,12 @@ class Site:
 
     async def become_final(self, event: ChainEvent) -> None:
         """Have an event told as final, and wait until the read model has it."""
-        await self.happen(event, Phase.final)
-        async with aiohttp.ClientSession() as session, asyncio.timeout(30):
-            while True:
-                async with session.get(
-                    f"{self.url}/api/events/{event.transaction_hash}-{event.log_index}/story"
-                ) as answer:
-                    if answer.status == 200:
-                        return
-                await asyncio.sleep(0.02)
+        name = (event.transaction_hash, event.log_index)
+        async with aiohttp.ClientSession() as session, listening(session, self.url, phase="final") as told:
+            await self.happen(event, Phase.final)
+            async for kind, said in told:
+                if kind == "change" and (said["transaction_hash"], said["log_index"]) == name:
+                    return
 
     async def tell(self, told: Step | Sent | Dead) -> None:
         """Have a service of this node tell of itself."""
@@ -140,7 +138,12 @@ async def running(
 def _keep_documents(database: str, story: World) -> None:
     """Put documents where they are once they were fetched: fetching them is another test's."""
     model = Model(database, CHAIN, PLACE)
-    model.prepare()
+    with closing(model):
+        model.prepare()
+        _write_documents(model, story)
+
+
+def _write_documents(model: Model, story: World) -> None:
     with model.writing() as connection:
         for digest, content in story.documents.items():
             connection.execute(
@@ -153,14 +156,9 @@ def _keep_documents(database: str, story: World) -> None:
             connection.execute(
                 insert(RESOURCE_NAMES).prefix_with("OR IGNORE").values(id=id_, name=name, words=words)
             )
-    model.close()
 
 
 async def until_shown(url: str, events: int) -> None:
     """Wait until the read model has so many events."""
-    async with aiohttp.ClientSession() as session, asyncio.timeout(30):
-        while True:
-            async with session.get(f"{url}/api/overview") as answer:
-                if (await answer.json())["projection"]["events"] >= events:
-                    return
-            await asyncio.sleep(0.05)
+    async with aiohttp.ClientSession() as session:
+        await until(session, url, "/api/overview", lambda found: found["projection"]["events"] >= events)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 from uuid import uuid4
 
 import psycopg
@@ -28,7 +27,7 @@ def find_postgres() -> Path | None:
 
 @contextmanager
 def running_postgres(programs: Path) -> Iterator[str]:
-    """Run one on a free port, without any lasting; gives its URL without a database."""
+    """Run one at a socket in a folder of its own, without any lasting; gives the URL of its first database."""
     user = "nobody" if os.geteuid() == 0 else None  # it refuses to run as root
     # Where another user gets to: the folder for temporary files may be this one's alone.
     folder = Path(tempfile.mkdtemp(prefix="agorai-postgres-", dir="/tmp" if user else None))  # noqa: S108
@@ -38,48 +37,57 @@ def running_postgres(programs: Path) -> Iterator[str]:
         data = str(folder / "data")
         initialised = [str(programs / "initdb"), "-D", data, "-U", "test", "-A", "trust", "--no-sync"]
         subprocess.run(initialised, check=True, capture_output=True, user=user, cwd=folder)
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            port = taken.getsockname()[1]
         options = (
             "fsync=off",
             "full_page_writes=off",
-            "unix_socket_directories=",
-            "listen_addresses=127.0.0.1",
+            f"unix_socket_directories={folder}",
+            "listen_addresses=",
+            "lc_messages=C",
         )
-        command = [str(programs / "postgres"), "-D", data, "-p", str(port)]
+        command = [str(programs / "postgres"), "-D", data]
         for option in options:
             command += ["-c", option]
         server = subprocess.Popen(
             command,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             user=user,
             cwd=folder,
             preexec_fn=die_with_parent(),  # noqa: PLW1509
         )
-        try:
-            _await(port, server)
-            yield f"postgresql+psycopg://test@127.0.0.1:{port}"
-        finally:
-            server.send_signal(signal.SIGINT)  # at once, with all connections
-            server.wait(20)
+        assert server.stderr is not None
+        with server.stderr as log:
+            drain = threading.Thread(target=_drain, args=(log,), daemon=True)
+            try:
+                _await(log)
+                drain.start()
+                yield f"postgresql+psycopg://test@/postgres?host={folder}"
+            finally:
+                server.send_signal(signal.SIGINT)  # at once, with all connections
+                server.wait()
+                if drain.ident is not None:
+                    drain.join()
     finally:
         shutil.rmtree(folder)
 
 
-def _await(port: int, server: subprocess.Popen[bytes]) -> None:
-    give_up = time.monotonic() + 30
-    while time.monotonic() < give_up and server.poll() is None:
-        with contextlib.suppress(psycopg.OperationalError):
-            psycopg.connect(f"postgresql://test@127.0.0.1:{port}/postgres").close()
+def _await(log: IO[bytes]) -> None:
+    said = []
+    for line in log:
+        if b"database system is ready to accept connections" in line:
             return
-        time.sleep(0.05)
-    raise RuntimeError("PostgreSQL did not start")
+        said.append(line.decode(errors="replace"))
+    raise RuntimeError("PostgreSQL did not start: " + "".join(said))
+
+
+def _drain(log: IO[bytes]) -> None:
+    """Read on: a server whose log nobody reads stands still one day."""
+    for _ in log:
+        pass
 
 
 def new_database(server: str) -> str:
     """Make an empty schema, as good as a database and made in no time, and give its URL."""
     name = f"read_model_{uuid4().hex}"
-    with psycopg.connect(f"{server.replace('+psycopg', '')}/postgres", autocommit=True) as connection:
+    with psycopg.connect(server.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute(f'CREATE SCHEMA "{name}"')
-    return f"{server}/postgres?options=-csearch_path%3D{name}"
+    return f"{server}&options=-csearch_path%3D{name}"

@@ -12,11 +12,13 @@ import time
 from pathlib import Path
 from typing import Final
 
+from aiohttp import ClientSession
 from PIL import Image
 from playwright.async_api import Browser, Page
 
 from agorai_shared.trail import Dead, Sent, Step
 
+from .listening import until
 from .pages_market import market
 from .pages_world import ME, Site, browsing, showing
 
@@ -28,13 +30,10 @@ SHOTS: Final = (
     ("market", "/market/9", "light", 1280, 860),
     ("trade", "/trades/4", "light", 1280, 820),
     ("trade-dark", "/trades/3", "dark", 1280, 820),
-    ("dispute", "/disputes/2", "light", 1280, 640),
     ("pool", "/pools/1", "light", 1280, 1080),
     ("pool-dark", "/pools/1", "dark", 1280, 1080),
     ("task", "/tasks/1", "light", 1280, 1180),
     ("task-dark", "/tasks/1", "dark", 1280, 760),
-    ("actor", f"/actors/{ME}", "light", 1280, 760),
-    ("events", "/events", "light", 1280, 640),
     ("node", "/node", "light", 1280, 700),
     ("phone", "/", "light", 390, 844),
     ("phone-dark", "/pools/1", "dark", 390, 844),
@@ -104,6 +103,8 @@ async def tell(site: Site) -> str:
             at=time.time() - 900,
         )
     )
+    async with ClientSession() as session:  # what is told last is kept last
+        await until(session, site.url, "/api/health", lambda health: bool(health["dead_letters"]))
     return f"/events/{advanced[0].transaction_hash}-{advanced[0].log_index}"
 
 

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 from yarl import URL
 
-from agorai_dashboard.access import Policy, is_loopback
+from agorai_dashboard import limits
+from agorai_dashboard.access import AccessMiddleware, Policy, is_loopback
 from agorai_dashboard.limits import SIGN_INS
 from agorai_dashboard.settings import DashboardSettings
 from agorai_shared.types import Address
@@ -88,6 +90,39 @@ async def test_another_sites_script_reads_nothing_but_its_links_work() -> None:
         assert (await at.ask("/api/overview", headers=script)).status == 403
         link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
         assert (await at.ask("/", headers=link)).status == 200
+
+
+async def test_an_error_that_nobody_foresaw_is_answered_by_the_rules_too() -> None:
+    async with site(OPEN) as at:
+        failed = await at.ask("/fails")
+        assert (failed.status, failed.content_type) == (500, "application/problem+json")
+        assert failed.headers["content-security-policy"].startswith("default-src 'none'")
+        problem = await failed.json()
+    assert "ZeroDivisionError" in problem["detail"]
+    assert "nobody" not in problem["detail"]
+
+
+async def test_what_is_no_request_of_http_gets_nothing() -> None:
+    async def inside(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise AssertionError("it was let in")
+
+    said: list[Message] = []
+
+    async def send(message: Message) -> None:
+        said.append(message)
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async with site(OPEN) as at:
+        await AccessMiddleware(inside, at.access)({"type": "websocket"}, receive, send)
+    assert [message["type"] for message in said] == ["websocket.close"]
+
+
+async def test_nobody_asks_too_often_not_even_for_what_probes_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "REQUESTS", (0.001, 3))
+    async with site(OPEN) as at:
+        assert [(await at.ask("/metrics")).status for _ in range(4)] == [200, 200, 200, 429]
 
 
 @pytest.mark.parametrize("path", ["/", "/sign-in", "/metrics", "/nothing"])
@@ -237,7 +272,7 @@ def test_accounts_are_named_in_one_variable(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("AGORAI_DASHBOARD_VIEWERS", f"{VIEWER.address.lower()}, {STRANGER.address}")
     assert set(DashboardSettings().viewers) == {Address(VIEWER.address), Address(STRANGER.address)}
     monkeypatch.setenv("AGORAI_DASHBOARD_VIEWERS", "bob")
-    with pytest.raises(ValueError, match="'bob' is no account"):
+    with pytest.raises(ValueError, match="'bob' is no address"):
         DashboardSettings()
 
 
@@ -247,7 +282,7 @@ def test_the_nodes_account_is_spelt_as_it_is_everywhere_and_nothing_else_is_take
     monkeypatch.setenv("AGORAI_DASHBOARD_ADDRESS", OPERATOR.address.lower())
     assert DashboardSettings().address == Address(OPERATOR.address)
     monkeypatch.setenv("AGORAI_DASHBOARD_ADDRESS", "0x12")
-    with pytest.raises(ValueError, match="'0x12' is no account"):
+    with pytest.raises(ValueError, match="'0x12' is no address"):
         DashboardSettings()
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest_asyncio
 
 from agorai_shared.trail import Dead
 
+from .listening import until
 from .pages_market import market
 from .pages_story import CHAIN, WHO
 from .pages_world import Site, showing
@@ -33,15 +33,6 @@ class Asking:
         async with self.session.get(f"{self.site.url}{path}") as answer:
             assert answer.status == status, await answer.text()
             return await answer.json()
-
-    async def until(self, path: str, enough: Callable[[Any], bool]) -> Any:
-        """Ask again and again until the answer is as it should be."""
-        async with asyncio.timeout(20):
-            while True:
-                found = await self.get(path)
-                if enough(found):
-                    return found
-                await asyncio.sleep(0.2)
 
     async def post(self, path: str, status: int = 202, **headers: str) -> Any:
         own = {"Origin": self.site.url, **headers}
@@ -76,7 +67,7 @@ PATHS = [
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_every_path_answers_as_it_is_described(ask: Asking, path: str) -> None:
+async def test_every_path_answers(ask: Asking, path: str) -> None:
     assert await ask.get(path)
 
 
@@ -130,6 +121,9 @@ async def test_another_chain_is_not_shown(ask: Asking) -> None:
         ("/api/events?cursor=x", 422),
         ("/api/events?nonsense=1", 422),
         ("/api/trades?cursor=-4", 422),
+        ("/api/trades?state=nonsense", 422),
+        ("/api/events?kind=pool", 422),
+        ("/api/events?id=1", 422),
     ],
 )
 async def test_a_fault_is_a_problem_document(ask: Asking, path: str, status: int) -> None:
@@ -173,22 +167,39 @@ async def test_a_search_finds_a_resource_by_a_word_of_its_name(ask: Asking) -> N
 
 
 async def test_a_service_that_does_not_answer_a_retry_is_named(ask: Asking) -> None:
+    letter = await given_up(ask, "3")
+    assert letter["item"] == {"kind": "trade", "contract": "FairExchange", "key": "3"}
+    problem = await ask.post(f"/api/dead-letters/{letter['id']}/retry", status=503)
+    assert "nobody" in problem["detail"]
+    await ask.post("/api/dead-letters/999/retry", status=404)
+    await ask.post("/api/dead-letters/x/retry", status=422)
+
+
+async def test_a_dead_letter_about_no_item_cannot_be_retried(ask: Asking) -> None:
+    letter = await given_up(ask, "nothing")
+    problem = await ask.post(f"/api/dead-letters/{letter['id']}/retry", status=404)
+    assert "'nothing'" in problem["detail"]
+
+
+async def given_up(ask: Asking, key: str) -> Any:
+    """Tell of a dead letter, and give it once it is kept."""
     letter = Dead(
         service="nobody",
         protocol="trade",
         contract="FairExchange",
-        key="3",
+        key=key,
         step="Pay",
         error="no money",
         attempts=5,
         at=time.time(),
     )
     await ask.site.tell(letter)
-    letters = (await ask.until("/api/health", lambda health: bool(health["dead_letters"])))["dead_letters"]
-    assert letters[0]["item"] == {"kind": "trade", "contract": "FairExchange", "key": "3"}
-    problem = await ask.post(f"/api/dead-letters/{letters[0]['id']}/retry", status=503)
-    assert "nobody" in problem["detail"]
-    await ask.post("/api/dead-letters/999/retry", status=404)
+
+    def kept(health: Any) -> list[Any]:
+        return [one for one in health["dead_letters"] if one["item"]["key"] == key]
+
+    found = await until(ask.session, ask.site.url, "/api/health", lambda health: bool(kept(health)))
+    return kept(found)[0]
 
 
 async def test_an_action_from_another_site_is_refused(ask: Asking) -> None:
@@ -198,5 +209,7 @@ async def test_an_action_from_another_site_is_refused(ask: Asking) -> None:
 async def test_the_read_model_is_built_anew_on_demand(ask: Asking) -> None:
     before = await ask.get("/api/pools/1")
     await ask.post("/api/rebuild")
-    await ask.until("/api/overview", lambda overview: not overview["projection"]["rebuilding"])
+    await until(
+        ask.session, ask.site.url, "/api/overview", lambda found: not found["projection"]["rebuilding"]
+    )
     assert await ask.get("/api/pools/1") == before

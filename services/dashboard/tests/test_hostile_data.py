@@ -9,6 +9,7 @@ import pytest
 from nats.aio.client import Client
 from sqlalchemy import insert
 
+from agorai_dashboard import documents
 from agorai_dashboard.looking import Look
 from agorai_dashboard.projector import Projector
 from agorai_dashboard.query_events import MOST_BYTES, EventQuery, event, events
@@ -113,7 +114,7 @@ def dead(attempts: int) -> Dead:
 
 
 @pytest.fixture
-def write(empty: Reading) -> Callable[[Sequence[Step | Sent | Dead]], None]:
+def write(empty: Reading) -> Callable[[list[Step | Sent | Dead]], None]:
     async def client() -> Client:
         raise AssertionError("nobody listens")
 
@@ -121,11 +122,11 @@ def write(empty: Reading) -> Callable[[Sequence[Step | Sent | Dead]], None]:
         raise AssertionError("nothing is projected")
 
     projector = Projector(empty.model, client, told)
-    return TrailKeeper(projector, WHO["linhao"], client, lambda _step: None)._write
+    return TrailKeeper(projector, WHO["linhao"], client, lambda _step: None, lambda: None)._write
 
 
 def test_a_step_with_nul_and_too_long_names_is_kept_as_far_as_it_fits(
-    empty: Reading, write: Callable[[Sequence[Step | Sent | Dead]], None]
+    empty: Reading, write: Callable[[list[Step | Sent | Dead]], None]
 ) -> None:
     write([step(error="bad \0 text", service="x" * 100), dead(5)])
     ((*_, service, _protocol, _contract, _key, _step, _outcome, error, _once, _at, _seconds, _trace),) = (
@@ -136,7 +137,7 @@ def test_a_step_with_nul_and_too_long_names_is_kept_as_far_as_it_fits(
 
 
 def test_a_message_that_no_database_takes_takes_no_other_with_it(
-    empty: Reading, write: Callable[[Sequence[Step | Sent | Dead]], None]
+    empty: Reading, write: Callable[[list[Step | Sent | Dead]], None]
 ) -> None:
     write([step(), dead(2**70), dead(5), step()])
     assert len(empty.rows(STEPS)) == 2
@@ -163,6 +164,22 @@ def test_names_that_cannot_be_had_let_others_have_their_turn(empty: Reading) -> 
 
     assert sought(2) == [4, 3]
     assert sought(10) == [4, 3, 2, 1]
+
+
+def test_documents_take_no_more_room_than_they_may(empty: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "MOST_KEPT_BYTES", 1000)
+    rows = [
+        {"digest": digest(number), "state": "read", "content": bytes(100), "tried_at": float(number)}
+        for number in range(12)
+    ]
+    with empty.model.writing() as connection:
+        connection.execute(insert(DOCUMENTS), rows)
+        documents._drop_oldest(connection)
+    assert {row[0] for row in empty.rows(DOCUMENTS)} == {digest(number) for number in range(2, 12)}
+    monkeypatch.setattr(documents, "MOST_KEPT", 5)
+    with empty.model.writing() as connection:
+        documents._drop_oldest(connection)
+    assert {row[0] for row in empty.rows(DOCUMENTS)} == {digest(number) for number in range(7, 12)}
 
 
 def test_a_page_of_very_long_events_ends_early_and_is_read_on(empty: Reading) -> None:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import aiohttp
-import orjson
 import pytest
 import pytest_asyncio
+from nats.aio.client import Client
 
 from agorai_dashboard import live
+from agorai_dashboard.views import Item
 from agorai_shared.events import Phase
 from agorai_shared.trail import Step
 
 from .guarded import VIEWER, signed
+from .listening import Told, listening
 from .pages_market import market
-from .pages_story import STRANGER, WHO, World, joined, registered
+from .pages_story import CHAIN, PLACE, STRANGER, WHO, World, joined, registered
 from .pages_world import Site, showing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -33,30 +33,14 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
 
 
 @asynccontextmanager
-async def listening(site: Site, **query: str) -> AsyncIterator[AsyncIterator[tuple[str, Any]]]:
-    """Read a live connection's events, once it is there."""
-    async with (
-        aiohttp.ClientSession() as session,
-        session.get(f"{site.url}/live", params=query) as answer,
-        asyncio.timeout(20),
-    ):
-        assert answer.status == 200, await answer.text()
-        assert answer.headers["content-type"].startswith("text/event-stream")
-        assert (await answer.content.readline()).startswith(b":")
-
-        async def told() -> AsyncIterator[tuple[str, Any]]:
-            name = ""
-            async for line in answer.content:
-                if line.startswith(b"event: "):
-                    name = line[7:].decode().strip()
-                elif line.startswith(b"data: "):
-                    yield name, orjson.loads(line[6:])
-
-        yield told()
+async def reading(site: Site, **query: str) -> AsyncIterator[Told]:
+    """Read a live connection's events as somebody of whom nothing is known."""
+    async with aiohttp.ClientSession() as session, listening(session, site.url, **query) as told:
+        yield told
 
 
 async def test_a_head_event_is_told_with_what_it_is_about(site: Site) -> None:
-    async with listening(site) as told:
+    async with reading(site) as told:
         event = registered(300_000, 90)
         await site.happen(event, Phase.head)
         name, change = await anext(told)
@@ -69,7 +53,7 @@ async def test_a_head_event_is_told_with_what_it_is_about(site: Site) -> None:
 
 
 async def test_a_final_event_is_told_once_the_api_has_it(site: Site) -> None:
-    async with listening(site, phase="final") as told, aiohttp.ClientSession() as session:
+    async with reading(site, phase="final") as told, aiohttp.ClientSession() as session:
         await site.happen(registered(300_001, 91), Phase.final)
         _, change = await anext(told)
         assert change["key"] == "91"
@@ -78,7 +62,7 @@ async def test_a_final_event_is_told_once_the_api_has_it(site: Site) -> None:
 
 
 async def test_what_was_taken_back_is_told(site: Site) -> None:
-    async with listening(site) as told:
+    async with reading(site) as told:
         await site.happen(registered(300_002, 92), Phase.retracted)
         _, change = await anext(told)
     assert change["phase"] == "retracted"
@@ -108,7 +92,7 @@ async def test_a_filter_leaves_out_what_is_not_wanted(site: Site, query: dict[st
         seconds=0.1,
         trace="0" * 32,
     )
-    async with listening(site, **query) as told:
+    async with reading(site, **query) as told:
         await site.happen(registered(300_003, 93), Phase.head)
         await site.tell(step)
         name, said = await anext(told)
@@ -116,7 +100,7 @@ async def test_a_filter_leaves_out_what_is_not_wanted(site: Site, query: dict[st
 
 
 async def test_a_filter_lets_pass_what_is_wanted(site: Site) -> None:
-    async with listening(site, contract="Registry", event="Joined") as told:
+    async with reading(site, contract="Registry", event="Joined") as told:
         await site.happen(registered(300_004, 94), Phase.head)
         await site.happen(joined(300_004, "http://a.example"), Phase.head)
         _, change = await anext(told)
@@ -125,9 +109,9 @@ async def test_a_filter_lets_pass_what_is_wanted(site: Site) -> None:
 
 async def test_more_readers_than_allowed_are_told_to_wait(site: Site) -> None:
     async with (
-        listening(site),
-        listening(site),
-        listening(site),
+        reading(site),
+        reading(site),
+        reading(site),
         aiohttp.ClientSession() as session,
         session.get(f"{site.url}/live") as answer,
     ):
@@ -138,7 +122,7 @@ async def test_more_readers_than_allowed_are_told_to_wait(site: Site) -> None:
 
 async def test_a_seat_is_free_again_when_its_reader_leaves(site: Site) -> None:
     for _ in range(8):
-        async with listening(site) as told:
+        async with reading(site) as told:
             await site.happen(registered(300_005, 95), Phase.head)
             await anext(told)
 
@@ -154,7 +138,7 @@ async def test_another_contract_of_a_known_name_stops_nothing(site: Site) -> Non
     event = replace(
         registered(300_006, 96), contract="VotingPanel", event="Drawn", key=str(2**255), address=STRANGER
     )
-    async with listening(site) as told:
+    async with reading(site) as told:
         await site.happen(event, Phase.head)
         _, change = await anext(told)
     assert (change["key"], change["related"]) == (str(2**255), [])
@@ -178,7 +162,7 @@ async def test_who_signs_out_is_told_no_more(
             f"{site.url}/sign-in", data=proof, headers=own, allow_redirects=False
         ) as answer:
             own["Cookie"] = "; ".join(f"{one.key}={one.value}" for one in answer.cookies.values())
-        async with session.get(f"{site.url}/live", headers=own) as reader, asyncio.timeout(20):
+        async with session.get(f"{site.url}/live", headers=own) as reader:
             assert (await reader.content.readline()).startswith(b":")
             await site.happen(registered(300_007, 97), Phase.head)
             while b'"97"' not in await reader.content.readline():
@@ -189,6 +173,24 @@ async def test_who_signs_out_is_told_no_more(
                 await site.happen(registered(300_008, 98), Phase.head)
             rest = await reader.content.read()
     assert b'"98"' not in rest
+
+
+async def test_what_came_at_once_is_told_once_it_is_all_there() -> None:
+    async def client() -> Client:
+        raise AssertionError("nobody listens")
+
+    async def about(_case: str) -> Item | None:
+        raise AssertionError("no case")
+
+    told = live.Live(CHAIN, PLACE, client, about, 1)
+    reader = live._Reader(live.LiveQuery())
+    told._readers.add(reader)
+    event = registered(300_009, 99)
+    for events, more in (([event], True), ([event], True), ([event], False), ([], False)):
+        await told.projected(events, more)
+    assert [reader.pieces.get_nowait() for _ in range(reader.pieces.qsize())] == [live.RELOAD]
+    await told.projected([event], more=False)
+    assert reader.pieces.get_nowait() != live.RELOAD
 
 
 async def test_a_reader_that_is_behind_is_told_to_reload() -> None:

@@ -6,23 +6,45 @@ import multiprocessing
 import os
 import random
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import replace
+from multiprocessing.connection import Connection
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, inspect, select, text
+from structlog.testing import capture_logs
 
-from agorai_dashboard.looking import Look
+from agorai_dashboard import query_market, query_task
+from agorai_dashboard.looking import CursorError, Look
 from agorai_dashboard.model import BEGINNING, CheckpointMovedError, DatabaseAwayError, DatabaseUrlError, Model
 from agorai_dashboard.query_actor import actor, actors
-from agorai_dashboard.query_events import CursorError, EventAbsentError, EventQuery, event, events, story
+from agorai_dashboard.query_events import EventAbsentError, EventQuery, event, events, story
 from agorai_dashboard.query_market import ResourceQuery, nameless, resource, resources
 from agorai_dashboard.query_overview import overview
 from agorai_dashboard.query_pool import pool, pools
 from agorai_dashboard.query_task import task, tasks
 from agorai_dashboard.query_trade import case, cases, trade, trades
-from agorai_dashboard.tables import EVENT_ITEMS, EVENTS, POOLS, SENT, STEPS
+from agorai_dashboard.tables import (
+    ACTIVITY,
+    CHECKPOINT,
+    DEAD,
+    DOCUMENTS,
+    EVENT_ACCOUNTS,
+    EVENT_ITEMS,
+    EVENTS,
+    INVOCATIONS,
+    POOLS,
+    PROJECTED,
+    RESOURCE_NAMES,
+    SENT,
+    STEPS,
+)
 from agorai_dashboard.trail import dead_letters, recent_steps
-from agorai_dashboard.views import EventRow, Item, Page, Projection, ServiceSteps
+from agorai_dashboard.views import Item, Page
+from agorai_dashboard.views_event import EventRow
+from agorai_dashboard.views_node import ServiceSteps
+from agorai_dashboard.views_overview import Projection
+from agorai_shared.documents import Column, Metadata
 from agorai_shared.events import ChainEvent
 
 from .pages_market import market
@@ -101,21 +123,45 @@ def test_a_portion_that_fails_leaves_nothing(empty: Reading) -> None:
     assert len(empty.rows(EVENTS)) == len(TOLD)
 
 
-def test_tables_of_another_version_are_made_anew(own: Reading, database: str) -> None:
+def test_tables_of_another_version_are_made_anew_but_for_what_nobody_tells_again(
+    own: Reading, database: str
+) -> None:
+    own.keep(STORY.documents)
     with own.model.writing() as connection:
+        connection.execute(insert(DEAD).values(service="vault"))
+        connection.execute(insert(STEPS).values(service="vault"))
         connection.execute(text("UPDATE checkpoint SET version = 0"))
+        connection.execute(text("ALTER TABLE steps ADD COLUMN of_old INTEGER"))
     with reading(database, NOW) as other:
         assert other.model.checkpoint() == BEGINNING
-        assert other.rows(EVENTS) == []
+        assert [len(other.rows(table)) for table in (EVENTS, DOCUMENTS, STEPS, DEAD)] == [0, 0, 0, 1]
+        other.take(TOLD[:5])
+    with reading(database, NOW) as other:
+        assert len(other.rows(EVENTS)) == 5
 
 
-def test_tables_of_another_chain_are_made_anew(own: Reading, database: str) -> None:
-    other = Model(database, CHAIN + 1, PLACE)
-    try:
-        other.prepare()
-        assert other.checkpoint() == BEGINNING
-    finally:
-        other.close()
+def test_a_file_of_another_chain_is_made_anew_and_a_server_is_refused(own: Reading, database: str) -> None:
+    with closing(Model(database, CHAIN + 1, PLACE)) as other:
+        if own.model.engine.dialect.name == "sqlite":
+            other.prepare()
+            assert other.checkpoint() == BEGINNING
+        else:
+            with pytest.raises(DatabaseUrlError, match=f"the read model of chain {CHAIN}"):
+                other.prepare()
+            assert own.model.checkpoint() != BEGINNING
+
+
+@pytest.mark.parametrize("table", ["events", "checkpoint"])
+def test_tables_of_another_program_are_left_alone(database: str, table: str) -> None:
+    with closing(Model(database, CHAIN, PLACE)) as model:
+        with model.writing() as connection:
+            connection.execute(text(f"CREATE TABLE {table} (id INTEGER)"))
+            connection.execute(text(f"INSERT INTO {table} VALUES (7)"))  # noqa: S608 - one of two names
+        with pytest.raises(DatabaseUrlError, match="another program"):
+            model.prepare()
+        with model.reading() as connection:
+            assert connection.execute(text(f"SELECT id FROM {table}")).scalar() == 7  # noqa: S608 - as above
+            assert inspect(connection).get_table_names() == [table]
 
 
 def test_a_read_model_is_found_again(own: Reading, database: str) -> None:
@@ -206,6 +252,9 @@ def test_a_story_joins_the_step_an_event_woke_with_what_it_sent(own: Reading) ->
     assert caused.step == "PassKey"
 
 
+NOTHING = Projection(0, 0, 0, 0, 0, rebuilding=False)
+
+
 ASKED: dict[str, Callable[[Look], object]] = {
     "resources": lambda look: resources(look, ResourceQuery(text="7 0xab flowers_%", kind="data"), "99", 10),
     "resource": lambda look: resource(look, 3),
@@ -239,6 +288,30 @@ def test_documents_are_shown_once_they_were_read(own: Reading) -> None:
     assert own.ask(resource, 3).described is not None
 
 
+def test_a_search_finds_names_columns_and_owners_and_takes_no_wildcard(own: Reading) -> None:
+    metadata = Metadata(
+        kind="data",
+        name="flowers",
+        description="petals " * 1000,
+        format="csv",
+        size=1,
+        columns=(Column(name="Sepal_Width", type="real"),),
+    )
+    row = {"id": 3, "name": metadata.name, "words": query_market.words_of(metadata)}
+    with own.model.writing() as connection:
+        connection.execute(insert(RESOURCE_NAMES), [row])
+
+    def found(text: str) -> list[tuple[int, str]]:
+        page = own.ask(resources, ResourceQuery(text=text, withdrawn=True), None, 500)
+        return [(row.id, row.owner) for row in page.rows]
+
+    ((_, owner),) = found("sepal_width flowers")
+    assert {one for _, one in found(owner.upper().replace("0X", "0x"))} == {owner}
+    assert (3, owner) in found(owner.lower())
+    assert found("sepal%width") == []
+    assert found("0x" + 40 * "_") == []
+
+
 def test_steps_are_counted_by_service(own: Reading) -> None:
     step = {"service": "vault", "outcome": "ok", "at": 5.0, "seconds": 1.0}
     with own.model.writing() as connection:
@@ -258,7 +331,7 @@ def test_the_overview_tells_what_is_held_and_who_must_act(model: Reading) -> Non
     assert held["FairExchange"] == into - out > TOKEN
     assert sum(point.value for point in found.activity) <= len(TOLD)
     assert found.activity[-1].value > 0
-    deadlines = [duty.until for duty in found.duties if duty.until is not None]
+    deadlines = [(duty.overdue, duty.until) for duty in found.duties if duty.until is not None]
     assert deadlines == sorted(deadlines)
     assert {duty.item.kind for duty in found.duties} >= {
         "trade",
@@ -267,6 +340,28 @@ def test_the_overview_tells_what_is_held_and_who_must_act(model: Reading) -> Non
         "task",
         "contribution",
     }
+
+
+def test_of_a_long_task_the_newest_rounds_are_shown(model: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = model.ask(task, 1)
+    monkeypatch.setattr(query_task, "_MOST_ROUNDS", 2)
+    shown = model.ask(task, 1)
+    assert len(whole.rounds) > 2
+    assert (shown.initial, shown.rounds) == (whole.initial, whole.rounds[-2:])
+    assert shown.stages == whole.stages
+
+
+def test_what_is_long_overdue_hides_nothing_that_is_still_due(own: Reading) -> None:
+    (paid,) = [row for row in own.ask(overview, CHAIN, NOTHING, ()).duties if row.item.kind == "invocation"][
+        :1
+    ]
+    with own.model.writing() as connection:
+        row = connection.execute(select(INVOCATIONS).where(INVOCATIONS.c.id == int(paid.item.key)))
+        old = {**row.mappings().one(), "deadline": NOW - 86_400}
+        connection.execute(insert(INVOCATIONS), [{**old, "id": 10_000 + number} for number in range(25)])
+    duties = own.ask(overview, CHAIN, NOTHING, ()).duties
+    assert paid in duties
+    assert [duty.overdue for duty in duties] == sorted(duty.overdue for duty in duties)
 
 
 def test_what_this_node_told_outlives_a_projection_anew(own: Reading) -> None:
@@ -292,6 +387,21 @@ def test_an_event_without_its_arguments_is_kept_and_changes_nothing_else(empty: 
     )
     assert empty.rows(POOLS) == []
     assert len(empty.rows(EVENTS)) == sum(one.contract == "DataPool" for one in TOLD)
+
+
+def test_an_event_of_an_item_that_is_not_known_changes_nothing_else(empty: Reading) -> None:
+    of_events = {CHECKPOINT, EVENTS, ACTIVITY, EVENT_ITEMS, EVENT_ACCOUNTS}
+    alone = {(one.contract, one.event): one for one in TOLD}
+    not_projected = 0
+    for name, one in alone.items():
+        empty.model.begin_anew("")
+        with capture_logs() as said:
+            empty.take([one])
+        if any(line["event"] == "event.not_projected" for line in said):
+            not_projected += 1
+            changed = [table.name for table in PROJECTED if table not in of_events and empty.rows(table)]
+            assert changed == [], name
+    assert not_projected > 20
 
 
 def test_a_foreign_contract_of_a_known_name_changes_nothing(empty: Reading) -> None:
@@ -323,11 +433,18 @@ def test_two_processes_on_one_database_take_each_portion_once(empty: Reading, da
 _FORKS = multiprocessing.get_context("fork")
 
 
-def _project_on(database: str, told: list[ChainEvent]) -> None:
-    """Take what is not taken yet, a few at a time, as a process of its own that may end anywhere."""
+_PORTION = 5
+_MOST_PORTIONS = 12
+
+
+def _project_on(database: str, told: list[ChainEvent], asked: Connection) -> None:
+    """Take what is not taken yet, a portion whenever this is asked for, as a process that may end anywhere."""
     with reading(database, NOW) as found:
         done = found.model.checkpoint().sequence
-        found.take(told[done:], portion=5)
+        for begin in range(done, len(told), _PORTION):
+            asked.recv()
+            found.take(told[begin : begin + _PORTION])
+            asked.send(begin)
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
@@ -335,22 +452,54 @@ def test_killed_at_any_moment_nothing_is_lost_or_doubled(
     empty: Reading, database: str, reference: Reading
 ) -> None:
     moments = random.Random(5)
-    kills = int(os.environ.get("AGORAI_TEST_KILLS", "8"))
-    for _ in range(kills):
-        process = _FORKS.Process(target=_project_on, args=(database, TOLD), daemon=True)
-        process.start()
-        process.join(moments.uniform(0.02, 0.2))
-        process.kill()
-        process.join()
-        process.close()
-    _project_on(database, TOLD)
+    for _ in range(int(os.environ.get("AGORAI_TEST_KILLS", "8"))):
+        before = empty.model.checkpoint().sequence
+        if len(TOLD) - before <= _PORTION * (_MOST_PORTIONS + 1):
+            empty.model.begin_anew("")
+            before = 0
+        here, there = _FORKS.Pipe()
+        with here, there:
+            process = _FORKS.Process(target=_project_on, args=(database, TOLD, there), daemon=True)
+            process.start()
+            portions = moments.randint(1, _MOST_PORTIONS)
+            for _ in range(portions):
+                here.send(None)
+                here.recv()
+            here.send(None)
+            process.join(moments.uniform(0, 0.01))  # somewhere in the next portion
+            process.kill()
+            process.join()
+            process.close()
+        assert before + _PORTION * portions <= empty.model.checkpoint().sequence < len(TOLD)
+    empty.take(TOLD[empty.model.checkpoint().sequence :])
     assert empty.everything() == reference.everything()
 
 
-@pytest.mark.parametrize("url", ["mysql://host/name", "nonsense", "postgresql+absent://host/name"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://host/name",
+        "nonsense",
+        "postgresql+absent://host/name",
+        "postgresql+psycopg://user:p@secret:secret/name",
+        "sqlite://",
+    ],
+)
 def test_a_database_that_cannot_be_used_is_named(url: str) -> None:
-    with pytest.raises(DatabaseUrlError, match="AGORAI_DASHBOARD_DATABASE"):
+    with pytest.raises(DatabaseUrlError, match="AGORAI_DASHBOARD_DATABASE") as raised:
         Model(url, CHAIN, PLACE)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_database_whose_connections_are_all_in_use_is_told_to_be_busy(
+    own: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own.model.engine.pool, "_timeout", 0)
+    with ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(own.model.reading())
+        with pytest.raises(DatabaseAwayError, match="busy"):
+            stack.enter_context(own.model.reading())
 
 
 def test_a_database_that_is_away_is_told_without_its_password() -> None:

@@ -11,6 +11,7 @@ from typing import Final
 
 import pytest
 import pytest_asyncio
+from aiohttp import ClientSession
 from nats.aio.msg import Msg
 from playwright.async_api import Browser, Page
 
@@ -19,6 +20,7 @@ from agorai_shared.command import subject
 from agorai_shared.events import ChainEvent, Phase
 from agorai_shared.trail import Dead, Sent, Step
 
+from .listening import listening
 from .pages_market import market, with_malice
 from .pages_story import STRANGER, joined, registered
 from .pages_world import ME, Site, browsing, showing
@@ -49,7 +51,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
 async def page(browser: Browser, site: Site) -> AsyncIterator[Page]:
     """Give a page that fails its test if anything is wrong in it, or if it asks anybody else for anything."""
     context = await browser.new_context(base_url=site.url, reduced_motion="reduce")
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(60_000)
     page = await context.new_page()
     wrong: list[str] = []
     page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
@@ -234,6 +236,16 @@ async def test_an_event_is_on_screen_at_once_and_says_when_it_is_final(page: Pag
     await page.get_by_role("heading", name="Registry.Registered").wait_for()
 
 
+async def test_a_list_about_one_item_stays_about_it(page: Page, site: Site) -> None:
+    await page.goto("/events?about=pool:1")
+    await page.wait_for_selector(".link-state.open", state="attached")
+    assert not await page.locator("[data-tail]").count()
+    await page.fill("input[name=event]", "Added")
+    await page.click("button.primary")
+    assert "about=pool%3A1" in page.url
+    assert await page.locator("tbody tr").count() > 0
+
+
 async def test_an_event_that_is_taken_back_is_struck_through(page: Page, site: Site) -> None:
     await page.goto("/events?contract=Registry")
     await page.wait_for_selector(".link-state.open", state="attached")
@@ -277,14 +289,14 @@ async def test_a_story_leads_from_a_transaction_to_what_it_caused(page: Page, si
     told = [one for one in site.story.events() if one.contract == "FairExchange" and one.key == "4"]
     advanced = next(one for one in told if one.event == "Advanced")
     answer = next(one for one in told if one.event == "Fulfilled" and one.args["by"] == ME)
-    await site.tell(step(advanced, at=advanced.block_time + 2))
-    await site.tell(Sent(once="step 1", transaction_hash=answer.transaction_hash, at=answer.block_time))
+    async with ClientSession() as session, listening(session, site.url) as told_live:
+        await site.tell(Sent(once="step 1", transaction_hash=answer.transaction_hash, at=answer.block_time))
+        await site.tell(step(advanced, at=advanced.block_time + 2))
+        while (await anext(told_live))[0] != "step":  # it is told once it is kept
+            pass
+    await page.goto(f"/events/{advanced.transaction_hash}-{advanced.log_index}")
     story = page.locator("#story")
-    took = story.get_by_text("vault took the step “prepare”")
-    async with asyncio.timeout(20):
-        while not await took.count():  # the trail is told without an answer: it may not be written yet
-            await page.goto(f"/events/{advanced.transaction_hash}-{advanced.log_index}")
-            await story.wait_for()
+    await story.get_by_text("vault took the step “prepare”").wait_for()
     await story.get_by_role("link", name="FairExchange.Fulfilled").first.click()
     await page.get_by_role("heading", name="FairExchange.Fulfilled").wait_for()
     await page.get_by_text("vault took the step “prepare”").wait_for()
@@ -314,11 +326,13 @@ async def test_a_dead_letter_is_retried_by_a_button(page: Page, site: Site) -> N
             at=time.time(),
         )
     )
-    await page.goto("/node")
     await page.get_by_text(why).wait_for()
+    await page.get_by_text("needs attention").wait_for()
     await page.get_by_role("button", name="Retry").click()
     await page.get_by_text("The service was told").wait_for()
-    assert json.loads(await asyncio.wait_for(asked.get(), 5))["key"] == 3
+    assert json.loads(await asked.get())["key"] == 3
+    await page.get_by_text("all is well").wait_for()
+    assert await page.locator("#dead tbody tr").count() == 1
     await service.unsubscribe()
 
 
@@ -334,6 +348,7 @@ async def test_what_is_not_there_is_said_so(browser: Browser, site: Site) -> Non
         ("/events/nonsense", 404, "There is no event"),
         ("/events?account=0x12", 422, "does not take '0x12'"),
         ("/events?cursor=x", 422, "no cursor"),
+        ("/events?about=pool", 422, "does not take 'pool'"),
         ("/static/../app.py", 404, ""),
         ("/static/%2e%2e/app.py", 404, ""),
     ):

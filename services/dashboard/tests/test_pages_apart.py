@@ -24,6 +24,7 @@ from agorai_shared.event_filter import EventFilter
 from agorai_shared.trail import Dead
 
 from .guarded import VIEWER
+from .listening import listening
 from .pages_story import World, registered
 from .pages_world import browsing, running, showing
 
@@ -40,7 +41,7 @@ async def browser() -> AsyncIterator[Browser]:
 @pytest_asyncio.fixture(loop_scope="module")
 async def page(browser: Browser) -> AsyncIterator[Page]:
     context = await browser.new_context(reduced_motion="reduce")
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(60_000)
     yield await context.new_page()
     await context.close()
 
@@ -101,11 +102,17 @@ async def test_a_viewer_sees_what_failed_and_cannot_retry_it(tmp_path: Path) -> 
         own = {"Origin": site.url}
         why = {"step": "train", "error": "No data.", "attempts": 8, "at": 1.0}
         dead = Dead(service="trainer", protocol="job", contract="Invocation", key="3", **why)
-        await site.tell(dead)
         async with session.post("/sign-in", data=proof, headers=own) as answer:
             shown = await answer.text()
             assert answer.status == 200
+        async with listening(session, site.url) as told:
+            await site.tell(dead)
+            while "No data." not in shown:
+                await anext(told)
+                async with session.get("/node") as answer:
+                    shown = await answer.text()
         assert "Sign out" in shown
+        assert "operators can retry" in shown
         assert "<button>Retry" not in shown
         async with session.post("/node/dead/1/retry", headers=own) as answer:
             assert answer.status == 403

@@ -6,13 +6,22 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
 import pytest_asyncio
 from nats.aio.client import Client
+from sqlalchemy import update
 
+from agorai_dashboard import projector
+from agorai_dashboard.app import ProjectionStuckError, _require_near
+from agorai_dashboard.health import Health
 from agorai_dashboard.model import Model
 from agorai_dashboard.projector import Projector
 from agorai_dashboard.query_events import EventQuery, events
+from agorai_dashboard.settings import DashboardSettings
+from agorai_dashboard.tables import CHECKPOINT
+from agorai_dashboard.views_overview import Projection
 from agorai_shared import bus
 from agorai_shared.events import BlockTick, ChainEvent, Phase
 from agorai_shared.processes import Running
@@ -20,7 +29,7 @@ from agorai_shared.testing import nats_server, running_nats
 from agorai_shared.types import Hash
 
 from .pages_market import market
-from .pages_story import CHAIN, PLACE
+from .pages_story import CHAIN, PLACE, WHO
 from .reading import Reading
 
 __all__ = ["nats_server"]
@@ -36,22 +45,25 @@ class Following:
         self.model = Model(database, CHAIN, PLACE)
         self.told: list[ChainEvent] = []
         self._more = asyncio.Event()
+        self.skipped = asyncio.Event()
+        """Told when it hears that there is what it was not told of."""
         self.projector = Projector(self.model, self._connected, self._hear)
         self._client = client
 
     async def _connected(self) -> Client:
         return self._client
 
-    async def _hear(self, told: Sequence[ChainEvent], _more: bool) -> None:
+    async def _hear(self, told: Sequence[ChainEvent], more: bool) -> None:
         self.told += told
         self._more.set()
+        if more and not told:
+            self.skipped.set()
 
     async def until(self, count: int) -> None:
         """Wait until so many events were told."""
-        async with asyncio.timeout(20):
-            while len(self.told) < count:
-                self._more.clear()
-                await self._more.wait()
+        while len(self.told) < count:
+            self._more.clear()
+            await self._more.wait()
 
     def shown(self) -> list[str]:
         """Give the transactions of all events in the read model, oldest first."""
@@ -66,12 +78,20 @@ async def following(folder: Path, client: Client) -> AsyncIterator[Following]:
         yield found
 
 
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Client]:
+    client = await bus.connect(url)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
 @pytest_asyncio.fixture
 async def client(nats_server: Running) -> AsyncIterator[Client]:
-    client = await bus.connect(nats_server.url)
-    await bus.ensure_stream(client.jetstream(), bus.final_stream(CHAIN))
-    yield client
-    await client.close()
+    async with connected(nats_server.url) as client:
+        await bus.ensure_stream(client.jetstream(), bus.final_stream(CHAIN))
+        yield client
 
 
 async def say(client: Client, told: Sequence[ChainEvent]) -> None:
@@ -103,7 +123,7 @@ def hashes(told: Sequence[ChainEvent]) -> list[str]:
 async def test_all_that_the_stream_holds_is_taken_in(client: Client, tmp_path: Path) -> None:
     await say(client, TOLD)
     async with following(tmp_path, client) as found:
-        await asyncio.wait_for(found.projector.until_caught_up(), 20)
+        await found.until(len(TOLD))
         assert found.shown() == hashes(TOLD)
         projection = found.projector.projection
         assert (projection.events, projection.behind) == (len(TOLD), 0)
@@ -150,34 +170,76 @@ async def test_a_projection_anew_that_was_asked_for_gives_the_same(client: Clien
         before = Reading(found.model, NOW).everything()
         found.projector.rebuild()
         assert found.projector.projection.rebuilding
-        await asyncio.wait_for(found.projector.until_caught_up(), 20)
+        await found.until(2 * len(TOLD))
         assert not found.projector.projection.rebuilding
+        assert hashes(found.told) == 2 * hashes(TOLD)
         assert Reading(found.model, NOW).everything() == before
 
 
-async def test_a_malformed_message_stops_nothing(client: Client, tmp_path: Path) -> None:
-    js = client.jetstream()
+@pytest.mark.parametrize("subject", ["DataPool.Added.7", "block"])
+async def test_a_malformed_message_stops_nothing(client: Client, tmp_path: Path, subject: str) -> None:
     await say(client, TOLD[:5])
-    await js.publish(f"chain.final.{CHAIN}.DataPool.Added.7", b"{}")
-    await say(client, TOLD[5:10])
+    await client.jetstream().publish(f"chain.final.{CHAIN}.{subject}", b"{}")
     async with following(tmp_path, client) as found:
+        await found.until(5)
+        assert found.projector.projection.block == TOLD[4].block_number
+        await say(client, TOLD[5:10])
         await found.until(10)
         assert found.shown() == hashes(TOLD[:10])
 
 
+async def test_what_is_not_projected_is_told_until_it_is(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projector, "AWAY_S", 0)
+    await say(client, TOLD[:5])
+    messages = await bus.last_sequence(client.jetstream(), f"CHAIN_{CHAIN}_FINAL")
+    seen: list[Projection] = []
+    async with following(tmp_path, client) as found:
+        await found.until(5)
+        take = found.model.take
+
+        def refused(*given: Any) -> None:
+            seen.append(found.projector.projection)
+            if len(seen) == 1:
+                raise ValueError("never seen before")
+            take(*given)
+
+        monkeypatch.setattr(found.model, "take", refused)
+        found.projector.rebuild()
+        await found.until(2 * 5)
+        assert [one.behind for one in seen] == [messages, messages]
+        assert found.projector.projection.stuck is None
+    assert "ValueError" in str(seen[1].stuck)
+    with pytest.raises(ProjectionStuckError, match="ValueError"):
+        _require_near(seen[1])
+    settings = DashboardSettings(address=WHO["linhao"])
+    health = Health(settings, CHAIN, found._connected, lambda: seen[1], lambda: None, lambda: 0)
+    assert [one.name for one in health._own().failing] == ["read model"]
+
+
+async def test_what_another_process_projects_is_told_to_be_there(client: Client, tmp_path: Path) -> None:
+    await say(client, TOLD[:10])
+    async with following(tmp_path, client) as found:
+        await found.until(10)
+        with found.model.writing() as connection:
+            connection.execute(update(CHECKPOINT).values(sequence=CHECKPOINT.c.sequence + 3))
+        await say(client, TOLD[10:20])
+        await found.skipped.wait()
+
+
 async def test_a_bus_that_was_away_is_followed_again(tmp_path: Path) -> None:
     async with running_nats(tmp_path / "jetstream") as server:
-        client = await bus.connect(server.url)
-        await bus.ensure_stream(client.jetstream(), bus.final_stream(CHAIN))
-        await say(client, TOLD[:10])
         port = int(server.url.rpartition(":")[2])
-        async with following(tmp_path, client) as found:
+        async with connected(server.url) as client, following(tmp_path, client) as found:
+            await bus.ensure_stream(client.jetstream(), bus.final_stream(CHAIN))
+            await say(client, TOLD[:10])
             await found.until(10)
             await server.stop()
-            async with running_nats(tmp_path / "jetstream", port=port):
-                other = await bus.connect(server.url)
+            async with (
+                running_nats(tmp_path / "jetstream", port=port),
+                connected(server.url) as other,
+            ):
                 await say(other, TOLD[10:20])
                 await found.until(20)
                 assert found.shown() == hashes(TOLD[:20])
-                await other.close()
-        await client.close()

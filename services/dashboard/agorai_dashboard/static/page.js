@@ -161,7 +161,6 @@ function find(was, part) {
 
 const tail = document.querySelector("[data-tail]");
 const PHASES = { head: ["seen", "wait"], final: ["final", "good"], retracted: ["retracted", "bad"] };
-const KIND_PATHS = { Registry: "/market/", FairExchange: "/trades/", VotingPanel: "/disputes/", DataPool: "/pools/", TrainingTask: "/tasks/" };
 
 function tell(change) {
   if (tail === null || !passes(change)) return;
@@ -250,7 +249,7 @@ function connect() {
   });
   source.addEventListener("step", (message) => {
     const { contract, key } = JSON.parse(message.data);
-    if (["*", "step", `${contract}:${key}`].some((one) => wanted.has(one))) setTimeout(refreshSoon, LEAST_MS); // by then it is kept
+    if (["*", "step", `${contract}:${key}`].some((one) => wanted.has(one))) refreshSoon();
   });
   source.addEventListener("health", () => wanted.has("health") && refreshSoon());
   source.addEventListener("reload", () => (tail === null ? refreshSoon() : location.reload()));
