@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
+import resource
 import shutil
 import sqlite3
 import tarfile
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agorai import archive
 from agorai.archive import ArchiveDamagedError, ArchivePassphraseError, Manifest, NoArchiveError, Writer
-from agorai.backup import BackupExistsError, HomeEmptyError, HomeNotEmptyError, back_up, restore
+from agorai.backup import (
+    BackupExistsError,
+    BackupPathError,
+    DatabaseNotCopiedError,
+    HomeEmptyError,
+    HomeNotEmptyError,
+    back_up,
+    restore,
+)
 from agorai.client import Client
 from agorai.devchain import TOKEN
 from agorai.home import Home, Ports
@@ -105,6 +118,69 @@ async def test_nothing_is_written_over(home: Home, file: Path, tmp_path: Path) -
         await back_up(Home(tmp_path / "nothing"), tmp_path / "other", PASSPHRASE, with_content=False)
 
 
+async def test_a_damaged_database_is_named_and_nothing_is_left(
+    home: Home, file: Path, tmp_path: Path
+) -> None:
+    home.vault_database.write_bytes(b"no database" * 1000)
+    with pytest.raises(DatabaseNotCopiedError, match=str(home.vault_database)):
+        await back_up(home, file, PASSPHRASE, with_content=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    assert not list(home.path.glob(".backup-*"))
+
+
+async def test_a_disk_without_room_is_told_by_the_file_that_it_has_no_room_for(
+    home: Home, file: Path
+) -> None:
+    with at_most(4096), pytest.raises(DatabaseNotCopiedError, match=str(home.vault_database)):
+        await back_up(home, file, PASSPHRASE, with_content=False)
+    home.vault_database.unlink()
+    (home.storage / "blocks" / "random").write_bytes(os.urandom(50_000))
+    with at_most(4096), pytest.raises(BackupPathError, match=str(file)):
+        await back_up(home, file, PASSPHRASE, with_content=True)
+    assert not file.exists()
+    nowhere = file.parent / "none" / "backup"
+    with pytest.raises(BackupPathError, match=f"{nowhere} cannot"):
+        await back_up(home, nowhere, PASSPHRASE, with_content=False)
+
+
+@contextmanager
+def at_most(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_a_file_of_the_home_that_cannot_be_read_is_named(
+    home: Home, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.open
+
+    def opened(self: Path, *arguments: Any, **options: Any) -> Any:
+        if self == home.ports_file:  # whoever runs this test may read every file
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", opened)
+    with pytest.raises(BackupPathError, match=str(home.ports_file)):
+        await back_up(home, file, PASSPHRASE, with_content=False)
+
+
+async def test_of_a_chain_state_that_was_cut_off_the_whole_copy_is_taken_and_nothing_mended(
+    home: Home, file: Path, tmp_path: Path
+) -> None:
+    home.chain_state.write_text('{"block":')
+    home.chain_state.with_suffix(".copy.json").write_text('{"block": 1}')
+    await back_up(home, file, PASSPHRASE, with_content=False)
+    assert home.chain_state.read_text() == '{"block":'
+    restored = Home(tmp_path / "restored")
+    await restore(file, restored, PASSPHRASE)
+    assert restored.chain_state.read_text() == '{"block": 1}'
+
+
 @pytest.mark.parametrize("place", [20, 60, 200, -1, -100])
 async def test_a_changed_byte_leaves_nothing_behind(
     home: Home, file: Path, tmp_path: Path, place: int
@@ -135,9 +211,13 @@ def of(files: dict[str, archive.Member]) -> Manifest:
     )
 
 
+def add_bytes(into: Writer, name: str, content: bytes) -> None:
+    into._put(name, len(content), io.BytesIO(content))
+
+
 def named(name: str) -> Callable[[Writer], None]:
     def write(into: Writer) -> None:
-        into.add_bytes(name, b"evil")
+        add_bytes(into, name, b"evil")
         into.close(of)
 
     return write
@@ -151,27 +231,27 @@ def with_link(into: Writer) -> None:
 
 
 def with_another_digest(into: Writer) -> None:
-    into.add_bytes("vault/a", b"good")
+    add_bytes(into, "vault/a", b"good")
     into.close(lambda files: of({"vault/a": files["vault/a"].model_copy(update={"sha256": "0" * 64})}))
 
 
 def with_one_more(into: Writer) -> None:
-    into.add_bytes("vault/a", b"good")
+    add_bytes(into, "vault/a", b"good")
     into.close(lambda _files: of({}))
 
 
 def with_something_behind(into: Writer) -> None:
     into.close(of)
-    into.add_bytes("vault/a", b"evil")
+    add_bytes(into, "vault/a", b"evil")
 
 
 def without_manifest(into: Writer) -> None:
-    into.add_bytes("vault/a", b"good")
+    add_bytes(into, "vault/a", b"good")
 
 
 def twice(into: Writer) -> None:
-    into.add_bytes("vault/a", b"good")
-    into.add_bytes("vault/a", b"evil")
+    add_bytes(into, "vault/a", b"good")
+    add_bytes(into, "vault/a", b"evil")
     into.close(of)
 
 

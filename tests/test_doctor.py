@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from agorai import doctor, remote_findings
+from agorai.cli.passphrase import PassphraseFileError, given
 from agorai.devchain import DevChain
 from agorai.doctor import examine
 from agorai.findings import Finding, Level
@@ -64,6 +65,22 @@ async def test_a_vault_whose_database_is_gone_is_told(home: Home) -> None:
 
 async def test_a_passphrase_that_does_not_open_the_keys_is_told(home: Home) -> None:
     assert "does not open" in wrong(await examine(home, "another one", Chosen()))["keys"].what
+
+
+def test_the_passphrase_is_that_of_the_environment_or_of_the_file_that_it_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("AGORAI_VAULT_PASSPHRASE", raising=False)
+    monkeypatch.delenv("AGORAI_VAULT_PASSPHRASE_FILE", raising=False)
+    assert given() is None
+    file = tmp_path / "passphrase"
+    monkeypatch.setenv("AGORAI_VAULT_PASSPHRASE_FILE", str(file))
+    with pytest.raises(PassphraseFileError, match=str(file)):
+        given()
+    file.write_text("of the file\n")
+    assert given() == "of the file"
+    monkeypatch.setenv("AGORAI_VAULT_PASSPHRASE", PASSPHRASE)
+    assert given() == PASSPHRASE
 
 
 @pytest.mark.parametrize("name", ["account.json", "encryption-key.pem"])

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from shutil import copytree
 
+import psutil
 import pytest
 import typer.main
 
 from agorai.cli.main import app
+from agorai.client import Client
+from agorai.home import Home, write_private
 from agorai.parts import (
     NEEDS,
     HubLackingError,
@@ -20,6 +23,7 @@ from agorai.parts import (
     PartUnknownError,
     chosen,
 )
+from agorai.status import advise, look
 from agorai_shared.errors import InputError
 from tests.nodes import Node, agorai, stop, up
 
@@ -83,6 +87,36 @@ def test_a_node_without_a_vault_stores_and_says_what_it_is(carrier: Node, tmp_pa
     assert (found["well"], found["parts"]) == (True, ["storage"])
     assert found["pending_transactions"] is None
     assert found["dashboard"] is None
+
+
+def test_a_node_whose_file_was_taken_away_is_told_with_its_process(carrier: Node) -> None:
+    file = Home(carrier.home).node_file
+    kept = file.read_bytes()
+    pid = json.loads(kept)["pid"]
+    file.unlink()
+    try:
+        told = carrier.agorai("status", status=1)["error"]
+        assert str(file) in told["detail"]
+        assert f"kill {pid}" in told["remedy"]
+        assert f"as process {pid}" in carrier.agorai("up", status=1)["error"]["detail"]
+    finally:
+        write_private(file, kept)
+    assert carrier.agorai("status")["well"] is True
+
+
+async def test_an_embedded_chain_that_hangs_is_told_with_what_to_do(carrier: Node) -> None:
+    (anvil,) = [one for one in psutil.Process(carrier.process.pid).children(True) if one.name() == "anvil"]
+    home = Home(carrier.home)
+    async with Client.connect(home) as client:
+        client.chain.rpc.timeout_s = 1
+        anvil.suspend()
+        try:
+            found = await look(client, home)
+        finally:
+            anvil.resume()
+    (advice,) = [one for one in advise(found, client.address) if one.urgent]
+    assert "chain" in found.failing
+    assert f"AGORAI_HOME={home.path} agorai up" in advice.do
 
 
 def test_a_node_that_joins_may_have_a_vault_and_storage_alone(carrier: Node, tmp_path: Path) -> None:

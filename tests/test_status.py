@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from importlib import metadata
+from pathlib import Path
 
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from agorai import status
 from agorai.client import Balances
 from agorai.devchain import TOKEN
-from agorai.status import FEW_STEPS, LEAST_FREE, Found, advise
+from agorai.health import LEAST_FREE, RENEW_BEFORE_S, processes
+from agorai.home import NodeFile
+from agorai.status import FEW_STEPS, Found, advise
 from agorai.transfer_state import TransferSeen
 from agorai_shared.bindings.data_transfer import Deal, State
 from agorai_shared.types import Address, Wei
@@ -48,10 +57,50 @@ def test_what_is_urgent_comes_first_and_each_says_what_to_do() -> None:
     assert {"agorai pool findings", "agorai account withdraw"} <= {one.do for one in advice}
 
 
+def test_a_certificate_that_ends_soon_is_told_with_its_end() -> None:
+    assert advise(Found(certificate_end=NOW + RENEW_BEFORE_S), ME, NOW) == []
+    (one,) = advise(Found(certificate_end=NOW + RENEW_BEFORE_S - 1), ME, NOW)
+    assert (one.until, "agorai bus certificate" in one.do) == (NOW + RENEW_BEFORE_S - 1, True)
+
+
 def test_little_coin_is_told_before_it_is_none() -> None:
     (one,) = advise(Found(balances=balances(FEW_STEPS - 1), step_cost=1), ME, NOW)
     assert not one.urgent
     assert "19 transactions" in one.what
+
+
+async def test_of_a_node_in_pieces_the_vault_is_heard_too() -> None:
+    letter = 'agorai_reconciler_dead_letters_total{protocol="trade"} 2.0\n'
+    async with (
+        process({}, letter) as store,
+        process({"vault.chain": "It does not answer."}, letter) as vault,
+    ):
+        info = NodeFile(
+            name="me", address=ME, pid=1, url=store, vault_url=vault, token="t", bus_url="nats://127.0.0.1:1",
+            bus_user=None, bus_password=None, rpc_url="", confirmations=0, deployment=Path("none"),
+        )  # fmt: skip
+        found = Found()
+        await status._hear_ports(info, found)
+        assert (found.failing, found.dead_letters) == ({"vault.chain": "It does not answer."}, 4)
+        assert set(processes(info)) == {"node", "vault"}
+        assert set(processes(info.model_copy(update={"vault_url": store}))) == {"node"}
+
+
+@asynccontextmanager
+async def process(failing: dict[str, str], metrics: str) -> AsyncIterator[str]:
+    """Answer as a process of a node does; gives its URL."""
+
+    async def ready(_request: web.Request) -> web.Response:
+        return web.json_response({"failing": failing}, status=503 if failing else 200)
+
+    async def told(_request: web.Request) -> web.Response:
+        return web.Response(text=metrics)
+
+    app = web.Application()
+    app.router.add_get("/health/ready", ready)
+    app.router.add_get("/metrics", told)
+    async with TestServer(app) as server:
+        yield str(server.make_url("")).rstrip("/")
 
 
 def transfer(state: State, *, now: int = NOW) -> TransferSeen:

@@ -108,10 +108,6 @@ class Writer:
             file.seek(0)
             self._put(name, size, file)
 
-    def add_bytes(self, name: str, content: bytes) -> None:
-        """Put bytes in as a file."""
-        self._put(name, len(content), io.BytesIO(content))
-
     def close(self, manifest: Callable[[dict[str, Member]], Manifest]) -> Manifest:
         """Write the manifest, of all files; nothing is added after it."""
         made = manifest(dict(self.files))

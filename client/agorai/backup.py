@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -37,6 +37,8 @@ FILES: Final = ("deployment.json", "ports.json", "hub-token.json", "chain.json")
 DATABASES: Final = (".sqlite", ".db")
 _PASSING: Final = ("-wal", "-shm", "-journal", ".part", ".snapshot.sqlite", ".snapshot.db")
 """Ends of names of files that belong to a process that runs, or ran."""
+_WITHOUT_END: Final = aiohttp.ClientTimeout(total=None, sock_connect=10)
+"""A large store's copy takes as long as its disk does."""
 
 
 class BackupExistsError(InputError):
@@ -47,11 +49,23 @@ class BackupExistsError(InputError):
 
 
 class BackupPathError(InputError):
-    """A backup's file cannot be read or written."""
+    """A backup's file, or one of the home, cannot be read or written."""
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(
-            f"{path} cannot be used: {why}.", remedy="Name a file that can, on a disk with room."
+            f"{path} cannot be used: {why}.",
+            remedy="See to its owner, its mode and room on its disk; a backup may be on another disk.",
+        )
+
+
+class DatabaseNotCopiedError(UnavailableError):
+    """A database of the home cannot be copied."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(
+            f"The database {path} cannot be copied: {why}.",
+            remedy="See that the home's disk has room, where the copy is made, and that no other program has it "
+            "open; one that is damaged is whole in an earlier backup.",
         )
 
 
@@ -90,7 +104,7 @@ async def back_up(home: Home, path: Path, passphrase: str, *, with_content: bool
 
     Raises
     ------
-    BackupExistsError, BackupPathError, HomeEmptyError
+    BackupExistsError, BackupPathError, DatabaseNotCopiedError, HomeEmptyError
     PassphraseError, PassphraseTooShortError
         The passphrase is not the account's, or is none for a home without an account.
     UnavailableError
@@ -101,7 +115,9 @@ async def back_up(home: Home, path: Path, passphrase: str, *, with_content: bool
     if not home.vault.is_dir() and not home.bus.is_dir():
         raise HomeEmptyError(home.path)
     address = await asyncio.to_thread(_check_passphrase, home, passphrase)
-    async with _copies(home, with_content=with_content) as (copies, running):
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_blaming(home.path))
+        copies, running = await stack.enter_async_context(_copies(home, with_content=with_content))
 
         def manifest(files: dict[str, Member]) -> Manifest:
             return Manifest(
@@ -119,14 +135,11 @@ async def back_up(home: Home, path: Path, passphrase: str, *, with_content: bool
             )
 
         def write() -> Manifest:
-            with archive.written(path, passphrase) as into:
+            with _blaming(path), archive.written(path, passphrase) as into:
                 _add_all(into, home, copies, running=running, with_content=with_content)
                 return into.close(manifest)
 
-        try:
-            return await asyncio.to_thread(write)
-        except OSError as error:
-            raise BackupPathError(path, error.strerror or str(error)) from error
+        return await asyncio.to_thread(write)
 
 
 async def restore(path: Path, home: Home, passphrase: str) -> Manifest:
@@ -145,22 +158,30 @@ async def restore(path: Path, home: Home, passphrase: str) -> Manifest:
 def _restore(path: Path, home: Home, passphrase: str) -> Manifest:
     if home.path.exists() and (not home.path.is_dir() or any(home.path.iterdir())):
         raise HomeNotEmptyError(home.path)
-    try:
+    with _blaming(home.path):
         home.path.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{home.path.name}.", dir=home.path.parent))
-    except OSError as error:
-        raise BackupPathError(home.path, error.strerror or str(error)) from error
     try:
-        manifest = archive.read(path, passphrase, staging, _belongs)
-        if manifest.address is not None:
-            key_files.load(staging / "vault", passphrase)
-        os.sync()
-        staging.rename(home.path)  # over an empty folder, too
-    except OSError as error:
-        raise BackupPathError(Path(error.filename or path), error.strerror or str(error)) from error
+        with _blaming(path):
+            manifest = archive.read(path, passphrase, staging, _belongs)
+            if manifest.address is not None:
+                key_files.load(staging / "vault", passphrase)
+            os.sync()
+            staging.rename(home.path)  # over an empty folder, too
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return manifest
+
+
+@contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """Have an error of the system name its file, or `path` if it names none."""
+    try:
+        yield
+    except OSError as error:
+        named = Path(error.filename or path)
+        shown = path if named.suffix == ".part" else named  # that stands for the backup until it is whole
+        raise BackupPathError(shown, error.strerror or str(error)) from error
 
 
 def _belongs(name: PurePosixPath) -> bool:
@@ -190,7 +211,10 @@ async def _copies(home: Home, *, with_content: bool) -> AsyncIterator[tuple[dict
             await _running_copies(home, copies, folder, stack, with_content=with_content)
             running = True
         else:
-            await asyncio.to_thread(chain_state.mend, home.chain_state)
+            if home.chain_state.exists() and (
+                whole := await asyncio.to_thread(chain_state.whole, home.chain_state)
+            ):
+                copies[home.chain_state.name] = whole
             running = False
         for path in _files(home, with_content=with_content, streams=False):
             name = str(path.relative_to(home.path))
@@ -222,14 +246,14 @@ async def _running_copies(
 
 def _taken(path: Path, folder: Path) -> Path:
     """Take a copy away that a service wrote into its own folder."""
-    return path.rename(folder / path.name)
+    return Path(shutil.move(path, folder / path.name))  # the two may be on different disks
 
 
 async def _store_snapshot(info: NodeFile) -> Path:
     headers = {"Authorization": f"Bearer {info.token}"}
     try:
         async with (
-            aiohttp.ClientSession(headers=headers) as session,
+            aiohttp.ClientSession(headers=headers, timeout=_WITHOUT_END) as session,
             session.post(f"{info.url}/snapshots") as answer,
         ):
             made = await answer.json(content_type=None)
@@ -241,8 +265,11 @@ async def _store_snapshot(info: NodeFile) -> Path:
 
 
 def _copy_database(path: Path, copy: Path) -> None:
-    with closing(sqlite3.connect(path)) as database, closing(sqlite3.connect(copy)) as into:
-        database.backup(into)
+    try:
+        with closing(sqlite3.connect(path)) as database, closing(sqlite3.connect(copy)) as into:
+            database.backup(into)
+    except sqlite3.Error as error:
+        raise DatabaseNotCopiedError(path, str(error)) from error
 
 
 def _add_all(into: Writer, home: Home, copies: dict[str, Path], *, running: bool, with_content: bool) -> None:

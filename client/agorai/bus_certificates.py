@@ -6,7 +6,6 @@ certificate is a new authority, which the services are told of as they are told 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -16,6 +15,19 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from agorai.home import write_private
+from agorai_shared.errors import RefusedError
+
+
+class CertificateExistsError(RefusedError):
+    """There is a certificate already where one is to be written."""
+
+    def __init__(self, authority: Path) -> None:
+        super().__init__(
+            f"There is an authority {authority} already, which services may have been told to believe.",
+            remedy="Name another folder with --output, or move that one away.",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +40,15 @@ class Certificates:
 
 
 def make(folder: Path, *names: str, days: int = 365) -> Certificates:
-    """Write authority, certificate and key as PEM files; the certificate is for this machine and `names`."""
+    """Write authority, certificate and key as PEM files; the certificate is for this machine and `names`.
+
+    Raises
+    ------
+    CertificateExistsError
+    """
+    made = Certificates(folder / "ca.pem", folder / "tls.crt", folder / "tls.key")
+    if made.authority.exists():
+        raise CertificateExistsError(made.authority)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     signer, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Agorai bus authority")])
@@ -45,13 +65,6 @@ def make(folder: Path, *names: str, days: int = 365) -> Certificates:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Agorai bus")])
     leaf = _certificate(subject, issuer, key, days).add_extension(hosts, critical=False)
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
-    made = Certificates(folder / "ca.pem", folder / "tls.crt", folder / "tls.key")
-    made.authority.write_bytes(
-        root.add_extension(usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(signer.public_key()), critical=False)
-        .sign(signer, hashes.SHA256())
-        .public_bytes(serialization.Encoding.PEM)
-    )
     made.certificate.write_bytes(
         leaf.add_extension(authority, critical=False)
         .sign(signer, hashes.SHA256())
@@ -60,8 +73,14 @@ def make(folder: Path, *names: str, days: int = 365) -> Certificates:
     secret = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    with os.fdopen(os.open(made.key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(secret)
+    write_private(made.key, secret)
+    # The last: where it is, the others are.
+    made.authority.write_bytes(
+        root.add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(signer.public_key()), critical=False)
+        .sign(signer, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
     return made
 
 

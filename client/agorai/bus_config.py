@@ -7,7 +7,6 @@ changes nobody's password, and neither takes TLS or the cluster away nor has the
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any, Final, Self
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from agorai.bus_users import HUB, HUB_ACCOUNT, Account, Accounts, Configuration, accounts, service_user
+from agorai.home import write_private
 from agorai.service_permissions import ASKED
 from agorai_shared.types import Address
 
@@ -30,7 +30,7 @@ STORE: Final = "/data"
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Where the server finds its certificate; with `authority` it asks the others for theirs."""
+    """Where the server finds its certificate; with `authority` it asks clients for theirs."""
 
     certificate: str
     key: str
@@ -42,13 +42,17 @@ class Tls:
         return cls(known["cert_file"], known["key_file"], known.get("ca_file"))
 
     def of_routes(self) -> dict[str, Any]:
-        """Give the part for the servers of a cluster."""
-        asked = {"ca_file": self.authority, "verify": True} if self.authority else {}
-        return {"cert_file": self.certificate, "key_file": self.key, **asked}
+        """Give the part for the servers of a cluster, which always ask each other for their certificates.
+
+        Who signed these is in `ca.pem` beside the certificate, where `agorai bus certificate` puts it, if not named.
+        """
+        authority = self.authority or str(Path(self.certificate).with_name("ca.pem"))
+        return {"cert_file": self.certificate, "key_file": self.key, "ca_file": authority}
 
     def of_clients(self) -> dict[str, Any]:
         """Give the part for clients: TLS from the first byte on, or anyone between could talk them out of it."""
-        return {**self.of_routes(), "handshake_first": True}
+        asked = {"ca_file": self.authority, "verify": True} if self.authority else {}
+        return {"cert_file": self.certificate, "key_file": self.key, **asked, "handshake_first": True}
 
 
 class ServerFile(Accounts):
@@ -121,7 +125,7 @@ def write(
     ).save(output)
     passwords.mkdir(parents=True, exist_ok=True, mode=0o700)
     for user, password in known.items():
-        _write_secret(passwords / user, password)
+        write_private(passwords / user, password.encode())
     return list(known)
 
 
@@ -141,10 +145,3 @@ def _cluster(routes: Sequence[str], tls: Tls | None, before: ServerFile) -> dict
 
 def _with_port(server: str) -> str:
     return server if ":" in server else f"{server}:{ROUTES}"
-
-
-def _write_secret(path: Path, secret: str) -> None:
-    part = path.with_suffix(".part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(secret)
-    part.replace(path)

@@ -20,13 +20,17 @@ def mend(state: Path) -> None:
     """See that the state file is whole, or absent: else take the copy's place of it."""
     if not state.exists() or is_whole(state):
         return
-    copy = _copy(state)
-    if is_whole(copy):
+    if copy := whole(state):
         shutil.copyfile(copy, state)
         log.warning("chain.state_restored", file=str(state), reason="it was cut off in writing")
     else:
         state.rename(state.with_suffix(".damaged"))
         log.error("chain.state_lost", file=str(state), remedy="The embedded chain begins anew.")
+
+
+def whole(state: Path) -> Path | None:
+    """Give the state file, or the copy if only that is whole; None if neither is."""
+    return next((one for one in (state, _copy(state)) if is_whole(one)), None)
 
 
 @asynccontextmanager

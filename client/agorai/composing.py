@@ -15,7 +15,7 @@ from agorai.devchain import TOKEN
 from agorai.home import Home, NodeFile, NodeNotRunningError
 from agorai.parts import DASHBOARD, HUB, SERVICES, VAULT
 from agorai.platform import ChainChoice, Platform
-from agorai_hub.line import cancelled
+from agorai_shared.ending import cancelled
 from agorai_shared.errors import InputError, RefusedError
 from agorai_shared.types import Address
 from agorai_trainer.app import make_sandbox

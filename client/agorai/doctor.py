@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import secrets
 import shutil
@@ -15,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+from agorai import health
 from agorai.findings import Finding, fail, ok, warn
 from agorai.home import Home, HomeFileError, NodeFile, NodeNotRunningError
 from agorai.remote_findings import Chosen, of_bus, of_chain, of_health, of_store
@@ -27,8 +27,6 @@ PACKAGES: Final = (
     "agorai-shared",
     *(f"agorai-{name}" for name in ("hub", "storage", "vault", "trainer", "verifier", "reward", "dashboard")),
 )
-LEAST_FREE: Final = 1 << 30
-LEAST_NATS: Final = (2, 12)
 LEAST_PYTHON: Final = (3, 11)
 PROGRAM_S: Final = 20
 
@@ -85,10 +83,12 @@ def _versions(*, embedded_chain: bool) -> Iterator[Finding]:
     others = {name: version for name, version in installed.items() if version != own}
     if others:
         listed = ", ".join(f"{name} {version or 'is not installed'}" for name, version in others.items())
-        yield fail("versions", f"agorai is {own}, but {listed}.", "Install all packages anew: make setup.")
+        yield fail(
+            "versions", f"This is agorai {own}, but {listed}.", "Install all packages anew: make setup."
+        )
     else:
         yield ok("versions", f"Agorai {own}, in all its packages")
-    yield _program("nats-server", find_nats_server, LEAST_NATS)
+    yield _program("nats-server", find_nats_server, health.LEAST_NATS)
     if embedded_chain:
         yield _program("anvil", find_anvil, (1,))
         node = shutil.which("node")
@@ -162,7 +162,7 @@ def _keys(home: Home, passphrase: str | None) -> Iterator[Finding]:
 
 def _disk(home: Home) -> Iterator[Finding]:
     free = shutil.disk_usage(home.path).free
-    if free < LEAST_FREE:
+    if free < health.LEAST_FREE:
         yield fail(
             "disk", f"The disk of {home.path} has {free >> 20} MiB left.", "Make room, or use a larger disk."
         )
@@ -220,11 +220,3 @@ def _is_taken(port: int) -> bool:
         except OSError:
             return True
     return False
-
-
-def passphrase_given() -> str | None:
-    """Give the passphrase that the environment has, if it has one; nobody is asked."""
-    if (given := os.environ.get("AGORAI_VAULT_PASSPHRASE")) is not None:
-        return given
-    path = os.environ.get("AGORAI_VAULT_PASSPHRASE_FILE")
-    return Path(path).read_text(encoding="utf-8").rstrip("\r\n") if path else None

@@ -20,13 +20,20 @@ FileT = TypeVar("FileT", bound="HomeFile")
 
 
 class NodeNotRunningError(NotFoundError):
-    """No node runs from a home folder."""
+    """No node runs from a home folder, or one whose file is gone, in a process that holds the folder."""
 
-    def __init__(self, home: Path) -> None:
-        super().__init__(
-            f"No node runs from {home}.",
-            remedy="Start one with `agorai up`, or name its folder with --home or AGORAI_HOME.",
-        )
+    def __init__(self, home: Path, holder: int | None = None) -> None:
+        if holder is None:
+            super().__init__(
+                f"No node runs from {home}.",
+                remedy="Start one with `agorai up`, or name its folder with --home or AGORAI_HOME.",
+            )
+        else:
+            super().__init__(
+                f"Process {holder} runs from {home}, and there is no {home / 'node.json'}, by which a node is found.",
+                remedy="A node that starts writes it in a moment, and a hub alone has none. If it was taken away, "
+                f"end that process (kill {holder}) and start it again: `agorai up`.",
+            )
 
 
 class HubNotRunningError(NotFoundError):
@@ -43,9 +50,11 @@ class HubNotRunningError(NotFoundError):
 class HomeInUseError(RefusedError):
     """A node runs from a home folder already."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, holder: int | None) -> None:
+        process = f", as process {holder}" if holder else ""
         super().__init__(
-            f"A node runs from {home} already.", remedy="Stop it, or name another folder with --home."
+            f"A node runs from {home} already{process}.",
+            remedy="Stop it, or name another folder with --home.",
         )
 
 
@@ -56,6 +65,14 @@ class HomeFileError(InputError):
         super().__init__(f"{path} is damaged: {why}.", remedy="Stop the node, delete the file, start again.")
 
 
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file for its owner alone, mode 0600, whole or not at all."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+    part.replace(path)
+
+
 class HomeFile(BaseModel):
     """A JSON file that only the node's owner may read."""
 
@@ -64,10 +81,7 @@ class HomeFile(BaseModel):
     def save(self, path: Path) -> None:
         """Write it whole or not at all, mode 0600."""
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(self.model_dump_json(indent=2))
-        part.replace(path)
+        write_private(path, self.model_dump_json(indent=2).encode())
 
     @classmethod
     def load(cls, path: Path) -> Self | None:
@@ -175,6 +189,7 @@ class Home:
         self.hub_file = self.path / "hub.json"
         self.hub_token_file = self.path / "hub-token.json"
         self.ports_file = self.path / "ports.json"
+        self.lock = self.path / "lock"
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -186,12 +201,26 @@ class Home:
             If a node runs from here.
         """
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self.path / "lock").open("w") as lock:
+        with self.lock.open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise HomeInUseError(self.path) from None
-            yield
+                raise HomeInUseError(self.path, self.holder()) from None
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            try:
+                yield
+            finally:
+                lock.truncate(0)
+
+    def holder(self) -> int | None:
+        """Give the process that holds the home, by its own word; None if that process does not run."""
+        try:
+            pid = int(self.lock.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        return pid if _alive(pid) else None
 
     @property
     def has_lost_database(self) -> bool:
@@ -238,11 +267,11 @@ class Home:
         Raises
         ------
         NodeNotRunningError
-            If none does.
+            If none does, or its file was taken away.
         """
         node = NodeFile.load(self.node_file)
         if node is None or not _alive(node.pid):
-            raise NodeNotRunningError(self.path)
+            raise NodeNotRunningError(self.path, self.holder())
         return node
 
     def running_platform(self) -> PlatformFile:

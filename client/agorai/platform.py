@@ -21,14 +21,15 @@ from pydantic import SecretStr
 from agorai import chain_state, same_ports
 from agorai.bus_users import HUB, BusUsers, move_streams, node_user
 from agorai.devchain import DevChain
+from agorai.health import OtherChainError
 from agorai.home import Home, HubFile, PlatformFile
 from agorai_hub import app as hub
-from agorai_hub.line import cancelled
 from agorai_hub.settings import HubSettings
 from agorai_shared import bus, logging
 from agorai_shared.chain import Chain, Finality
 from agorai_shared.deployment import Deployment
-from agorai_shared.errors import InputError, UnavailableError
+from agorai_shared.ending import cancelled
+from agorai_shared.errors import AgoraiError, UnavailableError
 from agorai_shared.events import BlockTick
 from agorai_shared.processes import Running, start_anvil
 from agorai_shared.rpc import Rpc
@@ -43,16 +44,6 @@ CONSUMERS_S = 5.0
 """Between looks whether the nodes' consumers are there."""
 RELOADED_S: Final = (0.05, 0.05, 0.2, 0.5, 1.0, 2.0, 0.0)
 """Pauses after telling the bus to read its file again, until it serves a node that was added."""
-
-
-class OtherChainError(InputError):
-    """The RPC endpoint serves another chain than the deployment speaks of."""
-
-    def __init__(self, url: str, given: int, wanted: int) -> None:
-        super().__init__(
-            f"The chain at {url} has id {given}; the deployment file speaks of chain {wanted}.",
-            remedy="Name the right --rpc or the right --deployment.",
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +170,7 @@ async def running(home: Home, choice: ChainChoice, *, log_level: str = "INFO") -
         path = (choice.deployment or home.deployment).absolute()
         deployment = await dev.deployment(path) if dev else Deployment.load(path)
         if (given := await chain.chain_id()) != deployment.chain_id:
-            raise OtherChainError(rpc_url, given, deployment.chain_id)
+            raise OtherChainError(rpc.url, given, deployment.chain_id)
         await _ensure_streams(server.url, hub_password, chain, users, rebuild=embedded)
         settings = NodeSettings(
             bus_url=server.url,
@@ -240,17 +231,16 @@ async def _consumers_kept(url: str, password: str, users: BusUsers) -> AsyncIter
     """See to it that the nodes have their consumers, also when the streams are written anew."""
 
     async def keep() -> None:
-        client = await bus.connect(url, user=HUB, password=password, name="consumers")
-        try:
-            while True:
-                await asyncio.sleep(CONSUMERS_S)
-                try:
-                    for address in users.nodes():
-                        await users.make_consumers(client.jetstream(), address)
-                except (UnavailableError, NatsError) as error:
-                    log.warning("consumers.not_made", reason=str(error))
-        finally:
-            await client.close()
+        while True:
+            try:
+                async with _connected(url, HUB, password) as client:
+                    while True:
+                        await asyncio.sleep(CONSUMERS_S)
+                        for address in users.nodes():
+                            await users.make_consumers(client.jetstream(), address)
+            except (AgoraiError, NatsError, OSError) as error:
+                log.warning("consumers.not_made", reason=str(error))
+                await asyncio.sleep(same_ports.AGAIN_S)
 
     task = asyncio.create_task(keep(), name="platform.consumers")
     try:

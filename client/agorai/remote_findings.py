@@ -10,7 +10,7 @@ from typing import Final, cast
 
 import aiohttp
 
-from agorai import chain_state
+from agorai import chain_state, health
 from agorai.findings import Finding, fail, ok, warn
 from agorai.home import Home, NodeFile
 from agorai_shared import bus
@@ -21,12 +21,10 @@ from agorai_shared.errors import AgoraiError
 from agorai_shared.rpc import Rpc
 from agorai_shared.types import Address
 
-LEAST_NATS: Final = (2, 12)
 SKEW_S: Final = 5.0
 """Off by more, a clock is worth a look; off by a minute, deadlines and signatures of messages are missed."""
 MOST_SKEW_S: Final = 60.0
 STALE_S: Final = 900.0
-A_STEP_GAS: Final = 300_000
 _PROBE: Final = b"a block that comes back as it went"
 
 
@@ -76,8 +74,7 @@ def _embedded(home: Home) -> list[Finding]:
 async def _marketplace(rpc: Rpc, deployment: Deployment) -> list[Finding]:
     chain_id = int(cast("str", await rpc.request("eth_chainId")), 16)
     if chain_id != deployment.chain_id:
-        what = f"The chain has id {chain_id}; the deployment file speaks of chain {deployment.chain_id}."
-        return [fail("chain", what, "Name the right --rpc or the right --deployment.")]
+        raise health.OtherChainError(rpc.url, chain_id, deployment.chain_id)
     codes = await rpc.batch([("eth_getCode", [one, "latest"]) for one in deployment.contracts.values()])
     empty = [name for name, code in zip(deployment.contracts, codes, strict=True) if code in ("0x", None)]
     if not empty:
@@ -90,7 +87,7 @@ async def _account(rpc: Rpc, address: Address | None) -> list[Finding]:
     if address is None:
         return []
     balance, price = await rpc.batch([("eth_getBalance", [address, "latest"]), ("eth_gasPrice", [])])
-    cost = A_STEP_GAS * int(cast("str", price), 16)
+    cost = health.A_STEP_GAS * int(cast("str", price), 16)
     steps = int(cast("str", balance), 16) // cost if cost else 1
     if steps == 0:
         what = f"The account {address} has too little coin for a transaction."
@@ -139,7 +136,9 @@ async def of_bus(info: NodeFile | None) -> list[Finding]:
     """Look at the bus of the running node."""
     if info is None:
         return []
+    certificate: list[Finding] = []
     try:
+        certificate = await _certificate(info)
         client = await bus.connect(
             info.bus_url,
             user=info.bus_user,
@@ -148,18 +147,32 @@ async def of_bus(info: NodeFile | None) -> list[Finding]:
             tls=tls_context(info.bus_url, info.bus_ca),
         )
     except AgoraiError as error:
-        return [fail("bus", error.message, error.remedy)]
+        return [*certificate, fail("bus", error.message, error.remedy)]
     try:
         version = client.connected_server_version
-        if (version.major, version.minor) < LEAST_NATS:
+        if (version.major, version.minor) < health.LEAST_NATS:
             return [fail("bus", f"nats-server is {version}.", "It takes 2.12 or newer.")]
         chain_id = Deployment.load(info.deployment).chain_id
         await bus.last_sequence(client.jetstream(), bus.final_stream(chain_id).name or "")
     except AgoraiError as error:
-        return [fail("bus", f"JetStream does not answer: {error.message}", error.remedy)]
+        return [*certificate, fail("bus", f"JetStream does not answer: {error.message}", error.remedy)]
     finally:
         await client.close()
-    return [ok("bus", f"nats-server {version}, with the chain's stream")]
+    return [*certificate, ok("bus", f"nats-server {version}, with the chain's stream")]
+
+
+async def _certificate(info: NodeFile) -> list[Finding]:
+    """Say until when the bus's certificate holds, if it shows one."""
+    end = await health.bus_certificate_end(info)
+    if end is None:
+        return []
+    left = end - time.time()
+    if left <= 0:
+        return [fail("bus", "Its certificate has ended: nobody reaches it anew.", health.RENEW)]
+    what = f"Its certificate holds for {left / 86_400:.0f} days"
+    if left < health.RENEW_BEFORE_S:
+        return [warn("bus", f"{what}; then nobody reaches it anew.", health.RENEW)]
+    return [ok("bus", what)]
 
 
 async def of_store(info: NodeFile | None) -> list[Finding]:
@@ -192,19 +205,16 @@ async def of_health(info: NodeFile | None) -> list[Finding]:
         return [warn("node", "It does not run.", "`agorai up` starts it.")]
     found = []
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15)) as session:
-        for name, url in (("node", info.url), ("dashboard", info.dashboard_url), ("hub", info.hub_url)):
-            if url is None:
-                continue
-            try:
-                async with session.get(f"{url}/health/ready") as answer:
-                    failing = (await answer.json())["failing"]
-            except (aiohttp.ClientError, TimeoutError, ValueError, KeyError):
-                found.append(fail(name, f"It does not answer at {url}.", "Start it again: `agorai up`."))
+        for one in await health.readiness(session, info):
+            if one.failing is None:
+                found.append(
+                    fail(one.name, f"It does not answer at {one.url}.", "Start it again: `agorai up`.")
+                )
                 continue
             found += [
-                fail(name, f"{check}: {why}", "See its log: `agorai up -v`.")
-                for check, why in failing.items()
+                fail(one.name, f"{check}: {why}", "See its log: `agorai up -v`.")
+                for check, why in one.failing.items()
             ]
-            if not failing:
-                found.append(ok(name, f"It is ready at {url}"))
+            if not one.failing:
+                found.append(ok(one.name, f"It is ready at {one.url}"))
     return found

@@ -7,13 +7,18 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 from agorai.home import Home
 from agorai_shared import logging
+from agorai_shared.errors import AgoraiError
 from agorai_shared.processes import ProgramFailedError, Running, start_nats
 from agorai_shared.service import PortTakenError, listen
 
 log = logging.get(__name__)
+
+AGAIN_S: Final = 1.0
+"""Between two tries to start a bus that ended."""
 
 
 def listener(host: str, port: int) -> socket.socket:
@@ -63,8 +68,13 @@ async def kept_running(
         while True:
             status = await current.process.wait()
             log.error("bus.ended", status=status)
-            current = await start_nats(home.bus / "jetstream", port=current.port, config=config)
-            note(current.process.pid)
+            while current.process.returncode is not None:
+                try:
+                    current = await start_nats(home.bus / "jetstream", port=current.port, config=config)
+                    note(current.process.pid)
+                except (AgoraiError, OSError) as error:
+                    log.error("bus.not_started_again", port=current.port, reason=str(error))  # noqa: TRY400
+                    await asyncio.sleep(AGAIN_S)
 
     watching = asyncio.create_task(watch(), name="bus")
     try:

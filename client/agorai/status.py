@@ -10,12 +10,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
+from pathlib import Path
 from typing import Final, TypeVar
 
 import aiohttp
 
+from agorai import health
 from agorai.client import Balances, Client
 from agorai.devchain import TOKEN
+from agorai.home import Home, NodeFile, PlatformFile
 from agorai.hub_client import HubClient
 from agorai.parts import SERVICES
 from agorai.trading import Trading
@@ -28,10 +31,6 @@ from agorai_shared.verifier import Verifier
 from agorai_trainer.messages import TrainerStatus
 
 T = TypeVar("T")
-LEAST_FREE: Final = 1 << 30
-"""Bytes of disk; below that a store is soon full."""
-A_STEP_GAS: Final = 300_000
-"""About what a node's dearer transactions take."""
 FEW_STEPS: Final = 20
 
 
@@ -71,11 +70,15 @@ class Found:
     dead_letters: int = 0
     free_bytes: int | None = None
     node_version: str | None = None
+    carrier: Path | None = None
+    """Home of the node that carries the embedded chain; None for another chain."""
+    certificate_end: float | None = None
+    """When the bus's certificate ends, in seconds since 1970; None without TLS."""
 
 
-async def look(client: Client, home_free: int) -> Found:
+async def look(client: Client, home: Home) -> Found:
     """Ask everything that there is of a node, at once; what does not answer is a check that fails."""
-    found = Found(free_bytes=home_free)
+    found = Found(free_bytes=shutil.disk_usage(home.path).free, carrier=_carrier(client.info, home))
     parts, trading = client.info.parts, Trading(client)
 
     async def asked(name: str, question: Callable[[], Awaitable[T]]) -> T | None:
@@ -99,8 +102,10 @@ async def look(client: Client, home_free: int) -> Found:
         final = asking.create_task(asked("chain", client.chain.final))
         price = asking.create_task(asked("chain", partial(client.chain.rpc.request, "eth_gasPrice")))
         lag = asking.create_task(asked("hub", partial(_lag, client)))
-        asking.create_task(_hear_ports(client, found))
+        end = asking.create_task(asked("bus", partial(health.bus_certificate_end, client.info)))
+        asking.create_task(_hear_ports(client.info, found))
     found.balances, found.trainer, found.lag_blocks = balances.result(), trainer.result(), lag.result()
+    found.certificate_end = end.result()
     if (credits_ := credited.result()) is not None:
         found.credit = sum(credits_.values())
     if block := head.result():
@@ -110,7 +115,7 @@ async def look(client: Client, home_free: int) -> Found:
     if state := vault.result():
         found.pending_transactions = state.pending_transactions
     found.lacking = sum(one.lacking for one in findings.result() or ())
-    found.step_cost = A_STEP_GAS * int(str(price.result() or "0x0"), 16)
+    found.step_cost = health.A_STEP_GAS * int(str(price.result() or "0x0"), 16)
     found.offered = [
         (opened.id, trade)
         for opened, trade in trades.result() or ()
@@ -120,10 +125,16 @@ async def look(client: Client, home_free: int) -> Found:
     return found
 
 
+def _carrier(info: NodeFile, home: Home) -> Path | None:
+    carrier = Home(info.joined) if info.joined else home
+    platform = PlatformFile.load(carrier.platform_file)
+    return carrier.path if platform is not None and platform.embedded_chain else None
+
+
 def advise(found: Found, account: Address, now: float | None = None) -> list[Advice]:
     """Say what is for a person to do, what is urgent first, then by when."""
     moment = time.time() if now is None else now
-    advice = [*_of_account(found), *_of_machine(found)]
+    advice = [*_of_account(found), *_of_machine(found, moment)]
     for trade_id, trade in found.offered:
         if trade.deadline > moment:
             what = f"Trade {trade_id} is offered to you."
@@ -148,16 +159,23 @@ def _of_account(found: Found) -> list[Advice]:
     return advice
 
 
-def _of_machine(found: Found) -> list[Advice]:
+def _of_machine(found: Found, moment: float) -> list[Advice]:
     advice = []
-    if found.free_bytes is not None and found.free_bytes < LEAST_FREE:
+    if found.carrier and "chain" in found.failing:
+        again = f"Stop the node that carries it and start it again: AGORAI_HOME={found.carrier} agorai up"
+        what = "The embedded chain does not answer; it goes on from its last saved state."
+        advice.append(Advice(what, again, urgent=True))
+    if found.free_bytes is not None and found.free_bytes < health.LEAST_FREE:
         what = f"The disk of the home folder has {found.free_bytes >> 20} MiB left."
-        advice.append(Advice(what, "Make room: `agorai store collect`, or a larger disk.", urgent=True))
+        advice.append(Advice(what, "Make room: `agorai store gc`, or a larger disk.", urgent=True))
     if found.dead_letters:
         what = f"{found.dead_letters} items were given up on since the node started."
         advice.append(
             Advice(what, "See why, and try again, on the dashboard's page of the node: agorai dashboard")
         )
+    if found.certificate_end is not None and found.certificate_end - moment < health.RENEW_BEFORE_S:
+        what = "The certificate of the bus ends; then nobody reaches it anew."
+        advice.append(Advice(what, health.RENEW, until=int(found.certificate_end)))
     own = metadata.version("agorai")
     if found.node_version not in (None, own):
         what = f"The node runs version {found.node_version}, and this command is {own}."
@@ -188,33 +206,27 @@ async def _lag(client: Client) -> int | None:
     return own[0] if own else None
 
 
-async def _hear_ports(client: Client, found: Found) -> None:
-    """Ask the node, its dashboard and its hub which of their checks fail, and what else only their metrics tell."""
-    info = client.info
-    again = "Start it again: `agorai up`."
+async def _hear_ports(info: NodeFile, found: Found) -> None:
+    """Ask a node's processes which of their checks fail, and its services what else only their metrics tell."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15)) as session:
-        for name, url in (("node", info.url), ("dashboard", info.dashboard_url), ("hub", info.hub_url)):
-            if url is None:
-                continue
+        for one in await health.readiness(session, info):
+            if one.failing is None:
+                found.failing[one.name] = f"It does not answer at {one.url}. Start it again: `agorai up`."
+            else:
+                found.failing |= one.failing
+        for url in {info.url, info.vault_url}:
             try:
-                async with session.get(f"{url}/health/ready") as answer:
-                    found.failing |= (await answer.json())["failing"]
-            except (aiohttp.ClientError, TimeoutError, ValueError, KeyError):
-                found.failing[name] = f"It does not answer at {url}. {again}"
-        try:
-            async with session.get(f"{info.url}/metrics") as answer:
-                said = await answer.text()
-        except (aiohttp.ClientError, TimeoutError):
-            return
+                async with session.get(f"{url}/metrics") as answer:
+                    _read_metrics(await answer.text(), found)
+            except (aiohttp.ClientError, TimeoutError):
+                continue
+
+
+def _read_metrics(said: str, found: Found) -> None:
     counts = re.findall(r"^agorai_reconciler_dead_letters_total\{[^}]*\} (\S+)$", said, re.MULTILINE)
-    found.dead_letters = int(sum(map(float, counts)))
-    version = re.search(r'^agorai_build_info\{version="([^"]+)"\}', said, re.MULTILINE)
-    found.node_version = version[1] if version else None
-
-
-def free_bytes(path: str) -> int:
-    """Give what is left on the disk of a folder."""
-    return shutil.disk_usage(path).free
+    found.dead_letters += int(sum(map(float, counts)))
+    if version := re.search(r'^agorai_build_info\{version="([^"]+)"\}', said, re.MULTILINE):
+        found.node_version = version[1]
 
 
 def tokens(amount: int | None) -> float | None:

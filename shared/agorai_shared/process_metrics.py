@@ -13,7 +13,8 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
 from agorai_shared import logging, metrics
-from agorai_shared.reconciler import CANCEL_AGAIN_S
+from agorai_shared.bus_certificate import certificate_end
+from agorai_shared.ending import cancelled
 
 log = logging.get(__name__)
 
@@ -25,6 +26,11 @@ PENDING = metrics.gauge(
 UNACKNOWLEDGED = metrics.gauge(
     "agorai_bus_consumer_ack_pending_messages", "Events given and not yet done with", "consumer"
 )
+CERTIFICATE = metrics.gauge(
+    "agorai_bus_certificate_end_timestamp_seconds",
+    "When the bus's certificate ends; none without TLS",
+    "server",
+)
 FAILING = metrics.gauge("agorai_process_failing_checks", "Readiness checks that fail now", "services")
 BUILD.labels(version("agorai-shared")).set(1)
 
@@ -32,6 +38,7 @@ SAMPLE_S: Final = 0.5
 CHECKS_S: Final = 15.0
 CONSUMERS_S: Final = 5.0
 """How often the bus is asked about consumers; all replicas of a service tell the same."""
+CERTIFICATE_S: Final = 3600.0
 
 
 @asynccontextmanager
@@ -39,18 +46,16 @@ async def measured(
     broker: NatsBroker, services: str, readiness: Callable[[], Awaitable[Mapping[str, str]]]
 ) -> AsyncIterator[None]:
     """Keep these metrics until left; `readiness` gives why each check of the services fails that does."""
-    left = {
+    tasks = [
         asyncio.create_task(_sample_lag(), name="loop-lag"),
         asyncio.create_task(_ask_consumers(broker), name="consumer-lag"),
         asyncio.create_task(_check(services, readiness), name="checks"),
-    }
+        asyncio.create_task(_look_at_certificate(broker), name="bus-certificate"),
+    ]
     try:
         yield
     finally:
-        while left:
-            for task in left:
-                task.cancel()
-            _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
+        await cancelled(tasks)
 
 
 async def _sample_lag() -> None:
@@ -84,3 +89,19 @@ async def _ask(consumer: JetStreamContext.PullSubscription) -> None:
         return
     PENDING.labels(info.name).set(info.num_pending or 0)
     UNACKNOWLEDGED.labels(info.name).set(info.num_ack_pending or 0)
+
+
+async def _look_at_certificate(broker: NatsBroker) -> None:
+    while True:
+        bus = await broker.connect()
+        tls = bus.options.get("tls")
+        if tls is None:
+            return
+        if (server := bus.connected_url) is not None:
+            CERTIFICATE.clear()  # it may be another server than the last time
+            try:
+                end = await certificate_end(server.geturl(), tls)
+                CERTIFICATE.labels(server.netloc.rpartition("@")[2]).set(end)
+            except OSError as error:
+                log.warning("bus.certificate_unread", reason=str(error))
+        await asyncio.sleep(CERTIFICATE_S)

@@ -10,6 +10,7 @@ import typer
 from rich.console import Group
 
 from agorai.cli.output import HOME, JSON, emit, run, styled
+from agorai.cli.passphrase import given
 from agorai.home import Home
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def doctor(
     from agorai.remote_findings import Chosen  # noqa: PLC0415 - as above
 
     async def work() -> list[Finding]:
-        return await examining.examine(Home(home), examining.passphrase_given(), Chosen(rpc, deployment))
+        return await examining.examine(Home(home), given(), Chosen(rpc, deployment))
 
     found = run(work, as_json)
     well = not any(one.level == Level.FAIL for one in found)

@@ -31,6 +31,24 @@ class PassphraseFileError(InputError):
         )
 
 
+def given() -> str | None:
+    """Give the passphrase that the environment has, if it has one; nobody is asked.
+
+    Raises
+    ------
+    PassphraseFileError
+        The file that it names cannot be read.
+    """
+    if (passphrase := os.environ.get("AGORAI_VAULT_PASSPHRASE")) is not None:
+        return passphrase
+    if not (path := os.environ.get("AGORAI_VAULT_PASSPHRASE_FILE")):
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise PassphraseFileError(path, error.strerror or str(error)) from error
+
+
 def ask_passphrase(*, new: bool) -> str:
     """Give the passphrase; a new one is asked for twice.
 
@@ -38,14 +56,11 @@ def ask_passphrase(*, new: bool) -> str:
     ------
     PassphraseMissingError
         If none is set and standard input is no terminal.
+    PassphraseFileError
+        The file that is named cannot be read.
     """
-    if (given := os.environ.get("AGORAI_VAULT_PASSPHRASE")) is not None:
-        return given
-    if (path := os.environ.get("AGORAI_VAULT_PASSPHRASE_FILE")) is not None:
-        try:
-            return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
-        except OSError as error:
-            raise PassphraseFileError(path, error.strerror or str(error)) from error
+    if (passphrase := given()) is not None:
+        return passphrase
     if not sys.stdin.isatty():
         raise PassphraseMissingError
     label = "Choose a passphrase for the new account" if new else "Passphrase"

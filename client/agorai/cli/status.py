@@ -27,7 +27,7 @@ def status(home: Path = HOME, as_json: bool = JSON) -> None:
     from agorai import status as states  # noqa: PLC0415 - what of trades and transfers other verbs do without
 
     async def work(client: Client) -> tuple[NodeFile, Found]:
-        return client.info, await states.look(client, states.free_bytes(str(Home(home).path)))
+        return client.info, await states.look(client, Home(home))
 
     info, found = with_client(home, as_json, work)
     advice = states.advise(found, info.address)
