@@ -6,11 +6,13 @@ Each layer stands alone: where the kernel lacks one, the others still hold, and 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import resource
 import signal
 import sys
 import sysconfig
+import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -120,13 +122,15 @@ def enter(zygote: int) -> Isolation:
     return Isolation(abi, filtered, dropped, dies, no_dump or "CORE" in in_force, locked, in_force)
 
 
-def limit(base: int, memory_mib: int, cpu_s: int) -> None:
-    """Bound what the process may take: `memory_mib` of address space beyond `base` bytes, and processor time.
+def limit(base: int, memory_mib: int, cpu_s: int, *, last: bool) -> None:
+    """Bound what a job may take: `memory_mib` of address space beyond `base` bytes, and processor time from now on.
 
-    At the end of the time SIGXCPU ends it, and SIGKILL a second later.
+    At the end of the time SIGXCPU ends the process, and if this is its `last` job SIGKILL a second later: a bound of
+    that kind cannot be raised for another one.
     """
     _set("AS", base + memory_mib * _MIB)
-    _set("CPU", cpu_s, cpu_s + 1)
+    cpu_s += math.ceil(time.process_time())
+    _set("CPU", cpu_s, cpu_s + 1 if last else resource.getrlimit(resource.RLIMIT_CPU)[1])
 
 
 def _set(name: str, soft: int, hard: int | None = None) -> str | None:

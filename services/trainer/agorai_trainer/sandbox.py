@@ -11,6 +11,7 @@ import asyncio
 import importlib.util
 import signal
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -51,6 +52,7 @@ SECONDS = metrics.histogram(
     buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600),
 )
 Progress = Callable[[Json], None]
+_KEPT_S = 60.0
 _MIB = 1 << 20
 _SKLEARN = sorted({entry.module for entry in ESTIMATORS.values() if entry.extra is None})
 _USUAL = (
@@ -98,6 +100,8 @@ class Sandbox:
     ) -> None:
         self.limits = limits or Limits()
         self._turns = asyncio.Semaphore(max_jobs)
+        self._kept: OrderedDict[str, tuple[Zygote, Child, asyncio.TimerHandle]] = OrderedDict()
+        self._most_kept = max_jobs
         threads = threads or Threads()
         usual = (*_USUAL, *filter(_installed, _IF_INSTALLED), *preload)
         self._usual = Pool(lambda: Zygote(usual, threads, path))
@@ -136,6 +140,8 @@ class Sandbox:
 
     async def close(self) -> None:
         """End all processes; a job that still runs fails as lost."""
+        for keep in list(self._kept):
+            self._let_go(keep)
         await self._usual.close()
         await self._keras.close()
         self._isolation = None
@@ -236,11 +242,18 @@ class Sandbox:
         limits: Limits | None = None,
         on_progress: Progress | None = None,
         keras: bool = False,
+        keep: str | None = None,
     ) -> Reply:
         """Run the entry `module:function` on a body of JSON values and blobs.
 
         The entry is code of the host program's, never a name that came with a job. Cancelling ends its
         process.
+
+        Parameters
+        ----------
+        keep
+            Names those whose data and models the job has; the process is kept for a minute for the next job of
+            the same name. To begin a process takes longer than a small training.
 
         Raises
         ------
@@ -252,18 +265,68 @@ class Sandbox:
         began, outcome = time.perf_counter(), "error"
         try:
             with RUNNING.track_inprogress(), tracing.span(f"sandbox {entry}"):
-                pool = self._keras if keras and self._has_keras else self._usual
-                zygote, child = await pool.take()
-                try:
-                    bounded = (limits or self.limits).within(self.limits)
-                    reply = await _Run(zygote, child, bounded, on_progress).result(entry, body, blobs)
-                finally:
-                    zygote.release(child)
+                bounded = (limits or self.limits).within(self.limits)
+                order: Json = {
+                    "entry": entry, "job": body, "keep": keep is not None,
+                    "memory_mib": bounded.memory_mib, "cpu_s": bounded.cpu_s,
+                }  # fmt: skip
+                job = Frame("job", order, tuple(blobs))
+                reply = await self._by_kept(keep, job, bounded, on_progress)
+                if reply is None:
+                    pool = self._keras if keras and self._has_keras else self._usual
+                    reply = await self._by(*(await pool.take()), keep, job, bounded, on_progress)
             outcome = "ok"
             return reply
         finally:
             self._turns.release()
             SECONDS.labels(entry.partition(":")[2], outcome).observe(time.perf_counter() - began)
+
+    async def _by_kept(
+        self, keep: str | None, job: Frame, limits: Limits, on_progress: Progress | None
+    ) -> Reply | None:
+        """Have a process do the job that was kept for it, if there is one and it can."""
+        if keep is None or keep not in self._kept:
+            return None
+        zygote, child, timer = self._kept.pop(keep)
+        timer.cancel()
+        if zygote.has_ended(child):
+            zygote.release(child)
+            return None
+        try:
+            return await self._by(zygote, child, keep, job, limits, on_progress)
+        except (verdicts.MemoryLimitError, verdicts.JobCrashedError, verdicts.SandboxLostError):
+            return None  # earlier jobs may have left it less than a new one has
+
+    async def _by(
+        self,
+        zygote: Zygote,
+        child: Child,
+        keep: str | None,
+        job: Frame,
+        limits: Limits,
+        on_progress: Progress | None,
+    ) -> Reply:
+        try:
+            reply = await _Run(zygote, child, limits, on_progress).result(job)
+        except BaseException:
+            zygote.release(child)
+            raise
+        if keep is None:
+            zygote.release(child)
+        else:
+            self._let_go(keep)
+            timer = asyncio.get_running_loop().call_later(_KEPT_S, self._let_go, keep)
+            self._kept[keep] = zygote, child, timer
+            if len(self._kept) > self._most_kept:
+                self._let_go(next(iter(self._kept)))
+        return reply
+
+    def _let_go(self, keep: str) -> None:
+        """End a process that was kept, if there is one of this name."""
+        if keep in self._kept:
+            zygote, child, timer = self._kept.pop(keep)
+            timer.cancel()
+            zygote.release(child)
 
     async def _job(
         self,
@@ -285,13 +348,12 @@ class _Run:
     def __init__(self, zygote: Zygote, child: Child, limits: Limits, on_progress: Progress | None) -> None:
         self._zygote, self._child, self._limits = zygote, child, limits
         self._on_progress = on_progress
+        self._kept = False
 
-    async def result(self, entry: str, body: Json, blobs: Sequence[bytes]) -> Reply:
+    async def result(self, job: Frame) -> Reply:
         """Send the job, pass its progress on, and give its reply."""
-        order: Json = {
-            "entry": entry, "job": body, "memory_mib": self._limits.memory_mib, "cpu_s": self._limits.cpu_s
-        }  # fmt: skip
-        sending = asyncio.create_task(self._send(Frame("job", order, tuple(blobs))))
+        self._kept = bool(job.body["keep"])
+        sending = asyncio.create_task(self._send(job))
         try:
             async with asyncio.timeout(self._limits.wall_s):
                 return await self._receive()
@@ -331,7 +393,8 @@ class _Run:
     async def _verdict(self) -> AgoraiError:
         """Tell why a child ended without an answer."""
         ending = await self._zygote.ending(self._child)
-        out_of_time = ending.signal == signal.SIGXCPU or ending.cpu_s >= self._limits.cpu_s
+        all_its_time = not self._kept and ending.cpu_s >= self._limits.cpu_s
+        out_of_time = ending.signal == signal.SIGXCPU or all_its_time
         if out_of_time:
             return verdicts.CpuLimitError(self._limits.cpu_s)
         return verdicts.JobCrashedError(ending.signal)

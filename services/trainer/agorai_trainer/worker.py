@@ -1,5 +1,7 @@
 """The sandbox's zygote: it imports the heavy libraries once and forks a fresh, shut-in child for each job.
 
+A child is kept for further jobs only if the trainer says so, which it does for those of one origin.
+
 Run as `python -m agorai_trainer.worker <fd> <module>...`. It takes orders on the socket `fd`, each a verb and
 a token (`ORDER`), and gives reports (`REPORT`). It never sees a job: a child gets a socket of its own, handed
 through from the trainer, shuts itself in, says hello on it and waits there for its one job.
@@ -136,22 +138,26 @@ def _child(fd: int, zygote: int, base: int) -> NoReturn:
             frames.send(_JOB_FD, Frame("error", {"what": _text(error)}))
             os._exit(1)
         frames.send(_JOB_FD, hello)
-        frames.send(_JOB_FD, _outcome(base))
+        # while it is idle: the pages it will write to become its own
+        if not _has_job(_IDLE_S):
+            rehearse(lambda: _has_job(0))
+        last = False
+        while not last:
+            outcome, last = _outcome(base)
+            frames.send(_JOB_FD, outcome)
     except BaseException:  # noqa: BLE001 - no exception may leave into the zygote's code
         os._exit(1)
     os._exit(0)
 
 
-def _outcome(base: int) -> Frame:
-    """Wait for the job, run it and give its result or error as a frame."""
+def _outcome(base: int) -> tuple[Frame, bool]:
+    """Wait for a job, run it and give its result or error as a frame, and whether it was the last one."""
 
     def apply(body: Json) -> None:
-        isolation.limit(base, _number(body, "memory_mib"), _number(body, "cpu_s"))
+        last = not body["keep"]
+        isolation.limit(base, _number(body, "memory_mib"), _number(body, "cpu_s"), last=last)
 
     try:
-        # while it is idle: the pages it will write to become its own
-        if not _has_job(_IDLE_S):
-            rehearse(lambda: _has_job(0))
         frame = frames.receive(_JOB_FD, apply)
         if frame is None:
             os._exit(0)  # the trainer has no use for this child any more
@@ -163,9 +169,9 @@ def _outcome(base: int) -> Frame:
         module, _, function = str(frame.body["entry"]).partition(":")
         entry: Callable[[Job], Reply] = getattr(importlib.import_module(module), function)
         reply = entry(job)
-        return Frame("result", reply.body, reply.blobs)
+        return Frame("result", reply.body, reply.blobs), not frame.body["keep"]
     except BaseException as error:  # noqa: BLE001 - everything a job raises is an answer
-        return Frame("error", told(error))
+        return Frame("error", told(error)), True
 
 
 def _has_job(wait_s: float) -> bool:

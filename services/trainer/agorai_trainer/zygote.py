@@ -150,6 +150,11 @@ class Zygote:
         """Be done with a child: end it at once if it has not ended."""
         self._abandon(child.token, child.connection)
 
+    def has_ended(self, child: Child) -> bool:
+        """Say whether a child has ended, as far as is known."""
+        future = self._endings.get(child.token)
+        return self.lost or future is None or future.done()
+
     async def ending(self, child: Child) -> Ending:
         """Wait for a child to end, and tell how it did.
 

@@ -23,9 +23,10 @@ from agorai_trainer.sandbox import Sandbox
 from agorai_trainer.table_refusals import NotNumericError
 from agorai_trainer.tasks import Limits, TrainingTask
 from agorai_trainer.training_refusals import OneClassError, TrainingRefusedError
-from agorai_trainer.verdicts import SandboxLostError, SandboxStartError
+from agorai_trainer.verdicts import CpuLimitError, JobCrashedError, SandboxLostError, SandboxStartError
 
 ENTRIES = Path(__file__).parent / "entries"
+TRAINING: Json = {"task": {"estimator": "sklearn.LogisticRegression", "target": "y"}}
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
@@ -149,6 +150,51 @@ async def test_each_job_has_a_process_of_its_own(sandbox: Sandbox) -> None:
     await asyncio.gather(first, second, return_exceptions=True)
     await gone(one)
     await gone(other)
+
+
+async def burnt(sandbox: Sandbox, keep: str | None, cpu_s: float = 0, limit_s: int = 2) -> int:
+    """Have a process burn some seconds; give which."""
+    limits = Limits(memory_mib=1024, cpu_s=limit_s, wall_s=60)
+    reply = await sandbox.run("hostile_jobs:burn", {"cpu_s": cpu_s}, limits=limits, keep=keep)
+    return int(str(reply.body["pid"]))
+
+
+async def test_a_process_is_kept_for_jobs_of_one_name_only(own: Sandbox) -> None:
+    first = await burnt(own, "one")
+    assert await burnt(own, "one") == first
+    other = await burnt(own, "another")  # for which it makes room
+    assert other != first
+    await gone(first)
+    once = await burnt(own, None)
+    assert once != other
+    await gone(once)
+    assert await burnt(own, "another") == other
+    await own.close()
+    await gone(other)
+
+
+async def test_each_job_of_a_kept_process_has_its_own_time(own: Sandbox) -> None:
+    first = await burnt(own, "one", 1.2)
+    assert await burnt(own, "one", 1.2) == first
+    assert await burnt(own, "one", 1.2) == first
+    with pytest.raises(CpuLimitError):
+        await burnt(own, "one", 10)
+    await gone(first)
+    assert await burnt(own, "one") != first
+
+
+async def test_a_kept_process_that_ended_or_fails_is_replaced(own: Sandbox) -> None:
+    first = await burnt(own, "one")
+    os.kill(first, signal.SIGKILL)
+    await gone(first)
+    second = await burnt(own, "one")
+    assert second != first
+    with pytest.raises(JobCrashedError):
+        await own.run("hostile_jobs:crash", {}, keep="one")
+    await gone(second)
+    with pytest.raises(NotNumericError):
+        await own.run("agorai_trainer.jobs:train", TRAINING, (b"a,y\n1,0\nx,1\n3,0\n4,1\n",), keep="one")
+    assert await burnt(own, "one") != second
 
 
 async def test_cancelling_a_job_ends_its_process_and_frees_its_turn(own: Sandbox, iris: bytes) -> None:

@@ -249,7 +249,13 @@ class ComputedProtocol:
             described = await self._reader.described(task)
             vector, data = await self._model(task, line, number), await self._data(task, line)
         trained = await self._sandbox.fit(
-            described.model, vector, data, number, described.proximal_mu, described.document.privacy
+            described.model,
+            vector,
+            data,
+            number,
+            described.proximal_mu,
+            described.document.privacy,
+            keep=f"subtask {key} of {binding}",
         )
         log.info("subtask.trained", subtask=key, round=number, samples=trained.samples)
         context, data = (

@@ -176,7 +176,8 @@ class OwnedProtocol:
 
     async def _right(self, task: int, described: Described, state: State) -> int:
         test = await self._reader.test(task)
-        return (await self._sandbox.measure(described.model, [state.vector], test)).right[0]
+        keep = f"test set of {self._files.binding(task)}"
+        return (await self._sandbox.measure(described.model, [state.vector], test, keep)).right[0]
 
     async def _ended_with(
         self,

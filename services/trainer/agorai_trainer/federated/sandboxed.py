@@ -68,10 +68,11 @@ class FederatedSandbox:
         round_number: int,
         proximal_mu: float = 0.0,
         privacy: Privacy | None = None,
+        keep: str | None = None,
     ) -> Trained:
         """Train from a global vector on a provider's data (CSV or Parquet); arguments as of `models.fit`.
 
-        With `privacy` the update is clipped, and blurred by fresh noise.
+        With `privacy` the update is clipped, and blurred by fresh noise. `keep` is as of `Sandbox.run`.
 
         Raises
         ------
@@ -90,7 +91,7 @@ class FederatedSandbox:
         }
         blobs = [_bytes(spec, vector), data]
         if self._engine is None:
-            reply = await self._run("fit", body, blobs, keras=spec.kind == "keras")
+            reply = await self._run("fit", body, blobs, keras=spec.kind == "keras", keep=keep)
         else:
             reply = await self._engine.run(_JOBS + "fit", body, blobs)
         said = _read(_Fitted, reply)
@@ -99,8 +100,10 @@ class FederatedSandbox:
         except VectorRefusedError as error:
             raise verdicts.OutputLimitError("it is no update") from error
 
-    async def measure(self, spec: ModelSpec, given: Sequence[Vector], test: bytes) -> Measured:
-        """Count the correct samples of a test set for each vector; see `models.right`.
+    async def measure(
+        self, spec: ModelSpec, given: Sequence[Vector], test: bytes, keep: str | None = None
+    ) -> Measured:
+        """Count the correct samples of a test set for each vector; see `models.right` and, for `keep`, `Sandbox.run`.
 
         Raises
         ------
@@ -109,7 +112,7 @@ class FederatedSandbox:
             A leaf of `table_refusals`.
         """
         blobs = [test, *(_bytes(spec, vector) for vector in given)]
-        said = _read(Measured, await self._run("measure", {"spec": _json(spec)}, blobs))
+        said = _read(Measured, await self._run("measure", {"spec": _json(spec)}, blobs, keep=keep))
         if len(said.right) != len(given) or max(said.right, default=0) > said.samples:
             raise verdicts.OutputLimitError("it counts something else")
         return said
@@ -131,8 +134,16 @@ class FederatedSandbox:
         """
         return _blob(await self._run("store", {"spec": _json(spec)}, [_bytes(spec, vector)]))
 
-    async def _run(self, entry: str, body: Json, blobs: Sequence[bytes], *, keras: bool = False) -> Reply:
-        return await self._sandbox.run(_JOBS + entry, body, blobs, keras=keras)
+    async def _run(
+        self,
+        entry: str,
+        body: Json,
+        blobs: Sequence[bytes],
+        *,
+        keras: bool = False,
+        keep: str | None = None,
+    ) -> Reply:
+        return await self._sandbox.run(_JOBS + entry, body, blobs, keras=keras, keep=keep)
 
 
 def _json(model: BaseModel) -> object:

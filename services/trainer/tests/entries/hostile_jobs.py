@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 import urllib.request
 from pathlib import Path
 
@@ -193,3 +194,11 @@ def environment(job: Job) -> Reply:
             continue
         descriptors.append(number)
     return Reply({"environment": dict(os.environ), "descriptors": descriptors})
+
+
+def burn(job: Job) -> Reply:
+    """Take so many seconds of processor time; gives the process."""
+    end = time.process_time() + float(str(job.body["cpu_s"]))
+    while time.process_time() < end:
+        pass
+    return Reply({"pid": os.getpid()})
