@@ -45,6 +45,10 @@ from agorai_shared.types import Address, Hash
 
 PER_BLOCK: Final = 100
 AGAIN: Final = 5
+PATIENCE_S: Final = 900.0
+"""For all events to come into the read model."""
+LOST_S: Final = 60.0
+"""After which an event that did not come to a reader never will."""
 BEGUN: Final = 1_700_000_000
 API: Final = (
     "/api/overview",
@@ -234,18 +238,19 @@ def memory_mb(pid: int) -> float:
 async def projected(session: aiohttp.ClientSession, url: str, count: int) -> float:
     """Wait until the read model has so many events; gives how many it took a second from its first portion on."""
     first: tuple[float, float] | None = None
-    while True:
-        async with session.get(f"{url}/metrics") as answer:
-            lines = (await answer.text()).splitlines()
-        now = time.perf_counter()
-        taken = next(
-            float(line.split()[1]) for line in lines if line.startswith("agorai_dashboard_events_total")
-        )
-        if first is None and taken:
-            first = now, taken
-        if first is not None and taken >= count:
-            return (taken - first[1]) / max(now - first[0], 1e-9)
-        await asyncio.sleep(0.1)
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            async with session.get(f"{url}/metrics") as answer:
+                lines = (await answer.text()).splitlines()
+            now = time.perf_counter()
+            taken = next(
+                float(line.split()[1]) for line in lines if line.startswith("agorai_dashboard_events_total")
+            )
+            if first is None and taken:
+                first = now, taken
+            if first is not None and taken >= count:
+                return (taken - first[1]) / max(now - first[0], 1e-9)
+            await asyncio.sleep(0.1)
 
 
 async def ready(
@@ -286,10 +291,13 @@ async def live(
         await answer.content.readline()
         for _ in range(times):
             began = time.perf_counter()
-            await rpc.request("eth_sendTransaction", transaction)
-            async for line in answer.content:
-                if line.startswith((b"event: change", b"event: final")):
-                    break
+            sent = str(await rpc.request("eth_sendTransaction", transaction)).encode()
+            async with asyncio.timeout(LOST_S):
+                async for line in answer.content:
+                    if sent in line:
+                        break
+                else:
+                    raise RuntimeError("the reader was let go")
             found.append((time.perf_counter() - began) * 1000)
             await asyncio.sleep(0.05)
     return found

@@ -31,7 +31,6 @@ from agorai.demo.invocation import Case, boosting, describe
 from agorai_trainer.messages import JobStatus, Offer, Submit, TrainJob
 from tests import flows as flow
 from tests.replicated_market import running
-from tests.test_load import Killer, in_parallel
 
 TREES = 600
 CASE = Case("diabetes", "diabetes", boosting("Regressor", TREES))
@@ -97,10 +96,10 @@ async def _flows(*, kills: bool) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         async with running(Path(folder), ("owner", "buyer")) as market:
             load = await flow.prepared(market["owner"], market["buyer"])
-            killer = Killer(market.all, chance)
+            killer = flow.Killer(market.all, chance)
             async with killer.at_work() if kills else nullcontext():
                 began = time.perf_counter()
-                await in_parallel(load, sorts)
+                await flow.in_parallel(load, sorts)
                 seconds = time.perf_counter() - began
             return {"a_second": round(len(sorts) / seconds, 2), "kills": len(killer.kills)}
 

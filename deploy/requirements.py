@@ -50,7 +50,9 @@ def entries(lock: str) -> dict[str, tuple[str, set[str]]]:
 
 def needed(locked: dict[str, tuple[str, set[str]]], wanted: set[str]) -> list[str]:
     """Give the names of what is wanted, and of what is there by that."""
-    kept = wanted & locked.keys()
+    if absent := wanted - locked.keys():
+        raise SystemExit(f"The lock file lacks {', '.join(sorted(absent))}; `make lock` resolves it anew.")
+    kept = set(wanted)
     while more := {name for name, (_, via) in locked.items() if name not in kept and via & kept}:
         kept |= more
     return sorted(kept)

@@ -1,9 +1,12 @@
-"""Containers of the services, run as compose.yaml says, on an engine that may have no image but those made here."""
+"""Containers of the services as compose.yaml describes them, on an engine that may have no image but those made here.
+
+Compose itself is not asked: images, commands, users, limits, mounts, secrets, environment and networks are read of
+its file. In which order services start, and where they are published, is said by who starts them.
+"""
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -14,16 +17,14 @@ from typing import Any, Final
 
 import docker
 import pytest
-import yaml
 from docker.errors import DockerException, ImageNotFound
 from docker.types import Healthcheck
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
-from agorai_shared.processes import find_anvil, find_nats_server
+from agorai_shared.processes import find_nats_server
+from tests.composition import ROOT, composition, environment_of
 
-ROOT: Final = Path(__file__).parents[1]
-COMPOSE: Final = ROOT / "deploy" / "compose.yaml"
 BASE: Final = "agorai-base:test"
 AUTHORITIES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 _PACKAGES: Final = "python3,python3-venv,ca-certificates"
@@ -56,17 +57,27 @@ def require_base(engine: docker.DockerClient) -> str:
 
 def _debootstrap(name: str) -> None:
     folder = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "agorai" / "containers-base"
-    if not (folder / "usr/bin/python3").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        command = ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", "bookworm", str(folder)]
+    if not folder.exists():
+        part = folder.with_suffix(".part")  # what was broken off is no base
+        shutil.rmtree(part, ignore_errors=True)
+        part.parent.mkdir(parents=True, exist_ok=True)
+        command = ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", "bookworm", str(part)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    packed = ["tar", "-C", str(folder), "-c", "--exclude=./var/cache", "--exclude=./usr/share/doc", "."]
+        part.rename(folder)
+    packed = [
+        "tar",
+        "-C",
+        str(folder),
+        "-c",
+        "--exclude=./var/cache/apt/archives/*.deb",
+        "--exclude=./usr/share/doc",
+        ".",
+    ]
     with subprocess.Popen(packed, stdout=subprocess.PIPE) as tar:
         path = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        subprocess.run(
-            [_client(), "import", "-c", path, "-", name], stdin=tar.stdout, check=True, capture_output=True
-        )
+        importing = [_client(), "import", "-c", path, "-", name]
+        imported = subprocess.run(importing, stdin=tar.stdout, check=False, capture_output=True, text=True)
+    assert (tar.returncode, imported.returncode) == (0, 0), imported.stderr
 
 
 def _client() -> str:
@@ -91,72 +102,72 @@ def build(target: str, base: str) -> str:
     return tag
 
 
-def composition(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Read compose.yaml, its variables filled in."""
-
-    def value(found: re.Match[str]) -> str:
-        return environment[found[1]]
-
-    return dict(yaml.safe_load(re.sub(r"\$\{([A-Z_]+)\}", value, COMPOSE.read_text())))
-
-
-def environment_of(folder: Path) -> dict[str, str]:
-    """Read the variables that were prepared for compose.yaml."""
-    lines = (folder / "env").read_text().splitlines()
-    return dict(line.split("=", 1) for line in lines)
-
-
 @dataclass
 class Composed:
     """Services of compose.yaml that run in containers of their own."""
 
-    services: Mapping[str, Any]
-    secrets: Mapping[str, Any]
+    document: Mapping[str, Any]
+    told: Mapping[str, str]
     base: str
-    network: Network
+    networks: Mapping[str, Network]
     stack: ExitStack
     containers: dict[str, DockerContainer] = field(default_factory=dict)
+
+    @property
+    def services(self) -> Mapping[str, Any]:
+        """What the file says of each."""
+        return dict(self.document["services"])
+
+    def mounts(self, service: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+        """Give source, target and mode of what a service is given."""
+        for one in service.get("volumes", ()):
+            yield one["source"], one["target"], "rw"
+        for one in service.get("configs", ()):
+            yield self.document["configs"][one["source"]]["file"], one["target"], "ro"
+        for one in service.get("secrets", ()):
+            target = str(Path("/run/secrets") / one["target"])
+            yield self.document["secrets"][one["source"]]["file"], target, "ro"
 
     def start(self, name: str) -> DockerContainer:
         """Start a service as compose.yaml says, but for where it is published."""
         service = self.services[name]
-        secrets = [
-            f"{self.secrets[one['source']]['file']}:/run/secrets/{one['target']}:ro"
-            for one in service.get("secrets", ())
-        ]
-        mounts = [*service.get("volumes", ()), *secrets]
+        mounts = [*self.mounts(service)]
         image, entry = f"{service['image']}:test", None
-        if name in ("nats", "chain"):
-            program = find_nats_server() if name == "nats" else find_anvil()
-            mounts.append(f"{program.resolve()}:/program:ro")
-            everywhere = ["--host", "0.0.0.0"]  # noqa: S104 - of its own network
-            image, entry = self.base, ["/program", *(everywhere if name == "chain" else ())]
+        if name == "nats":  # whose image cannot be made here
+            mounts.append((str(find_nats_server().resolve()), "/program", "ro"))
+            image, entry = self.base, ["/program"]
+        first, *others = sorted(service["networks"], key=self._is_internal)  # which publishes nothing
         container = (
             DockerContainer(image)
-            .with_network(self.network)
+            .with_network(self.networks[first])
             .with_network_aliases(name)
             .with_kwargs(
                 user=service["user"], read_only=service["read_only"], cap_drop=service["cap_drop"],
-                security_opt=service["security_opt"], mem_limit=service["mem_limit"], pids_limit=512,
-                entrypoint=entry,
+                security_opt=service["security_opt"], mem_limit=service["mem_limit"],
+                pids_limit=service["pids_limit"], entrypoint=entry,
                 healthcheck=Healthcheck(interval=500_000_000) if entry is None else None,
             )
         )  # fmt: skip
         for place in service["tmpfs"]:
             container.with_tmpfs_mount(*place.split(":", 1))
-        for mount in mounts:
-            source, target, mode = (*mount.split(":"), "rw")[:3]
+        for source, target, mode in mounts:
             container.with_volume_mapping(source, target, mode)
         for key, value in service.get("environment", {}).items():
-            if key != "AGORAI_STORAGE_KUBO_URL":  # whose image cannot be made here
-                container.with_env(key, value)
+            given = self.told.get(key) if value is None else value
+            if given is not None and key != "AGORAI_STORAGE_KUBO_URL":  # whose image cannot be made here
+                container.with_env(key, given)
         if "command" in service:
             container.with_command(service["command"])
         container.with_exposed_ports(*({"nats": 4222, "chain": 8545}.get(name, 8080),))
         container.start()
         self.stack.callback(container.stop)
+        for network in others:
+            self.networks[network].connect(container.get_wrapped_container().id, [name])
         self.containers[name] = container
         return container
+
+    def _is_internal(self, network: str) -> bool:
+        return bool(self.document["networks"][network].get("internal"))
 
     def address(self, name: str, port: int = 8080) -> str:
         """Give host and port at which this machine reaches a service."""
@@ -165,7 +176,12 @@ class Composed:
 
 @contextmanager
 def composed(folder: Path, base: str) -> Iterator[Composed]:
-    """Make a network for the services of compose.yaml, and end what was started in it."""
-    document = composition(environment_of(folder))
-    with Network() as network, ExitStack() as stack:
-        yield Composed(document["services"], document["secrets"], base, network, stack)
+    """Make the networks of compose.yaml, and end what was started in them."""
+    told = environment_of(folder)
+    document = composition(told)
+    with ExitStack() as stack:
+        networks = {
+            name: stack.enter_context(Network(docker_network_kw={"internal": bool(one.get("internal"))}))
+            for name, one in document["networks"].items()
+        }
+        yield Composed(document, told, base, networks, stack)

@@ -7,7 +7,8 @@ import hashlib
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -27,6 +28,7 @@ from agorai_shared.errors import AgoraiError
 from agorai_shared.types import Address, Cid, ResourceId, TradeId, Wei
 from agorai_trainer.messages import JobStatus, Offer, Submit, TrainJob, WatchJob
 from tests import pooling, trades
+from tests.replicated import Replicas
 
 SORTS: Final = {"purchase": 8, "training": 4, "payment": 4, "contribution": 3, "trade": 1}
 """Of so many flows each; and one of each at least."""
@@ -37,6 +39,10 @@ SAMPLES: Final = 2
 PATIENCE_S: Final = 300
 LIMIT_S: Final = 7200
 """Of a trade: longer than any load takes."""
+
+PAUSE_S: Final = 1.0, 5.0
+"""From one kill to the next."""
+LEAST_KILLS: Final = 3
 
 ResultT = TypeVar("ResultT")
 
@@ -152,6 +158,51 @@ class Flows:
 
     async def _sent(self, client: Client, once: str, call: Call[Any]) -> Any:
         return await surely(lambda: client.transact(call, once=f"load/{once}"))
+
+
+async def in_parallel(load: Flows, sorts: list[str]) -> None:
+    """Run flows, many of them at once."""
+    turns = asyncio.Semaphore(max(3, len(sorts) // 20))
+
+    async def one(number: int, sort: str) -> None:
+        async with turns:
+            await load.run(sort, number)
+
+    async with asyncio.TaskGroup() as group:
+        for number, sort in enumerate(sorts, 1):
+            group.create_task(one(number, sort), name=f"{sort} {number}")
+
+
+@dataclass
+class Killer:
+    """Kills a process of chance every few seconds, and starts it again at once."""
+
+    services: list[Replicas]
+    chance: random.Random
+    kills: list[str] = field(default_factory=list)
+
+    async def kill_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self.chance.uniform(*PAUSE_S))
+            service = self.chance.choice(self.services)
+            place = self.chance.randrange(len(service.members))
+            member = service.members[place]
+            await member.kill()
+            await member.start()
+            self.kills.append(f"{service.name} {place}")
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        """Kill as long as entered, and then until it was often enough."""
+        killing = asyncio.create_task(self.kill_for_ever())
+        try:
+            yield
+            while len(self.kills) < LEAST_KILLS and not killing.done():  # noqa: ASYNC110 - it has no news to give
+                await asyncio.sleep(0.1)
+        finally:
+            killing.cancel()
+            (ended,) = await asyncio.gather(killing, return_exceptions=True)
+        assert isinstance(ended, asyncio.CancelledError), ended
 
 
 async def prepared(owner: Client, buyer: Client) -> Flows:

@@ -1,17 +1,17 @@
-"""A line to a server of this machine, which is cut and mended while somebody speaks over it."""
+"""A line to a server of this machine, which may be cut and mended while somebody speaks over it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Self
 
 
 class Line:
-    """Carries bytes to a port, from one of its own."""
+    """Carries bytes to a port, asked for at each call, from one of its own."""
 
-    def __init__(self, to: int) -> None:
+    def __init__(self, to: Callable[[], Awaitable[int]]) -> None:
         self.port = 0
         self._to = to
         self._server: asyncio.Server | None = None
@@ -19,8 +19,8 @@ class Line:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, to: int) -> AsyncGenerator[Self]:
-        """Keep a line to a port until left."""
+    async def open(cls, to: Callable[[], Awaitable[int]]) -> AsyncGenerator[Self]:
+        """Keep a line until left."""
         line = cls(to)
         await line.mend()
         try:
@@ -45,20 +45,33 @@ class Line:
         call = asyncio.current_task()
         assert call is not None
         self._calls.add(call)
-        there, to = await asyncio.open_connection("127.0.0.1", self._to)
-        answers = asyncio.create_task(_copy(there, writer))
         try:
-            with suppress(OSError, asyncio.CancelledError):
-                await _copy(reader, to)
-        finally:
-            answers.cancel()
-            await asyncio.gather(answers, return_exceptions=True)
-            to.transport.abort()
+            with suppress(OSError):  # whoever is there has died: the caller sees its connection end
+                there, to = await asyncio.open_connection("127.0.0.1", await self._to())
+                try:
+                    await _first_of(_copy(reader, to), _copy(there, writer))
+                finally:
+                    to.close()
+        except asyncio.CancelledError:
             writer.transport.abort()
+            raise
+        finally:
+            writer.close()
             self._calls.discard(call)
 
 
 async def _copy(source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
-    while data := await source.read(1 << 16):
-        to.write(data)
-        await to.drain()
+    with suppress(OSError):
+        while data := await source.read(1 << 16):
+            to.write(data)
+            await to.drain()
+
+
+async def _first_of(*ways: Coroutine[None, None, None]) -> None:
+    tasks = [asyncio.create_task(way) for way in ways]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

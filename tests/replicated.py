@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -16,6 +16,7 @@ from typing import Final
 import aiohttp
 
 from agorai_shared.processes import die_with_parent
+from tests.line import Line
 
 PATIENCE_S = 120
 LOOK_S = 0.1
@@ -107,34 +108,11 @@ class Replicas:
     @asynccontextmanager
     async def address(self) -> AsyncIterator[str]:
         """Give the URL of whichever is ready, as long as entered."""
-        server = await asyncio.start_server(self._begin, "127.0.0.1", 0)
-        try:
-            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        finally:
-            server.close()
-            for going_on in self._passing:
-                going_on.cancel()
-            await asyncio.gather(*self._passing, return_exceptions=True)
+        async with Line.open(self._ready_port) as line:
+            yield f"http://127.0.0.1:{line.port}"
 
-    _passing: set[asyncio.Task[None]] = field(default_factory=set)
-
-    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._pass_on(reader, writer))
-        self._passing.add(task)
-        task.add_done_callback(self._passing.discard)
-
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            member = await self.active()
-            away, back = await asyncio.open_connection("127.0.0.1", member.port)
-            try:
-                await _first_of(_pump(reader, back), _pump(away, writer))
-            finally:
-                back.close()
-        except OSError:
-            pass  # it died meanwhile: the other side sees its connection end
-        finally:
-            writer.close()
+    async def _ready_port(self) -> int:
+        return (await self.active()).port
 
 
 def _is_free(port: int) -> bool:
@@ -142,20 +120,3 @@ def _is_free(port: int) -> bool:
         probe.bind(("127.0.0.1", port))
         return True
     return False
-
-
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await source.read(1 << 16):
-            sink.write(data)
-            await sink.drain()
-
-
-async def _first_of(*ways: Coroutine[None, None, None]) -> None:
-    tasks = [asyncio.create_task(way) for way in ways]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

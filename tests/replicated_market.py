@@ -15,20 +15,18 @@ import aiohttp
 from agorai.client import Client
 from agorai.devchain import PANEL, TOKEN, DevChain
 from agorai.home import NodeFile
-from agorai.node import ALL_ROLES
-from agorai_shared import cid
+from agorai.joining import ALL_ROLES, join
 from agorai_shared.bindings.voting_panel import VotingPanel
 from agorai_shared.bus import dead_stream, ensure_stream
 from agorai_shared.chain import Chain, Finality
 from agorai_shared.contract import Call
-from agorai_shared.documents import Profile
 from agorai_shared.rpc import Json, Rpc
 from agorai_shared.testing import running_anvil, running_nats
 from agorai_shared.types import Address, Digest, Wei
 from agorai_vault import keys as key_files
 from agorai_vault.keys import Keys
+from tests.alone import PASSPHRASE, TOKEN_OF_NODE
 from tests.replicated import Replicas
-from tests.test_alone import PASSPHRASE, TOKEN_OF_NODE
 
 SERVICES = ("storage", "vault", "trainer", "verifier", "reward")
 TOKENS = 1_000_000
@@ -113,7 +111,7 @@ async def running(
             market.participants[name] = Participant(client, own)
             for service in own.values():
                 await service.in_state("ready")
-            await _join(client, keys)
+            await join(client, keys, info.url, f"{info.vault_url}/peer")
         await ensure_stream(client.bus.jetstream(), dead_stream())
         await _have_voters(client)
         yield market
@@ -156,13 +154,3 @@ async def _have_voters(client: Client) -> None:
         while (receipt := await rpc.request("eth_getTransactionReceipt", sent)) is None:  # noqa: ASYNC110 - it is mined at once
             await asyncio.sleep(0.02)
         assert cast("dict[str, str]", receipt)["status"] == "0x1", call.function
-
-
-async def _join(client: Client, keys: Keys) -> None:
-    inbox = f"{client.info.vault_url}/peer"
-    described = await client.store.put_document(Profile(name=client.info.name, inbox=inbox).to_bytes())
-    key = await client.store.put_document(keys.public_document)
-    call = client.market.registry.join(
-        ALL_ROLES, cid.digest_of(described), cid.digest_of(key), client.info.url
-    )
-    await client.transact(call)

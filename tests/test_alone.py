@@ -4,68 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
-import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 
-import aiohttp
-
 from agorai.client import Client
-from agorai.demo import ordinary
-from agorai.demo.invocation import Case, boosting, describe
 from agorai.devchain import TOKEN, DevChain
 from agorai.home import NodeFile
-from agorai.node import ALL_ROLES
+from agorai.joining import join
 from agorai_shared import cid
 from agorai_shared.chain import Chain, Finality
 from agorai_shared.documents import Profile
-from agorai_shared.processes import die_with_parent
 from agorai_shared.rpc import Rpc
 from agorai_shared.testing import running_anvil, running_nats
-from agorai_trainer.messages import Offer
 from agorai_vault import keys as key_files
-
-CASE = Case("diabetes", "diabetes", boosting("Regressor", 5))
-TOKEN_OF_NODE = "the node's own token"
-PASSPHRASE = "a long enough passphrase"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@asynccontextmanager
-async def service(module: str, port: int, environment: dict[str, str]) -> AsyncIterator[None]:
-    """Run a service's own main until left; it is ready when entered."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        module,
-        env={**os.environ, **environment, "AGORAI_PORT": str(port)},
-        preexec_fn=die_with_parent(),
-    )
-    try:
-        async with asyncio.timeout(60), aiohttp.ClientSession() as session:
-            while not await ready(session, port):
-                assert process.returncode is None, f"{module} ended with {process.returncode}"
-                await asyncio.sleep(0.05)
-        yield
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        assert await asyncio.wait_for(process.wait(), 60) == 0, module
-
-
-async def ready(session: aiohttp.ClientSession, port: int) -> bool:
-    try:
-        async with session.get(f"http://127.0.0.1:{port}/health/ready") as answer:
-            return answer.status == 200
-    except aiohttp.ClientError:
-        return False
+from tests.alone import PASSPHRASE, TOKEN_OF_NODE, buy_and_sell, free_port, service
 
 
 async def test_five_processes_make_a_node(tmp_path: Path) -> None:
@@ -106,17 +58,12 @@ async def test_five_processes_make_a_node(tmp_path: Path) -> None:
             bus_password=None, rpc_url=anvil.url, confirmations=0, deployment=deployment,
         )  # fmt: skip
         client = await stack.enter_async_context(Client.connect(info))
-        await join(client, keys)
-        data = CASE.csv()
-        resource = await client.publish(data, describe(CASE, data), Offer(name="data", price=TOKEN))
-        right = await client.buy(resource)
-        trained = await client.train(right.invocation, CASE.task, Offer(name="model", price=TOKEN))
-        bought = await client.buy(trained.resource or 0)
-        table, true = ordinary.held_back(data, CASE.task)
-        assert len(await client.predict(bought.invocation, table)) == len(true)
-
-
-async def join(client: Client, keys: key_files.Keys) -> None:
-    profile = cid.digest_of(await client.store.put_document(Profile(name="alone").to_bytes()))
-    key = cid.digest_of(await client.store.put_document(keys.public_document))
-    await client.transact(client.market.registry.join(ALL_ROLES, profile, key, client.info.url))
+        inbox = f"{info.vault_url}/peer"
+        await join(client, keys, info.url, inbox)
+        joined = await client.chain.head()
+        (actor,) = await client.chain.read(client.market.registry.actor(keys.address), at=joined)
+        profile = await client.store.get_document(cid.of_digest(actor.profile))
+        assert (actor.gateway, Profile.from_bytes(profile).inbox) == (info.url, inbox)
+        await join(client, keys, info.url, inbox)
+        assert await client.chain.head() == joined  # what is there is not written again
+        await buy_and_sell(client)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -26,11 +27,12 @@ from agorai_shared.rpc import Rpc
 from agorai_shared.stream_reader import described, read_portion
 from agorai_shared.testing import running_anvil, running_nats
 from agorai_shared.types import Address
-from tests.test_alone import free_port, service
+from tests.alone import free_port, service
 
 NODE = Address("0x9fE46736679d2D9a65F0992F2272dE9f3c7fa6e0")
 FINAL = final_stream(31337).name or ""
-BEFORE, AFTER = 10, 30
+BEFORE, MEANWHILE, AFTER = 10, 20, 10
+"""Logs of the chain before the leader is killed, about then, and when it has ended."""
 
 
 @dataclass(frozen=True)
@@ -123,27 +125,31 @@ async def test_a_hub_loses_and_doubles_nothing_when_the_streams_leader_dies(
         }
         for _ in range(2):  # of which one writes
             await stack.enter_async_context(service("agorai_hub.app", free_port(), environment))
-        for _ in range(BEFORE):
-            await development.fund(market, NODE, 1)
-        there = await logs(chain, market)
-        await until_published(cluster, len(there))
+        await pay(development, market, BEFORE)
+        before = await logs(chain, market)
+        await until_published(cluster, len(before))
         client = await cluster.connected()
         info = await described(client, FINAL)
         await client.close()
         assert info.config.num_replicas == 3
         assert info.cluster is not None
         leader = cluster.servers[info.cluster.leader or ""]
-        funding = asyncio.create_task(fund(development, market))
+        paying = asyncio.create_task(pay(development, market, MEANWHILE))
+        await until_published(cluster, len(before) + 1)
         leader.kill()
-        await funding
-        there = await logs(chain, market)
-        events = await until_published(cluster, len(there))
-        assert [(event.transaction_hash, event.log_index) for event in events] == there
+        await leader.process.wait()
+        await pay(development, market, AFTER)
+        await paying
+        after = await logs(chain, market)
+        assert len(after) == len(before) + MEANWHILE + AFTER
+        events = await until_published(cluster, len(after))
+        assert [(event.transaction_hash, event.log_index) for event in events] == after
 
 
-async def fund(development: DevChain, market: Deployment) -> None:
-    for _ in range(AFTER):
-        await development.fund(market, NODE, 1)
+async def pay(development: DevChain, market: Deployment, times: int) -> None:
+    """Have tokens issued to that many new accounts: a log of the token each."""
+    for _ in range(times):
+        await development.fund(market, Address("0x" + secrets.token_hex(20)), 1)
 
 
 async def logs(chain: Chain, market: Deployment) -> list[tuple[str, int]]:

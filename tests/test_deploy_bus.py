@@ -21,10 +21,9 @@ from agorai import bus_certificates, bus_config
 from agorai.bus_certificates import Certificates
 from agorai.bus_users import HUB, node_user, service_user
 from agorai.client import Client
-from agorai.demo import ordinary
-from agorai.demo.invocation import describe
 from agorai.devchain import TOKEN, DevChain
 from agorai.home import NodeFile
+from agorai.joining import join
 from agorai.service_permissions import ASKED
 from agorai_shared import bus
 from agorai_shared.bus import final_stream, inbox_of
@@ -36,10 +35,9 @@ from agorai_shared.processes import Running
 from agorai_shared.rpc import Rpc
 from agorai_shared.testing import running_anvil, running_nats
 from agorai_shared.types import Address
-from agorai_trainer.messages import Offer
 from agorai_vault import keys as key_files
+from tests.alone import PASSPHRASE, TOKEN_OF_NODE, buy_and_sell, free_port, service
 from tests.nodes import agorai
-from tests.test_alone import CASE, PASSPHRASE, TOKEN_OF_NODE, free_port, join, service
 
 NODE = Address("0x9fE46736679d2D9a65F0992F2272dE9f3c7fa6e0")
 OTHER = Address("0x70997970C51812dc3A010C7d01b50e0d17dc79C8")
@@ -165,14 +163,8 @@ async def test_services_of_their_own_users_over_tls_do_a_whole_purchase(tmp_path
             deployment=deployment,
         )  # fmt: skip
         client = await stack.enter_async_context(Client.connect(info))
-        await join(client, keys)
-        data = CASE.csv()
-        resource = await client.publish(data, describe(CASE, data), Offer(name="data", price=TOKEN))
-        right = await client.buy(resource)
-        trained = await client.train(right.invocation, CASE.task, Offer(name="model", price=TOKEN))
-        bought = await client.buy(trained.resource or 0)
-        table, true = ordinary.held_back(data, CASE.task)
-        assert len(await client.predict(bought.invocation, table)) == len(true)
+        await join(client, keys, info.url, f"{info.vault_url}/peer")
+        await buy_and_sell(client)
 
 
 async def test_what_is_asked_between_services_is_all_that_they_may_ask(told: Told) -> None:

@@ -1,31 +1,32 @@
-"""The images, and the system that compose.yaml makes of them; `make containers` runs it where there is an engine."""
+"""The images, and a node's services run from them as compose.yaml says; `make containers` needs an engine for it."""
 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
+import json
 import os
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import docker
 import pytest
 from testcontainers.core.container import DockerContainer
+from yarl import URL
 
 from agorai.client import Client
-from agorai.demo import ordinary
-from agorai.demo.invocation import describe
-from agorai.devchain import TOKEN
 from agorai.home import NodeFile
-from agorai_trainer.messages import Offer
-from tests.containers import ROOT, Composed, build, composed, require_base, require_engine
-from tests.test_alone import CASE
+from agorai.hub_client import HubClient
+from agorai_shared import cid
+from agorai_shared.documents import Profile
+from tests.alone import PASSPHRASE, buy_and_sell
+from tests.composition import prepare
+from tests.containers import Composed, build, composed, require_base, require_engine
 
 SERVICES = ("hub", "storage", "vault", "trainer", "verifier", "reward", "dashboard")
+IMAGES = ("chain", *SERVICES, "node")
 LEARNING = ("trainer",)
 MEGABYTES_BEYOND_BASE = 250
 MEGABYTES_IDLE = {"trainer": 300, "verifier": 250}
@@ -39,15 +40,6 @@ pytestmark = [
 ]
 
 
-def prepare() -> Any:
-    spec = importlib.util.spec_from_file_location("prepare", ROOT / "deploy" / "prepare.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def engine() -> Iterator[docker.DockerClient]:
     with closing(require_engine()) as client:
@@ -57,17 +49,19 @@ def engine() -> Iterator[docker.DockerClient]:
 @pytest.fixture(scope="module")
 def base(engine: docker.DockerClient) -> str:
     name = require_base(engine)
-    for target in SERVICES:
+    for target in IMAGES:
         build(target, name)
     return name
 
 
 def test_images_are_small_and_say_how_they_run(engine: docker.DockerClient, base: str) -> None:
     under = engine.images.get(base).attrs["Size"]
-    for name in SERVICES:
+    for name in IMAGES:
         image = engine.images.get(f"agorai-{name}:test")
         beyond = (image.attrs["Size"] - under) / 1e6
         print(f"{name}: {beyond:.0f} MB beyond the base")  # noqa: T201 - told by `make containers`
+        if name not in SERVICES:
+            continue
         config = image.attrs["Config"]
         assert name in LEARNING or beyond < MEGABYTES_BEYOND_BASE, (name, beyond)
         assert config["User"] == "10001:10001"
@@ -78,7 +72,7 @@ def test_images_are_small_and_say_how_they_run(engine: docker.DockerClient, base
 
 
 def test_images_hold_nothing_of_the_machine_that_built_them(base: str, engine: docker.DockerClient) -> None:
-    for name in SERVICES:
+    for name in IMAGES:
         command = ["-c", "ls -d /source /cache /uv /run/secrets/* 2>/dev/null; true"]
         said = engine.containers.run(f"agorai-{name}:test", command, entrypoint="/bin/sh", remove=True)
         assert said == b"", (name, said)
@@ -91,7 +85,7 @@ async def test_the_composed_system_does_a_whole_purchase(tmp_path: Path, base: s
         await asyncio.to_thread(system.start, "chain")
         rpc = f"http://{system.address('chain', 8545)}"
         await until_answers(rpc)
-        await module.chain(folder, rpc)
+        await module.chain(folder, module.Reached(rpc))
         await asyncio.to_thread(system.start, "nats")
         await asyncio.to_thread(with_sqlite, system)
         for name in SERVICES:
@@ -104,26 +98,39 @@ async def test_the_composed_system_does_a_whole_purchase(tmp_path: Path, base: s
             took, idle = time.monotonic() - began, await asyncio.to_thread(megabytes, container)
             print(f"{name}: ready {took:.1f} s after its start, {idle:.0f} MB")  # noqa: T201
             assert idle < MEGABYTES_IDLE.get(name, 120), name
-        places = [f"http://{system.address(name)}" for name in ("storage", "vault")]
-        await module.join(folder, rpc, *places, f"tls://localhost:{system.address('nats', 4222)[10:]}")
+        urls = {name: f"http://{system.address(name)}" for name in ("dashboard", "storage", "vault", "hub")}
+        bus = f"tls://localhost:{system.address('nats', 4222)[10:]}"
+        await module.join(folder, module.Reached(rpc, bus, **urls), None, None, None)
         info = NodeFile.load(folder / "home" / "node.json")
         assert info is not None
-        async with Client.connect(info) as client:
-            data = CASE.csv()
-            resource = await client.publish(data, describe(CASE, data), Offer(name="data", price=TOKEN))
-            right = await client.buy(resource)
-            trained = await client.train(right.invocation, CASE.task, Offer(name="model", price=TOKEN))
-            bought = await client.buy(trained.resource or 0)
-            table, true = ordinary.held_back(data, CASE.task)
-            assert len(await client.predict(bought.invocation, table)) == len(true)
+        async with Client.connect(info) as client, HubClient(info.hub_url or "") as hub:
+            (actor,) = await client.chain.read(client.market.registry.actor(info.address))
+            profile = await client.store.get_document(cid.of_digest(actor.profile))
+            assert Profile.from_bytes(profile).inbox == "http://vault:8080/peer"
+            assert [one.chain_id for one in await hub.chains()] == [client.deployment.chain_id]
+            await buy_and_sell(client)
         for name, container in system.containers.items():
             held = container.get_wrapped_container()
             held.reload()
             host = held.attrs["HostConfig"]
             assert host["ReadonlyRootfs"], name
             assert host["CapDrop"] == ["ALL"]
-            assert name not in SERVICES or held.attrs["State"]["Health"]["Status"] == "healthy", name
+            assert host["PidsLimit"] == system.services[name]["pids_limit"]
+            assert name == "nats" or held.attrs["State"]["Health"]["Status"] == "healthy", name
             assert held.attrs["Config"]["User"].partition(":")[0] not in ("", "0", "root")
+
+
+async def test_a_node_in_one_container_is_ready_and_lets_its_owner_in(base: str) -> None:
+    node = DockerContainer("agorai-node:test").with_env("AGORAI_VAULT_PASSPHRASE", PASSPHRASE)
+    with node.with_exposed_ports(8080, 8100) as container:
+        await until_answers(f"http://127.0.0.1:{container.get_exposed_port(8080)}/health/ready")
+        command = ["agorai", "dashboard", "sign-in", "http://127.0.0.1:8100", "--json"]
+        signing = await asyncio.to_thread(container.exec, command)
+        assert signing.exit_code == 0, signing.output
+        link = URL(json.loads(signing.output)["url"]).with_port(int(container.get_exposed_port(8100)))
+        async with aiohttp.ClientSession() as session, session.get(link, allow_redirects=False) as answer:
+            assert answer.status == 303
+            assert answer.cookies
 
 
 def with_sqlite(system: Composed) -> None:
@@ -141,7 +148,7 @@ def megabytes(container: DockerContainer) -> float:
 
 
 async def until_answers(url: str) -> None:
-    async with asyncio.timeout(60), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(180), aiohttp.ClientSession() as session:
         while True:
             try:
                 async with session.get(url) as answer:

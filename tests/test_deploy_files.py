@@ -21,9 +21,11 @@ from agorai_hub.settings import HubSettings
 from agorai_reward.settings import RewardSettings
 from agorai_shared.settings import NodeSettings
 from agorai_storage.settings import StorageSettings
-from agorai_trainer.settings import TrainerSettings
+from agorai_trainer.settings import SandboxSettings, TrainerSettings
+from agorai_trainer.tasks import Limits
 from agorai_vault.settings import VaultSettings
 from agorai_verifier.settings import VerifierSettings
+from tests.composition import VARIABLE, prepare
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 ROOT = DEPLOY.parent
@@ -42,10 +44,12 @@ SETTINGS: dict[str, type[BaseSettings]] = {
 def variables(service: str) -> set[str]:
     """Give the variables that a service reads."""
     names = {"AGORAI_SECRETS"}
-    both: tuple[type[BaseSettings], ...] = (NodeSettings, SETTINGS[service])
-    for settings in both:
+    several: tuple[type[BaseSettings], ...] = (NodeSettings, SETTINGS[service])
+    for settings in several:
         prefix = settings.model_config["env_prefix"]
         names |= {f"{prefix}{field}".upper() for field in settings.model_fields}
+    if service == "trainer":
+        names |= {f"AGORAI_TRAINER_LIMITS__{field}".upper() for field in Limits.model_fields}
     return names
 
 
@@ -61,6 +65,10 @@ def test_every_container_of_the_composition_is_confined(compose: dict[str, Any])
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert service["user"] == "${AGORAI_USER}"
         assert service["mem_limit"]
+        assert service["pids_limit"]
+        assert (
+            service["stop_grace_period"] == "30s"
+        )  # its services finish what they have begun, anvil writes its state
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
 
 
@@ -68,15 +76,50 @@ def test_the_composition_names_what_is_there(compose: dict[str, Any]) -> None:
     used = set()
     targets = re.findall(r"^FROM \S+ AS (\S+)", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     for name, service in compose["services"].items():
-        if "build" in service:
-            assert service["build"]["target"] in targets, name
-        used |= {one if isinstance(one, str) else one["source"] for one in service.get("secrets", ())}
+        built = service.get("build", {})
+        if built:
+            assert built["target"] in targets, name
+        asked = (*service.get("secrets", ()), *service.get("configs", ()), *built.get("secrets", ()))
+        used |= {one if isinstance(one, str) else one["source"] for one in asked}
         assert set(service.get("networks", ())) <= set(compose["networks"])
         assert set(service.get("depends_on", ())) <= set(compose["services"])
         for volume in service.get("volumes", ()):
-            source = volume.partition(":")[0]
-            assert not source.startswith("./") or (DEPLOY / source).exists(), source
-    assert used == set(compose["secrets"])
+            if isinstance(volume, str):
+                assert (DEPLOY / volume.partition(":")[0]).exists(), volume
+            else:  # what is not there is no new folder of root's
+                assert volume["bind"] == {"create_host_path": False}, name
+                assert volume["source"].rpartition("/")[2] in prepare().DATA
+    assert used == {*compose["secrets"], *compose["configs"]}
+
+
+def test_who_asks_others_is_in_a_network_that_leads_out(compose: dict[str, Any]) -> None:
+    for name in SERVICES:
+        service = compose["services"][name]
+        assert any(key.endswith("_URL") for key in service["environment"])
+        assert not all(compose["networks"][one].get("internal") for one in service["networks"]), name
+
+
+def test_what_is_waited_for_says_when_it_is_healthy(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    for name, service in services.items():
+        for other, asked in service.get("depends_on", {}).items():
+            assert asked["condition"] == "service_healthy", (name, other)
+            assert "healthcheck" in services[other]
+            assert asked.get("required", True) == ("profiles" not in services[other])
+
+
+def test_the_chain_keeps_its_state_where_the_rest_keeps_theirs(compose: dict[str, Any]) -> None:
+    chain = compose["services"]["chain"]
+    state = Path(chain["command"][chain["command"].index("--state") + 1])
+    (volume,) = chain["volumes"]
+    assert state.parent == Path(volume["target"])
+
+
+def test_two_jobs_fit_into_the_trainers_memory(compose: dict[str, Any]) -> None:
+    trainer = compose["services"]["trainer"]
+    job = int(trainer["environment"]["AGORAI_TRAINER_LIMITS__MEMORY_MIB"])
+    assert trainer["mem_limit"] == "4g"
+    assert SandboxSettings().max_jobs * job < 4096
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -111,9 +154,11 @@ def test_no_secret_is_in_the_environment(compose: dict[str, Any]) -> None:
 
 
 def test_images_name_no_registry(compose: dict[str, Any]) -> None:
-    bases = re.findall(r"^ARG (?:BASE|NODE)=(\S+)", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    bases = re.findall(r"^ARG BASE=(\S+)", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     images = [service["image"] for service in compose["services"].values()]
-    assert len(bases) == 2
+    told = VARIABLE.findall(compose["services"]["hub"]["build"]["args"]["BASE"])
+    assert [default for _, default in told] == bases
+    assert bases
     assert not [one for one in (*bases, *images) if "." in one.partition("/")[0].partition(":")[0]]
 
 
@@ -124,7 +169,7 @@ def test_the_docker_client_takes_the_composition(tmp_path: Path) -> None:
     if subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode != 0:
         pytest.skip("the Docker client has no compose")
     environment = tmp_path / "env"
-    names = set(re.findall(r"\$\{([A-Z_]+)\}", (DEPLOY / "compose.yaml").read_text()))
+    names = {name for name, default in VARIABLE.findall((DEPLOY / "compose.yaml").read_text()) if not default}
     environment.write_text("".join(f"{name}=/tmp/x\n" for name in names))
     command = [docker, "compose", "--env-file", str(environment), "-f", str(DEPLOY / "compose.yaml")]
     found = subprocess.run([*command, "config", "-q"], capture_output=True, text=True, check=False)
@@ -144,6 +189,16 @@ def test_an_image_gets_its_services_locked_packages_and_no_others(name: str) -> 
     assert ("scikit-learn" in packages) == (name == "trainer")
     entries = re.split(r"\n(?=[a-z0-9])", found.stdout.strip())
     assert all("--hash=sha256:" in entry for entry in entries)
+
+
+def test_a_package_that_the_lock_lacks_is_named(tmp_path: Path) -> None:
+    lock = tmp_path / "half.lock"
+    whole = (ROOT / "requirements-dev.lock").read_text()
+    lock.write_text(re.sub(r"^web3==.*?\n(?=\S)", "", whole, flags=re.MULTILINE | re.DOTALL))
+    command = [sys.executable, "deploy/requirements.py", str(lock), "shared"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode != 0
+    assert "web3" in found.stderr
 
 
 def test_what_is_sent_to_the_engine_is_named_one_by_one() -> None:

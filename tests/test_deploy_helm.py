@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,8 +15,10 @@ import yaml
 
 from agorai.service_permissions import ASKED
 from agorai_shared.consumers import CONSUMERS
+from agorai_trainer.settings import SandboxSettings
 
-CHART = Path(__file__).parents[1] / "deploy" / "helm" / "agorai"
+DEPLOY = Path(__file__).parents[1] / "deploy"
+CHART, ALERTS = DEPLOY / "helm" / "agorai", DEPLOY / "prometheus" / "alerts.yml"
 ADDRESS = "0x9fE46736679d2D9a65F0992F2272dE9f3c7fa6e0"
 VALUES = {
     "address": ADDRESS,
@@ -154,6 +157,26 @@ def reached(objects: Objects, name: str) -> dict[str, list[str]]:
     return {block["cidr"]: block.get("except", []) for block in blocks}
 
 
+def test_what_is_scraped_is_the_job_that_the_alerts_are_about(objects: Objects) -> None:
+    monitor = objects["ServiceMonitor", "one"]["spec"]
+    scraped = [
+        one["metadata"]["labels"]
+        for (kind, _), one in objects.items()
+        if kind == "Service"
+        and monitor["selector"]["matchLabels"].items() <= one["metadata"]["labels"].items()
+    ]
+    job = re.search(r'up\{job="(\w+)"\}', ALERTS.read_text())
+    assert job is not None
+    assert {labels[monitor["jobLabel"]] for labels in scraped} == {job[1]}
+
+
+def test_further_settings_are_told_and_two_jobs_fit_into_the_trainers_memory(objects: Objects) -> None:
+    trainer = workloads(objects)["one-trainer"]["spec"]["template"]["spec"]["containers"][0]
+    told = {one["name"]: one["value"] for one in trainer["env"]}
+    assert trainer["resources"]["limits"]["memory"] == "4Gi"
+    assert SandboxSettings().max_jobs * int(told["AGORAI_TRAINER_LIMITS__MEMORY_MIB"]) < 4096
+
+
 def test_outside_is_reached_but_for_metadata_and_private_ranges(objects: Objects) -> None:
     for name in ("hub", *ASKED):
         found = reached(objects, name)
@@ -205,6 +228,7 @@ def test_the_bus_is_a_cluster_over_tls(objects: Objects) -> None:
         ({"chain": {"rpcUrl": "chain"}}, "rpcUrl"),
         ({"deployment": {}}, "deployment"),
         ({"replica": 2}, "replica"),
+        ({"services": {"hub": {"env": {"PATH": "/"}}}}, "PATH"),
         ({"nats": {"replicas": 2}}, "replicas"),
         ({"address": ADDRESS.lower()}, "address"),
         ({"networkPolicy": {"egress": {"chain": ["chain.example"]}}}, "chain"),

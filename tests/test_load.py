@@ -7,9 +7,6 @@ import os
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -20,48 +17,11 @@ from agorai_shared import bus
 from agorai_shared.bindings.market_token import Transfer
 from tests import flows as flow
 from tests import pooling, trades
-from tests.flows import Counted, Flows, mixed, owned, surely
-from tests.replicated import Replicas
+from tests.flows import Counted, Flows, Killer, in_parallel, mixed, owned, surely
 from tests.replicated_market import ReplicatedMarket, running
 
 FLOWS = int(os.environ.get("AGORAI_TEST_FLOWS", "0"))
 SEED = int(os.environ.get("AGORAI_TEST_SEED", "0")) or secrets.randbelow(1 << 32)
-AT_ONCE = max(3, FLOWS // 20)
-PAUSE_S = 1.0, 5.0
-"""From one kill to the next."""
-LEAST_KILLS = 3
-
-
-@dataclass
-class Killer:
-    """Kills a process of chance every few seconds, and starts it again at once."""
-
-    services: list[Replicas]
-    chance: random.Random
-    kills: list[str] = field(default_factory=list)
-
-    async def kill_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(self.chance.uniform(*PAUSE_S))
-            service = self.chance.choice(self.services)
-            place = self.chance.randrange(len(service.members))
-            member = service.members[place]
-            await member.kill()
-            await member.start()
-            self.kills.append(f"{service.name} {place}")
-
-    @asynccontextmanager
-    async def at_work(self) -> AsyncIterator[None]:
-        """Kill as long as entered, and then until it was often enough."""
-        killing = asyncio.create_task(self.kill_for_ever())
-        try:
-            yield
-            while len(self.kills) < LEAST_KILLS and not killing.done():  # noqa: ASYNC110 - it has no news to give
-                await asyncio.sleep(0.1)
-        finally:
-            killing.cancel()
-            (ended,) = await asyncio.gather(killing, return_exceptions=True)
-        assert isinstance(ended, asyncio.CancelledError), ended
 
 
 @pytest.mark.skipif(not FLOWS, reason="two cores take a minute to start 22 processes: `make chaos` does")
@@ -95,18 +55,6 @@ async def test_what_is_killed_during_many_flows_loses_none_and_does_none_twice(t
             client.address: await owned(client) - had[client.address] for client in (owner, buyer)
         } == due(owner, buyer, sorts)
         assert await dead_letters(owner) == []
-
-
-async def in_parallel(load: Flows, sorts: list[str]) -> None:
-    turns = asyncio.Semaphore(AT_ONCE)
-
-    async def one(number: int, sort: str) -> None:
-        async with turns:
-            await load.run(sort, number)
-
-    async with asyncio.TaskGroup() as group:
-        for number, sort in enumerate(sorts, 1):
-            group.create_task(one(number, sort), name=f"{sort} {number}")
 
 
 async def settled(load: Flows, contributions: int) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -21,10 +19,9 @@ from agorai.devchain import DevChain
 from agorai_shared.bindings.registry import Kind, Registry, ResourceParams
 from agorai_shared.chain import Chain, Finality
 from agorai_shared.contract import Call
-from agorai_shared.processes import die_with_parent
 from agorai_shared.rpc import Json, Rpc
 from agorai_shared.testing import running_anvil, running_nats
-from tests.test_alone import TOKEN_OF_NODE, free_port, ready, service
+from tests.alone import TOKEN_OF_NODE, free_port, service
 from tests.test_docs import ROOT, fences
 
 (SERVICE,) = fences(ROOT / "docs" / "new-service.md", "python")
@@ -71,22 +68,10 @@ class World:
     async def tally(self) -> AsyncIterator[str]:
         """Run the page's service until left; gives its URL once it is ready."""
         port = free_port()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            str(self.program),
-            env={**os.environ, **self.environment, "AGORAI_PORT": str(port)},
-            preexec_fn=die_with_parent(),
-        )
-        try:
-            async with asyncio.timeout(30), aiohttp.ClientSession() as session:
-                while not await ready(session, port):
-                    assert process.returncode is None
-                    await asyncio.sleep(0.05)  # readiness is asked for, it does not announce itself
+        async with service(
+            self.program.stem, port, self.environment | {"PYTHONPATH": str(self.program.parent)}
+        ):
             yield f"http://127.0.0.1:{port}"
-        finally:
-            if process.returncode is None:
-                process.terminate()
-            assert await asyncio.wait_for(process.wait(), 30) == 0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
-import sys
-import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,11 +18,11 @@ from pydantic import BaseModel, SecretStr
 from agorai.devchain import TOKEN, DevChain
 from agorai_shared import bus
 from agorai_shared.answering import commands_of
-from agorai_shared.bindings.market_token import MarketToken
+from agorai_shared.bindings.market_token import Transfer
 from agorai_shared.chain import Chain, Finality
 from agorai_shared.command import Commander, Message, bus_of, subject
-from agorai_shared.errors import AgoraiError
-from agorai_shared.processes import die_with_parent
+from agorai_shared.content import ContentStore
+from agorai_shared.market import Market
 from agorai_shared.rpc import Rpc
 from agorai_shared.service import Host, Service, make_broker
 from agorai_shared.settings import NodeSettings
@@ -33,7 +30,9 @@ from agorai_shared.testing import running_anvil, running_nats
 from agorai_shared.types import Address, Wei
 from agorai_shared.vault import TransactionState, Vault
 from agorai_vault import keys as key_files
-from tests.test_alone import PASSPHRASE, TOKEN_OF_NODE, free_port
+from tests.alone import PASSPHRASE, TOKEN_OF_NODE
+from tests.flows import surely
+from tests.replicated import Replicas
 
 KILLS = int(os.environ.get("AGORAI_TEST_KILLS", "2"))
 TRANSFERS = 20
@@ -81,74 +80,21 @@ async def test_of_two_replicas_one_answers_each_command(tmp_path: Path) -> None:
 
 
 @dataclass
-class Replica:
-    """A vault of its own process, on a folder that it shares."""
-
-    port: int
-    process: asyncio.subprocess.Process
-
-    async def health(self) -> tuple[int, str]:
-        """Give the readiness's status, 0 while nobody answers, and what it says."""
-        try:
-            async with (
-                aiohttp.ClientSession() as session,
-                session.get(f"http://127.0.0.1:{self.port}/health/ready") as answer,
-            ):
-                return answer.status, (await answer.json())["status"]
-        except aiohttp.ClientError:
-            return 0, ""
-
-    async def until(self, status: str) -> None:
-        async with asyncio.timeout(60):
-            while (await self.health())[1] != status:
-                assert self.process.returncode is None
-                await asyncio.sleep(0.02)
-
-    async def kill(self) -> None:
-        if self.process.returncode is None:
-            self.process.kill()
-        await self.process.wait()
-
-
-@dataclass
-class Pair:
-    """Two vaults on one folder; the first has it."""
-
-    environment: dict[str, str]
-    replicas: list[Replica]
-
-    async def start(self) -> Replica:
-        port = free_port()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "agorai_vault.app"),
-            env={**os.environ, **self.environment, "AGORAI_PORT": str(port)},
-            preexec_fn=die_with_parent(),
-        )
-        replica = Replica(port, process)
-        self.replicas.append(replica)
-        return replica
-
-    async def replace(self) -> float:
-        """Kill the one that is active, and start another; give how long nobody was, in seconds."""
-        first, second = self.replicas
-        await second.until("standby")
-        await first.kill()
-        began = time.monotonic()
-        await second.until("ready")
-        seconds = time.monotonic() - began
-        self.replicas = [second]
-        await self.start()
-        return seconds
-
-
-@dataclass
 class Ground:
-    pair: Pair
+    pair: Replicas
+    """Two vaults on one folder; the first has it."""
     vault: Vault
-    token: MarketToken
-    chain: Chain
+    market: Market
     address: Address
+
+    async def replace(self) -> None:
+        """Kill the one that is active, wait for the other to take over, and start another."""
+        first, _ = self.pair.members
+        await self.pair.in_state("standby")
+        await first.kill()
+        self.pair.members.remove(first)
+        await self.pair.in_state("ready")
+        await self.pair.start(1)
 
 
 @asynccontextmanager
@@ -175,62 +121,52 @@ async def running(folder: Path) -> AsyncIterator[Ground]:
             "AGORAI_VAULT_PATH": str(folder / "vault"),
             "AGORAI_VAULT_PASSPHRASE": PASSPHRASE,
         }
-        pair = Pair(environment, [])
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        pair = Replicas("vault", "agorai_vault.app", environment, session)
         try:
-            await (await pair.start()).until("ready")
-            await (await pair.start()).until("standby")
-            session = await stack.enter_async_context(aiohttp.ClientSession())
+            for state in ("ready", "standby"):
+                await pair.start(1)
+                await pair.in_state(state)
             commander = Commander(lambda: client, keys.address, TOKEN_OF_NODE)
             vault = Vault(commander, "http://127.0.0.1:1", TOKEN_OF_NODE, session)
-            yield Ground(pair, vault, MarketToken(contracts.token), chain, keys.address)
+            store = ContentStore("http://127.0.0.1:1", TOKEN_OF_NODE, session)
+            market = Market(chain, contracts, store, session)
+            yield Ground(pair, vault, market, keys.address)
         finally:
-            await asyncio.gather(*(replica.kill() for replica in pair.replicas))
+            await asyncio.gather(*(member.kill() for member in pair.members))
 
 
 async def transfer(ground: Ground, amount: int) -> None:
     """Send an amount, asking again until a vault says that it is final."""
-    once = f"transfer/{amount}"
-    call = ground.token.transfer(FRIEND, Wei(amount))
-    while True:
-        try:
-            await ground.vault.send(once, call)
-            outcome = await ground.vault.settled(once)
-        except AgoraiError as error:
-            if not error.retryable:
-                raise
-            await asyncio.sleep(0.05)
-        else:
-            assert outcome.state == TransactionState.FINAL
-            return
+    once, call = f"transfer/{amount}", ground.market.token.transfer(FRIEND, Wei(amount))
+    await surely(lambda: ground.vault.send(once, call))
+    outcome = await surely(lambda: ground.vault.settled(once))
+    assert outcome.state == TransactionState.FINAL
 
 
 async def received(ground: Ground) -> list[int]:
-    topic = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
-    sender = "0x" + ground.address[2:].lower().rjust(64, "0")
-    logs = await ground.chain.logs(ground.token.address, [topic, sender], 0)
-    return sorted(int(entry["data"], 16) for entry in logs)
+    found = await ground.market.events(ground.market.token.address, Transfer)
+    return sorted(one.value for one, _ in found if one.from_ == ground.address)
 
 
 @pytest.mark.timeout(60 + 30 * KILLS)
 async def test_a_vault_killed_again_and_again_loses_nothing_and_sends_nothing_twice(tmp_path: Path) -> None:
-    sent = 0
-    gaps: list[float] = []
+    begun, kills, sent = asyncio.Semaphore(0), 0, 0
 
-    async def send_for_ever(numbers: AsyncIterator[int]) -> None:
-        async for number in numbers:
-            await transfer(ground, number)
-
-    async def numbers() -> AsyncIterator[int]:
+    async def send_for_ever() -> None:
         nonlocal sent
-        while len(gaps) < KILLS or sent < KILLS * TRANSFERS:
+        while kills < KILLS or sent < KILLS * TRANSFERS:
             sent += 1
-            yield sent
+            begun.release()
+            await transfer(ground, sent)
 
     async with running(tmp_path) as ground:
-        sending = [asyncio.create_task(send_for_ever(numbers())) for _ in range(4)]
-        for _ in range(KILLS):
-            await asyncio.sleep(random.uniform(0.2, 1.0))
-            gaps.append(await ground.pair.replace())
-        await asyncio.gather(*sending)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(send_for_ever())
+            for _ in range(KILLS):
+                for _ in range(TRANSFERS // 2):
+                    await begun.acquire()
+                await ground.replace()
+                kills += 1
         assert await received(ground) == list(range(1, sent + 1))
-    assert min(gaps) < 5.0, gaps  # about 1 s on a machine that has nothing else to do

@@ -30,7 +30,7 @@ from agorai.demo.town import LIGHT_SCRYPT_N, Resident, Town, running
 from agorai.devchain import TOKEN
 from agorai.exchange import explained, refusal
 from agorai.home import Home
-from agorai.node import _specification
+from agorai.joining import _specification
 from agorai.task_following import watched
 from agorai.task_privacy import epsilon
 from agorai.task_refusals import (
@@ -598,7 +598,11 @@ async def test_the_model_that_was_paid_for_is_a_file_to_be_published(market: Mar
 async def test_a_watch_goes_on_once_what_was_away_is_back(market: Market, task: int) -> None:
     info = market.town.clients["mira"].info
     away: list[AgoraiError] = []
-    async with Line.open(int(info.rpc_url.rpartition(":")[2])) as line:
+
+    async def chain() -> int:
+        return int(info.rpc_url.rpartition(":")[2])
+
+    async with Line.open(chain) as line:
         reached = info.model_copy(update={"rpc_url": f"http://127.0.0.1:{line.port}"})
         async with aclosing(watched(lambda: Client.connect(reached), task, away.append)) as all_news:
             assert list((await anext(all_news)).rounds) == [0, 1, 2, 3]

@@ -187,10 +187,10 @@ async def test_who_does_no_honest_work_gets_nothing_for_it(
     fit = FederatedSandbox.fit
     count = 0
 
-    async def fits(self: FederatedSandbox, *args: object) -> Trained:
+    async def fits(self: FederatedSandbox, *args: object, keep: str | None = None) -> Trained:
         nonlocal count
         turn = count = count + 1
-        trained, start = await fit(self, *args), args[1]  # type: ignore[arg-type]
+        trained, start = await fit(self, *args, keep=keep), args[1]  # type: ignore[arg-type]
         assert isinstance(start, np.ndarray)
         if turn == 1:
             return Trained(start.copy(), trained.samples)

@@ -1,6 +1,7 @@
 """Training tasks between real nodes, with chain, bus and stores, each provider computing for itself.
 
-The model provider's node, the adder's and half of the providers' stand in this process, the others in a second one.
+The model provider's node, the adder's and a fifth of the providers' stand in this process, the others in a second
+one: so the two have about as much to do.
 """
 
 from __future__ import annotations
@@ -140,14 +141,14 @@ async def _trained_so(client: Client, plan: TaskPlan, dealt: Dealt) -> TrainedSo
 @asynccontextmanager
 async def _settled(dealt: Dealt, *others: str) -> AsyncIterator[Town]:
     """Run the nodes of others, and of providers that have offered their shares."""
-    half = len(dealt.shares) // 2
-    ours, theirs = dealt.shares[:half], dealt.shares[half:]
-    names = [f"provider{number}" for number in range(half)]
+    few = len(dealt.shares) // 5
+    ours, theirs = dealt.shares[:few], dealt.shares[few:]
+    names = [f"provider{number}" for number in range(few)]
     async with running([Resident(name, 10_000) for name in (*others, *names)]) as town:
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
         process = context.Process(
-            target=_neighbours, args=(town.platform.info.deployment.parent, half, theirs, there)
+            target=_neighbours, args=(town.platform.info.deployment.parent, few, theirs, there)
         )
         process.start()
         try:

@@ -471,7 +471,8 @@ class Client:
                     if grant.held:
                         return cast("Item", item)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(news.wait(), 0.05 if handed_over else 1.0)
+                    async with asyncio.timeout(0.05 if handed_over else 1.0):
+                        await news.wait()
                 news.clear()
         finally:
             await subscription.unsubscribe()
@@ -705,7 +706,8 @@ class Client:
                 if not follow:
                     return
                 try:
-                    await asyncio.wait_for(news.wait(), next(pauses, LOOK_S))
+                    async with asyncio.timeout(next(pauses, LOOK_S)):
+                        await news.wait()
                     pauses = iter(AFTER_NEWS_S)
                 except TimeoutError:
                     pass

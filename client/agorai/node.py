@@ -15,23 +15,16 @@ from faststream.nats import NatsBroker
 from pydantic import SecretStr
 
 from agorai.bus_users import node_user
+from agorai.client import Client
 from agorai.home import Home, NodeFile
+from agorai.joining import join
 from agorai.parts import SERVICES
 from agorai_reward import app as reward
 from agorai_reward.settings import RewardSettings
-from agorai_shared import cid as cids
 from agorai_shared import logging
-from agorai_shared.chain import Chain, Finality
-from agorai_shared.command import Commander, bus_of
-from agorai_shared.content import NODE_PIN, ContentNotFoundError, ContentStore
-from agorai_shared.deployment import Deployment
-from agorai_shared.documents import DocumentMalformedError, Profile
-from agorai_shared.market import Market
 from agorai_shared.rpc import Rpc
 from agorai_shared.service import Host, PortTakenError, Service, listen, make_broker
 from agorai_shared.settings import NodeSettings
-from agorai_shared.types import Digest
-from agorai_shared.vault import Vault
 from agorai_storage import app as storage
 from agorai_storage.settings import StorageSettings
 from agorai_trainer import app as trainer
@@ -47,9 +40,6 @@ from agorai_verifier.settings import VerifierSettings
 log = logging.get(__name__)
 
 MakeVerifier = Callable[[NodeSettings, VerifierSettings, NatsBroker], AbstractAsyncContextManager[Service]]
-
-ALL_ROLES = 1 | 2 | 4 | 8
-"""Data, model and computation provider, and model user (`Role` of the Registry)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +154,10 @@ async def running(
             services.append(await stack.enter_async_context(reward.create(settings, sharing, broker)))
         await stack.enter_async_context(Host(settings, services, broker, listener).running())
         if keys is not None:
-            await _join(info, public_url or url, keys, broker)
+            gateway = public_url or url
+            async with Rpc(info.rpc_url) as rpc, aiohttp.ClientSession() as session:
+                client = Client(info, await broker.connect(), rpc, session)
+                await join(client, keys, gateway, f"{gateway.rstrip('/')}/peer")
         info.save(home.node_file)
         stack.callback(home.node_file.unlink, missing_ok=True)
         yield info
@@ -180,38 +173,3 @@ def _listener(home: Home, host: str, port: int | None) -> socket.socket:
         listener = listen(host, 0)
     ports.model_copy(update={"node": listener.getsockname()[1]}).save(home.ports_file)
     return listener
-
-
-async def _join(info: NodeFile, gateway: str, keys: Keys, broker: NatsBroker) -> None:
-    """Put this node's profile, encryption key and gateway on the chain, unless they are there."""
-    async with Rpc(info.rpc_url) as rpc, aiohttp.ClientSession() as session:
-        store = ContentStore(info.url, info.token, session)
-        market = Market(Chain(rpc, Finality(0)), Deployment.load(info.deployment), store, session)
-        (actor,) = await market.chain.read(market.registry.actor(keys.address))
-        made = Profile(
-            name=info.name,
-            inbox=f"{gateway.rstrip('/')}/peer",
-            specification=await _specification(store, actor.profile),
-        )
-        described = await store.put_document(made.to_bytes(), name=f"{NODE_PIN}profile")
-        public_key = await store.put_document(keys.public_document, name=f"{NODE_PIN}encryption key")
-        profile, key = cids.digest_of(described), cids.digest_of(public_key)
-        if (actor.profile, actor.encryption_key, actor.gateway) == (profile, key, gateway):
-            return
-        node_vault = Vault(Commander(bus_of(broker), keys.address, info.token), info.url, info.token, session)
-        call = market.registry.join(actor.roles or ALL_ROLES, profile, key, gateway)
-        once = f"join/{secrets.token_hex(8)}"
-        await node_vault.send(once, call)
-        await node_vault.settled(once)
-        log.info("registry.joined", address=keys.address, gateway=gateway)
-
-
-async def _specification(store: ContentStore, profile: Digest) -> str | None:
-    """Give what the node's present profile names as its offer to training; a profile that is lost offers nothing."""
-    if not any(profile):
-        return None
-    try:
-        return Profile.from_bytes(await store.get_document(cids.of_digest(profile))).specification
-    except (ContentNotFoundError, DocumentMalformedError) as error:
-        log.warning("profile.lost", reason=str(error))
-        return None

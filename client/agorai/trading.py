@@ -471,7 +471,8 @@ class Trading(Contracts):
                     yield seen
                 last = seen
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(news.wait(), _LOOK_S)
+                    async with asyncio.timeout(_LOOK_S):
+                        await news.wait()
         finally:
             await subscription.unsubscribe()
 

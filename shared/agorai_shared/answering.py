@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from agorai_shared import logging, metrics, tracing
 from agorai_shared.command import SIGNATURE, STEP, STEP_HEADER, is_genuine
-from agorai_shared.errors import AgoraiError, InputError, RefusedError
+from agorai_shared.errors import AgoraiError, InputError, RefusedError, UnavailableError
 
 log = logging.get(__name__)
 
@@ -75,8 +75,14 @@ class _Observed(BaseMiddleware[Any, Any]):
             with tracing.answer(service, f"{service}.{verb}", msg.headers):
                 answer = await call_next(msg)
             outcome = "ok"
-        except (AgoraiError, ArgumentError):
+        except UnavailableError:
+            outcome = "unavailable"
+            raise
+        except AgoraiError:
             outcome = "refused"
+            raise
+        except ArgumentError as error:
+            outcome = "fault" if _is_fault(error) else "refused"
             raise
         else:
             return answer
@@ -92,7 +98,7 @@ def problems() -> ExceptionMiddleware:
         return {"problem": error.to_problem()}
 
     def of_arguments(error: ArgumentError) -> Problem:
-        if any(field.field_name == "return" for field in error.error_fields):
+        if _is_fault(error):
             return of_fault(error)
         return {"problem": CommandError(_first_fault(error.original_error)).to_problem()}
 
@@ -106,6 +112,11 @@ def problems() -> ExceptionMiddleware:
         Exception: of_fault,
     }
     return ExceptionMiddleware(publish_handlers=handlers)
+
+
+def _is_fault(error: ArgumentError) -> bool:
+    """Say whether it is what a handler gave that does not fit, not what it was given."""
+    return any(field.field_name == "return" for field in error.error_fields)
 
 
 def _first_fault(error: Exception) -> str:

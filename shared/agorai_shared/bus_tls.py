@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import NoReturn
 
 from agorai_shared.endpoint import hide_secrets
 from agorai_shared.errors import InputError
@@ -17,9 +18,9 @@ from agorai_shared.errors import InputError
 class TlsFileError(InputError):
     """A file of certificates or of a key is of no use."""
 
-    def __init__(self, path: Path, why: str) -> None:
+    def __init__(self, files: str, why: str) -> None:
         super().__init__(
-            f"{path} cannot be used for TLS to the bus: {why}.",
+            f"{files} cannot be used for TLS to the bus: {why}.",
             remedy="Name readable PEM files with AGORAI_BUS_CA, AGORAI_BUS_CERTIFICATE and AGORAI_BUS_KEY.",
         )
 
@@ -51,22 +52,33 @@ def tls_context(
     Raises
     ------
     TlsFileError
-        A file is absent, or holds something else.
+        A file is absent, or holds something else; or a key is encrypted, or named without a certificate.
     NotTlsError
         Only some servers are `tls://`, or none is and a file is named.
     """
     servers = [server.strip() for server in url.split(",")]
     plain = [server for server in servers if not server.startswith("tls://")]
-    if plain and (authority or certificate or len(plain) < len(servers)):
+    if plain and (authority or certificate or key or len(plain) < len(servers)):
         raise NotTlsError(plain[0])
     if plain:
         return None
-    reading = authority or Path("AGORAI_BUS_CA")
     try:
         context = ssl.create_default_context(cafile=authority)
-        if certificate is not None:
-            reading = certificate
-            context.load_cert_chain(certificate, key)
     except OSError as error:  # an ssl.SSLError is one
-        raise TlsFileError(reading, error.strerror or str(error)) from error
+        raise TlsFileError(str(authority or "AGORAI_BUS_CA"), error.strerror or str(error)) from error
+    if certificate is not None:
+        _show(context, certificate, key)
+    elif key is not None:
+        raise TlsFileError(str(key), "no certificate is named with it")
     return context
+
+
+def _show(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+    def refuse() -> NoReturn:  # else OpenSSL asks on the terminal
+        raise TlsFileError(str(key or certificate), "its key is encrypted")
+
+    try:
+        context.load_cert_chain(certificate, key, password=refuse)
+    except OSError as error:
+        files = f"{certificate} with {key}" if key else str(certificate)
+        raise TlsFileError(files, error.strerror or str(error)) from error

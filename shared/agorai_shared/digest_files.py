@@ -41,6 +41,9 @@ AT_ONCE: Final = 8
 _KEPT: Final = 64 << 20
 """Bytes of small files that are kept in memory, so that looking at one contribution does not read all others anew."""
 
+_SMALL: Final = _KEPT // 64
+"""Bytes of the largest of them."""
+
 _UNTIL: ContextVar[float] = ContextVar("until", default=inf)
 """Of the event loop's clock: from then on strangers are not asked for files."""
 
@@ -132,7 +135,7 @@ class DigestFiles:
             self._small.move_to_end(digest)
             return kept
         data = await self._fetched(digest, what, owners, most)
-        if digest not in self._small:
+        if len(data) <= _SMALL and digest not in self._small:
             self._small[digest] = data
             self._size += len(data)
         while self._size > _KEPT:

@@ -23,6 +23,7 @@ from structlog.contextvars import bound_contextvars
 from agorai_shared import logging, metrics, tracing
 from agorai_shared.chain import at_one_block
 from agorai_shared.command import STEP
+from agorai_shared.ending import cancelled
 from agorai_shared.errors import AgoraiError, UnavailableError
 from agorai_shared.trail import DeadLetter, Step
 from agorai_shared.types import Address
@@ -36,9 +37,6 @@ OLDEST = metrics.gauge(
     "agorai_reconciler_oldest_item_seconds", "Since when the item longest not at rest is not", "protocol"
 )
 DEAD = metrics.counter("agorai_reconciler_dead_letters", "Items given up on", "protocol")
-
-CANCEL_AGAIN_S = 0.1
-"""Python 3.11's `wait_for`, used by the NATS client, forgets a cancellation that its result crosses."""
 
 StateT = TypeVar("StateT")
 StepT = TypeVar("StepT")
@@ -130,6 +128,7 @@ class _Item:
         """Looks that failed since the last that did not, and how many of them will not pass by themselves."""
         self.in_vain = 0
         self.since = time.monotonic()
+        """When it was last at rest, or came."""
         self.step = "look"
         """What was being done when the last of them failed."""
 
@@ -142,6 +141,7 @@ class _Item:
     def at_rest(self) -> None:
         """Forget the failures."""
         self.failed = self.in_vain = 0
+        self.since = time.monotonic()
 
     async def paused(self, pause_s: float) -> None:
         """Wait, but no longer than until a wake."""
@@ -254,11 +254,7 @@ class Reconciler(Generic[StateT, StepT]):
             yield
         finally:
             self._closed = True
-            left: set[asyncio.Task[None]] = {clock, scan, *self._tasks}
-            while left:
-                for task in left:
-                    task.cancel()
-                _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
+            await cancelled([clock, scan, *self._tasks])
             for key, item in self._items.items():  # whose task had not begun
                 self._leave(key, item.looked)
             self._items.clear()

@@ -39,11 +39,13 @@ LOOK_S: Final = 0.1
 class FolderError(UnavailableError):
     """A service's folder cannot be used."""
 
-    def __init__(self, folder: Path, why: str) -> None:
-        super().__init__(
-            f"The folder {folder} cannot be used: {why}.",
-            remedy="See that this user may write there, and that its disk is mounted for writing.",
-        )
+    def __init__(
+        self,
+        folder: Path,
+        error: OSError,
+        remedy: str = "See that this user may write there, and that its disk is mounted for writing.",
+    ) -> None:
+        super().__init__(f"The folder {folder} cannot be used: {error.strerror or error}.", remedy=remedy)
 
 
 @dataclass(frozen=True)
@@ -61,15 +63,15 @@ async def active(folder: Path, node: NodeSettings, aside: Aside | None = None) -
     Raises
     ------
     FolderError
-        If it cannot be made, or nothing can be written there.
+        If it cannot be made, nothing can be written there, or its disk has no locks.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise FolderError(folder, error.strerror or str(error)) from error
+        raise FolderError(folder, error) from error
     try:
-        if not _taken(descriptor):
+        if not _taken(descriptor, folder):
             await _wait(descriptor, folder, node, aside or Aside((), lambda _port: nullcontext()))
         yield
     finally:
@@ -85,7 +87,7 @@ async def _wait(descriptor: int, folder: Path, node: NodeSettings, aside: Aside)
     http = asyncio.create_task(server.serve(sockets=[listener]), name="standby-http")
     try:
         with aside.within(listener.getsockname()[1]):
-            while not _taken(descriptor):  # noqa: ASYNC110 - the kernel tells nobody who could be cancelled
+            while not _taken(descriptor, folder):  # noqa: ASYNC110 - the kernel tells nobody who could be cancelled
                 await asyncio.sleep(LOOK_S)
     finally:
         await stop_http(server, http)
@@ -94,11 +96,13 @@ async def _wait(descriptor: int, folder: Path, node: NodeSettings, aside: Aside)
     log.info("service.takes_over", folder=str(folder))
 
 
-def _taken(descriptor: int) -> bool:
+def _taken(descriptor: int, folder: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise FolderError(folder, error, remedy="Put it on a disk with file locks, as NFS 4 has.") from error
     return True
 
 

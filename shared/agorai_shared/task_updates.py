@@ -87,6 +87,8 @@ class Sums:
     """By it, and added by none of the others."""
     groups: tuple[GroupMean, ...]
     """As it has added them."""
+    passed: frozenset[int]
+    """Updates that were on the chain before the document of an adder which does not refuse them."""
 
 
 class UpdateReader(TaskOpener):
@@ -200,11 +202,13 @@ class UpdateReader(TaskOpener):
         if best is None:
             return None
         event, document, groups = best
+        history = await self.files.history(task)
         added = {member for _, other in sound for group in other.sums for member in group.members}
         return Sums(
             (event, *(other for other, _ in sound if other != event)),
             tuple(one for one in document.refused if one.subtask not in added),
             tuple(groups),
+            frozenset(id_ for adder, other in sound for id_ in _passed(history, adder, other)),
         )
 
     async def _sound(
@@ -340,6 +344,10 @@ def first_updates(history: TaskHistory, event: Updated) -> Sequence[int]:
     order = list(history.rounds[event.round - 1].updates)
     trained = set(history.trained(event.round))
     return [id_ for id_ in order[: order.index(event.subtask)] if id_ in trained]
+
+
+def _passed(history: TaskHistory, event: Updated, document: SumsDocument) -> set[int]:
+    return set(first_updates(history, event)) - {one.subtask for one in document.refused}
 
 
 def _count(groups: Sequence[GroupSum | GroupMean]) -> int:

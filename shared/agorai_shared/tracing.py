@@ -29,7 +29,7 @@ ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_EN
 FLUSH_MS: Final = 2000
 """How long a service that ends waits for its last spans to be taken."""
 
-Kind = Literal["internal", "server", "client", "producer"]
+Kind = Literal["internal", "server", "client"]
 Value = str | int | float | bool
 
 _SERVICE: Final[ContextVar[str]] = ContextVar("agorai_traced_service", default="client")

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agorai_shared import ending
 from agorai_shared.errors import InputError, UnavailableError
 from agorai_shared.reconciler import Reconciler, ReconcilerClosedError, Retry, Scope, idempotency_key
 from agorai_shared.tracing import trace_id
@@ -474,7 +475,11 @@ async def test_closing_ends_every_look_and_pause_and_tells_who_waits() -> None:
     assert protocol.values.total() == 0
 
 
-async def test_closing_does_not_hang_on_a_look_that_forgets_its_cancellation() -> None:
+async def test_closing_does_not_hang_on_a_look_that_forgets_its_cancellation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ending, "CANCEL_AGAIN_S", 0.01)
+
     async def deaf(_key: int) -> None:
         started.set()
         for _ in range(3):
@@ -515,3 +520,33 @@ def test_a_pause_is_never_longer_than_the_longest_however_many_went_before(
 @given(st.lists(st.text(max_size=5), max_size=4), st.lists(st.text(max_size=5), max_size=4))
 def test_different_parts_give_different_idempotency_keys(a: list[str], b: list[str]) -> None:
     assert (idempotency_key(*a) == idempotency_key(*b)) == (a == b)
+
+
+async def test_an_item_that_comes_to_rest_at_each_look_does_not_age() -> None:
+    begun: list[float] = []
+
+    async def woken_again(key: int) -> None:
+        begun.append(world.reconciler._items[key].since)
+        if len(begun) < 3:
+            world.reconciler.wake(key)
+
+    protocol = Counting(on_look=woken_again)
+    async with running(protocol) as world:
+        await world.reconciler.wake(1)
+        await protocol.until(lambda: len(begun) == 3)
+    assert begun == sorted(set(begun)), "each look begins anew"
+
+
+async def test_an_item_that_fails_ages() -> None:
+    begun: list[float] = []
+
+    async def away(key: int) -> None:
+        begun.append(world.reconciler._items[key].since)
+        if len(begun) < 3:
+            raise AwayError
+
+    protocol = Counting(on_look=away)
+    async with running(protocol) as world:
+        world.reconciler.wake(1)
+        await protocol.until(lambda: len(begun) == 3)
+    assert len(set(begun)) == 1

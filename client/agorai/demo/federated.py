@@ -83,10 +83,11 @@ class TamperedSandbox(Sandbox):
         limits: Limits | None = None,
         on_progress: Progress | None = None,
         keras: bool = False,
+        keep: str | None = None,
     ) -> Reply:
         """Run an entry in the honest one, and cheat where it trains."""
         reply = await self._honest.run(
-            entry, body, blobs, limits=limits, on_progress=on_progress, keras=keras
+            entry, body, blobs, limits=limits, on_progress=on_progress, keras=keras, keep=keep
         )
         if entry != _FIT:
             return reply

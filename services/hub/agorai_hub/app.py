@@ -18,12 +18,13 @@ from starlette.requests import Request
 
 from agorai_hub import auditing, describing, listening, subscribing
 from agorai_hub.decoding import Decoder
-from agorai_hub.line import ChainState, Line, cancelled
+from agorai_hub.line import ChainState, Line
 from agorai_hub.node_consumers import NodeConsumers
 from agorai_hub.settings import FollowedChain, FollowedContract, HubSettings, chain_of_node, load_chains
 from agorai_hub.webhooks import Webhooks, WebhookSettings
 from agorai_shared import bus, logging
 from agorai_shared.chain import Chain
+from agorai_shared.ending import cancelled
 from agorai_shared.event_filter import EventFilter
 from agorai_shared.service import Check, Service, require_token, run
 from agorai_shared.settings import NodeSettings

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import orjson
 from fastapi import APIRouter
@@ -23,11 +23,9 @@ from agorai_hub.audit import audit, require_published
 from agorai_hub.decoding import Decoder
 from agorai_hub.guarded import guarded
 from agorai_shared.chain import Chain
+from agorai_shared.ending import cancelled
 from agorai_shared.errors import AgoraiError, RefusedError
 from agorai_shared.service import require_token
-
-_CANCEL_AGAIN_S: Final = 1.0
-"""Python 3.11's `wait_for`, used by the NATS client, forgets a cancellation that its result crosses."""
 
 Audited: TypeAlias = tuple[Chain, Decoder, Client]
 
@@ -117,9 +115,7 @@ async def _lines(busy: asyncio.Lock, audited: Audited, wanted: AuditRequest) -> 
                 yield line
             await running
         finally:
-            while not running.done():
-                running.cancel()
-                await asyncio.wait({running}, timeout=_CANCEL_AGAIN_S)
+            await cancelled([running])
 
 
 async def _run(lines: asyncio.Queue[bytes | None], audited: Audited, wanted: AuditRequest) -> None:

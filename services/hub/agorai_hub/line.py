@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from nats.aio.client import Client
 from pydantic import BaseModel
@@ -24,6 +24,7 @@ from agorai_hub.status import Status
 from agorai_hub.streams import Streams, writer_name
 from agorai_shared import bus, logging
 from agorai_shared.chain import Chain, Finality, RawLog
+from agorai_shared.ending import cancelled
 from agorai_shared.endpoint import hide_secrets
 from agorai_shared.errors import AgoraiError, InputError, UnavailableError
 from agorai_shared.rpc import Rpc, RpcResponseError
@@ -31,8 +32,6 @@ from agorai_shared.rpc import Rpc, RpcResponseError
 log = logging.get(__name__)
 
 _PAUSES_S: Final = (0.1, 0.3, 1.0, 3.0)
-_CANCEL_AGAIN_S: Final = 1.0
-"""Python 3.11's `wait_for`, used by the NATS client, forgets a cancellation that its result crosses."""
 SURVEY_S: Final = 5.0
 """Between comparisons of several nodes' heads."""
 RECHECK_S: Final = 60.0
@@ -305,15 +304,6 @@ class Line:
                 for one in self.followed.contracts
             ],
         )
-
-
-async def cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    """Cancel tasks until they have ended."""
-    pending = {task for task in tasks if not task.done()}
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
 
 
 async def _closed(rpc: Rpc) -> None:

@@ -442,7 +442,8 @@ async def _told(reading: _Reading, room: _Room, bell: asyncio.Event) -> AsyncIte
         if not reading.query.follow:
             return
         try:
-            await asyncio.wait_for(bell.wait(), next(pauses, LOOK_S))
+            async with asyncio.timeout(next(pauses, LOOK_S)):
+                await bell.wait()
             pauses = iter(AFTER_NEWS_S)
         except TimeoutError:
             pass

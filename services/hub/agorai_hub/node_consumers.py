@@ -8,7 +8,6 @@ from typing import Final
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from nats.js.errors import NotFoundError
 
 from agorai_shared import logging
 from agorai_shared.bus import dead_stream, ensure_stream
@@ -19,15 +18,20 @@ from agorai_shared.types import Address
 log = logging.get(__name__)
 
 LOOK_S: Final = 5.0
+"""Between looks whether the consumers are there."""
 FIRST_S: Final = 0.2
-"""Between looks whether the consumers are there, and as long as they have never been."""
+"""The same, as long as they have never been."""
+_NO_CHAIN: Final = "no node of the chain has answered"
 
 
 class ConsumersAbsentError(UnavailableError):
     """The consumers of nodes that this hub makes them for are not there yet."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"The nodes' consumers are not made yet: {why}.", remedy="They follow the streams.")
+        super().__init__(
+            f"The nodes' consumers are not made yet: {why}.",
+            remedy="See the hub's log; its bus user must be allowed to make consumers.",
+        )
 
 
 class NodeConsumers:
@@ -44,7 +48,7 @@ class NodeConsumers:
         self._replicas = replicas
         self._client = client
         self._chain_ids = chain_ids
-        self._missing: str | None = "the hub is starting"
+        self._missing: str | None = _NO_CHAIN
 
     async def check(self) -> None:
         """Raise `ConsumersAbsentError` until they are made."""
@@ -53,20 +57,25 @@ class NodeConsumers:
 
     async def keep(self) -> None:
         """Make what is missing, again and again."""
+        made = False
         while True:
-            try:
-                await self._make()
-            except (AgoraiError, NotFoundError, NatsError, OSError) as error:
-                self._missing = str(error)
-            else:
-                self._missing = None
-            await asyncio.sleep(LOOK_S if self._missing is None else FIRST_S)
+            missing = await self._make()
+            if missing not in (None, self._missing):
+                log.warning("consumers.not_made", reason=missing)
+            self._missing = missing
+            made = made or missing is None
+            await asyncio.sleep(LOOK_S if made else FIRST_S)
 
-    async def _make(self) -> None:
+    async def _make(self) -> str | None:
+        """Make what is missing; give why it could not be made."""
         chain_ids = self._chain_ids()
         if not chain_ids:
-            raise ConsumersAbsentError("no node of the chain has answered")
-        js = self._client().jetstream()
-        await ensure_stream(js, dead_stream(replicas=self._replicas))
-        for address in self._nodes:
-            await make_consumers(js, chain_ids[0], address)
+            return _NO_CHAIN
+        try:
+            js = self._client().jetstream()
+            await ensure_stream(js, dead_stream(replicas=self._replicas))
+            for address in self._nodes:
+                await make_consumers(js, chain_ids[0], address)
+        except (AgoraiError, NatsError, OSError) as error:
+            return str(error) or type(error).__name__
+        return None

@@ -40,6 +40,7 @@ from agorai_hub.pulling import (
 )
 from agorai_hub.subscriptions import Subscription, Subscriptions, SubscriptionUnknownError, now
 from agorai_shared import logging
+from agorai_shared.ending import cancelled
 from agorai_shared.errors import AgoraiError
 from agorai_shared.events import CONTENT_TYPE, ChainEvent, MalformedEventError
 from agorai_shared.metrics import counter, gauge, histogram
@@ -54,8 +55,6 @@ _MOST_HOLD_S: Final = 600.0
 _NOTE_S: Final = 60.0
 """How often a lasting failure is written down again."""
 _PAUSES_S: Final = (0.1, 0.5, 1.0, 3.0, 5.0)
-_CANCEL_AGAIN_S: Final = 1.0
-"""Python 3.11's `wait_for`, used by the NATS client, forgets a cancellation that its result crosses."""
 _AFTER_TROUBLE_S: Final = 5.0
 _LEAVE_S: Final = 2.0
 _MEASURE_S: Final = 15.0
@@ -166,14 +165,14 @@ class Webhooks:
         try:
             yield
         finally:
-            await _end(tasks)
-            await _end({*self._deliverers.values()})
+            await cancelled(tasks)
+            await cancelled(self._deliverers.values())
             if self._under_way:
                 await asyncio.wait({*self._under_way}, timeout=_LEAVE_S)
-            await _end({*self._under_way})
+            await cancelled(self._under_way)
             last_note = self._spawn(self._look_after_all())
             await asyncio.wait({last_note}, timeout=_LEAVE_S)
-            await _end({last_note})
+            await cancelled([last_note])
             if self._outbound is not None:
                 await self._outbound.close()
                 self._outbound = None
@@ -214,7 +213,7 @@ class Webhooks:
                     changed.cancel()
             await follow
         finally:
-            await _end({follow})
+            await cancelled([follow])
 
     def _reconcile(self) -> None:
         known = self.subscriptions.known
@@ -222,7 +221,7 @@ class Webhooks:
             (id_, s.consumer) for id_, s in known.items() if s.delivery == "webhook" and s.state == "active"
         }
         for key in self._deliverers.keys() - wanted:
-            self._spawn(_end({self._deliverers.pop(key)}))
+            self._spawn(cancelled([self._deliverers.pop(key)]))
         for key in wanted:
             if key not in self._deliverers or self._deliverers[key].done():
                 task = asyncio.create_task(self._deliver(*key), name=f"webhook-{key[0]}")
@@ -515,13 +514,6 @@ def _releasing(slots: asyncio.Semaphore) -> Callable[[object], None]:
         slots.release()
 
     return release
-
-
-async def _end(tasks: set[asyncio.Task[Any]]) -> None:
-    while left := {task for task in tasks if not task.done()}:
-        for task in left:
-            task.cancel()
-        await asyncio.wait(left, timeout=_CANCEL_AGAIN_S)
 
 
 def _tell(task: asyncio.Task[Any]) -> None:

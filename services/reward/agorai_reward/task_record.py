@@ -157,9 +157,8 @@ class Records:
         if sums is None:
             updates = [Submission(event.subtask, 1, None) for event in events]
             return TaskRound(tuple(updates), taken, aggregated, seed, {})
-        # Of one sound update there is no sum: it counts, unless the adder refused it.
-        counted = {member for one in sums.groups for member in one.members}
-        counted = counted or {event.subtask for event in events} - {one.subtask for one in sums.refused}
+        # Of one sound update there is no sum: it counts, as an adder had it before it and did not refuse it.
+        counted = {member for one in sums.groups for member in one.members} or sums.passed
         updates = [await self._claimed(event) for event in events if event.subtask in counted]
         means = {
             Coalition(one.members): None if one.gone and taken & set(one.members) else _EMPTY

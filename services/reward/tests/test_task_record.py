@@ -26,6 +26,7 @@ from agorai_shared.types import Address
 MIRA = Address("0xMira")
 FEE, AWARD, SAMPLES = 10, 900, 9
 TRAINERS, ADDER = (1, 2, 3, 4, 5), 9
+PASSED = frozenset(TRAINERS)
 MODEL = np.ones(3)
 ABSENT = FileAbsentError("update", bytes(32), NotFoundError("nobody has it"))
 
@@ -142,7 +143,7 @@ async def test_of_sums_what_is_refused_is_not_paid_and_a_false_claim_weighs_as_o
     opener.updates[3] = SamplesExcessError(2**32 - 1, 100)
     opener.updates[4] = ABSENT
     groups = (GroupMean((2, 3), 18, MODEL), GroupMean((4, 5), 18, None, "nobody has it", gone=True))
-    opener.summed = Sums((opener.event(ADDER),), (Refused(subtask=1, why="it is none"),), groups)
+    opener.summed = Sums((opener.event(ADDER),), (Refused(subtask=1, why="it is none"),), groups, PASSED)
     record = await records(opener).record(1)
     (round_,) = record.rounds
     assert [(one.subtask, one.samples) for one in round_.updates] == [(2, 9), (3, 1), (4, 1), (5, 9)]
@@ -158,7 +159,7 @@ async def test_a_sum_that_is_not_served_is_missing_only_if_it_was_taken(
     opener = OpenerDouble("aggregate")
     opener.named, opener.taken = ADDER, taken
     groups = (GroupMean((2, 3), 18, MODEL), GroupMean((4, 5), 18, None, "nobody has it", gone=True))
-    opener.summed = Sums((opener.event(ADDER),), (), groups)
+    opener.summed = Sums((opener.event(ADDER),), (), groups, PASSED)
     found = due(await records(opener).record(1), nothing)
     assert (found.rows is None) == missing
     texts = [one.text for one in found.findings if one.kind == Kind.MISSING]
@@ -172,10 +173,10 @@ async def test_without_sums_all_count_as_delivered_and_the_adder_does_not() -> N
     assert found.delivered == dict.fromkeys(TRAINERS, 1)
 
 
-async def test_one_sound_update_alone_is_in_no_sum_and_is_paid_all_the_same() -> None:
+async def test_without_groups_what_an_adder_has_passed_is_paid_and_what_came_behind_it_is_not() -> None:
     opener = OpenerDouble("aggregate")
-    refused = tuple(Refused(subtask=id_, why="noise") for id_ in TRAINERS[1:])
-    opener.summed = Sums((opener.event(ADDER),), refused, ())
+    refused = tuple(Refused(subtask=id_, why="it is none") for id_ in (1, 3))
+    opener.summed = Sums((opener.event(ADDER),), refused, (), frozenset({2}))
     opener.taken = ()
     what = due(await records(opener).record(1), nothing)
-    assert what.delivered == {TRAINERS[0]: 1, ADDER: 1}
+    assert what.delivered == {2: 1, ADDER: 1}

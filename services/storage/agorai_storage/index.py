@@ -24,6 +24,10 @@ Key = bytes
 """The SHA-256 digest of a block: CIDv0 and CIDv1 of one block are one row or file."""
 
 _BATCH: Final = 1000
+_PORTION: Final = 128
+"""Pages, of 8 KiB, that a snapshot copies before it lets others in."""
+_PAUSE_S: Final = 0.001
+"""Long enough for who waits for the lock to get it."""
 
 _SCHEMA: Final = """
 PRAGMA locking_mode = EXCLUSIVE;
@@ -153,8 +157,20 @@ class Index:
     def snapshot(self, path: Path) -> None:
         """Write a copy as of one moment, which no other process can read while this has it open."""
         path.unlink(missing_ok=True)
-        with self._lock, closing(sqlite3.connect(path)) as copy:
-            self._db.backup(copy)
+        try:
+            with self._lock, closing(sqlite3.connect(path)) as copy:
+                self._db.backup(copy, pages=_PORTION, progress=self._let_others)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+    def _let_others(self, *_: int) -> None:
+        """Let others read and write between two portions: SQLite carries what they write into the copy."""
+        self._lock.release()
+        try:
+            time.sleep(_PAUSE_S)
+        finally:
+            self._lock.acquire()
 
     def pins(self) -> list[Pin]:
         """Give the pins, oldest first."""

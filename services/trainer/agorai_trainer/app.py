@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from typing import Final
@@ -213,9 +213,12 @@ def main() -> None:
     @asynccontextmanager
     async def build(broker: NatsBroker) -> AsyncIterator[Service]:
         async with BorrowingSandbox(settings.path, token, bounds) as sandbox:
+            host = settings.lend_host or await lending.host_of(node)
 
             def lends(port: int) -> AbstractContextManager[None]:
-                lender = Lender(url=lending.url_of(node, port), jobs=bounds.max_jobs)
+                if host is None:
+                    return nullcontext()
+                lender = Lender(url=lending.url_of(host, port), jobs=bounds.max_jobs)
                 return lending.announced(settings.path, lender)
 
             aside = Aside(lending.routes(sandbox, token), lends)

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
-from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -77,6 +76,7 @@ class BorrowingSandbox(Sandbox):
         limits: Limits | None = None,
         on_progress: Progress | None = None,
         keras: bool = False,
+        keep: str | None = None,
     ) -> Reply:
         """Run an entry, as `Sandbox.run` does; one whose progress is asked for is run here."""
         while True:
@@ -84,7 +84,7 @@ class BorrowingSandbox(Sandbox):
             try:
                 if lender is None:
                     return await super().run(
-                        entry, body, blobs, limits=limits, on_progress=on_progress, keras=keras
+                        entry, body, blobs, limits=limits, on_progress=on_progress, keras=keras, keep=keep
                     )
                 with LENT.track_inprogress(), tracing.span(f"lend {entry}"):
                     order = lending.order(entry, body, blobs, limits, keras=keras)
@@ -110,17 +110,18 @@ class BorrowingSandbox(Sandbox):
                         self._taken[name] += 1
                         return name, lender
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._freed.wait(), _LOOK_S)
+                    async with asyncio.timeout(_LOOK_S):
+                        await self._freed.wait()
 
     async def _lent(self, lender: Lender, order: frames.Frame, wall_s: float) -> Reply:
-        data = BytesIO(b"".join(order.pieces()))  # as a file it is sent in pieces, with other work in between
+        url, data = lender.url + lending.PATH, order.portions()
         try:
             async with (
                 asyncio.timeout(wall_s + _ANSWER_S),
-                self._session.post(lender.url + lending.PATH, data=data, headers=self._headers) as answer,
+                self._session.post(url, data=data, headers=self._headers) as answer,
             ):
                 answer.raise_for_status()
-                frame = frames.read(await answer.read())
+                frame = await frames.read(answer.content.iter_any())
         except (aiohttp.ClientError, TimeoutError, FrameError) as error:
             raise _LenderLostError from error
         if frame.kind == "error":

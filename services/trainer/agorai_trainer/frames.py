@@ -12,7 +12,7 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import orjson
@@ -45,6 +45,13 @@ class Frame:
             {"kind": self.kind, "body": self.body, "blobs": [len(blob) for blob in self.blobs]}
         )
         return [_LENGTH.pack(len(header)) + header, *self.blobs]
+
+    async def portions(self) -> AsyncIterator[memoryview]:
+        """Give the bytes to send, not copied and a MiB at a time, so that other work comes in between."""
+        for piece in self.pieces():
+            view = memoryview(piece)
+            for start in range(0, len(view), _CHUNK):
+                yield view[start : start + _CHUNK]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +101,27 @@ def _read(fd: int, size: int) -> bytes | None:
     return bytes(data)
 
 
-def read(raw: bytes) -> Frame:
-    """Read a frame from its bytes; raises `FrameError`."""
-    start = _LENGTH.size + int.from_bytes(raw[: _LENGTH.size], "big")
-    kind, body, sizes = _header(raw[_LENGTH.size : start])
-    if len(raw) != start + sum(sizes):
-        raise FrameError(f"{len(raw)} bytes where {start + sum(sizes)} were told")
-    blobs = []
-    for size in sizes:
-        blobs.append(raw[start : start + size])
-        start += size
+async def read(portions: AsyncIterable[bytes]) -> Frame:
+    """Read a frame from its bytes as they come, in portions of any size; raises `FrameError`."""
+    source, left = aiter(portions), b""
+
+    async def take(size: int) -> bytes:
+        nonlocal left
+        parts = []
+        while size:
+            left = left or await anext(source)
+            parts.append(left[:size])
+            size -= len(parts[-1])
+            left = left[len(parts[-1]) :]
+        return await asyncio.to_thread(b"".join, parts)
+
+    try:
+        kind, body, sizes = _header(await take(*_LENGTH.unpack(await take(_LENGTH.size))))
+        blobs = [await take(size) for size in sizes]
+    except StopAsyncIteration as error:
+        raise FrameError("it ends early") from error
+    if left or [more async for more in source if more]:
+        raise FrameError("it goes on behind its end")
     return Frame(kind, body, tuple(blobs))
 
 

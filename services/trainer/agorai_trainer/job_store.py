@@ -102,9 +102,7 @@ class JobStore:
     async def wait(self, job: str, after: int, timeout_s: float) -> JobStatus:
         """Give how far a job is once that is later than revision `after`, or the time is up."""
         key = self.key(job)
-        async with self._changed:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(
-                    self._changed.wait_for(lambda: self.get(key)[1].revision > after), timeout_s
-                )
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s), self._changed:
+                await self._changed.wait_for(lambda: self.get(key)[1].revision > after)
         return self.get(key)[1]

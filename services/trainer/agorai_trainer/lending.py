@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import ipaddress
 import os
 import secrets
 import socket
@@ -20,12 +21,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from agorai_shared import logging
 from agorai_shared.errors import AgoraiError
 from agorai_shared.service import has_token
 from agorai_shared.settings import NodeSettings
@@ -33,6 +36,8 @@ from agorai_trainer import frames, verdicts
 from agorai_trainer.frames import Frame
 from agorai_trainer.sandbox import Sandbox
 from agorai_trainer.tasks import Limits
+
+log = logging.get(__name__)
 
 PATH: Final = "/sandbox"
 _FOLDER: Final = "lenders"
@@ -69,6 +74,7 @@ def announced(folder: Path, lender: Lender) -> Iterator[None]:
         part.rename(file)
         yield
     finally:
+        part.unlink(missing_ok=True)
         file.unlink(missing_ok=True)
         os.close(descriptor)
 
@@ -87,9 +93,49 @@ def known(folder: Path) -> dict[str, Lender]:
     return found
 
 
-def url_of(node: NodeSettings, port: int) -> str:
-    """Give where the node's other machines reach this process; of many addresses, the one that its name has."""
-    host = socket.gethostbyname(socket.gethostname()) if node.host in _WILDCARDS else node.host
+async def host_of(node: NodeSettings) -> str | None:
+    """Give where the node's other trainers reach this process; of many addresses, one that its machine's name has.
+
+    None if that is not known, or none but this machine reaches it and there may be others: a job and the node's token
+    would go to whatever listens at the same port there.
+    """
+    found = await _named(node.host) if node.host in _WILDCARDS else [node.host]
+    apart = [host for host in found if not _is_loopback(host)]
+    if apart:
+        return apart[0]
+    if all(map(_is_loopback, _hosts(node.bus_url))):
+        return found[0] if found else "127.0.0.1"
+    log.warning("lending.unreachable", host=node.host, remedy="Set AGORAI_TRAINER_LEND_HOST.")
+    return None
+
+
+async def _named(wildcard: str) -> list[str]:
+    """Give the addresses that this machine's name has, of those that the wildcard stands for."""
+    family = socket.AF_UNSPEC if wildcard == "::" else socket.AF_INET
+    name = socket.gethostname()
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            name, None, family=family, type=socket.SOCK_STREAM
+        )
+    except OSError:
+        return []
+    return [str(address[0]) for *_, address in found if not str(address[0]).startswith("fe80:")]
+
+
+def _hosts(servers: str) -> list[str]:
+    urls = [server.strip() for server in servers.split(",")]
+    return [urlsplit(url if "//" in url else f"//{url}").hostname or "" for url in urls]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def url_of(host: str, port: int) -> str:
+    """Give the address of a lender."""
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
@@ -99,13 +145,13 @@ def routes(sandbox: Sandbox, token: str) -> Sequence[BaseRoute]:
     async def work(request: Request) -> Response:
         if not has_token(request, token):
             return Response(status_code=401)
-        doing = asyncio.create_task(_done(sandbox, frames.read(await request.body())))
+        doing = asyncio.create_task(_done(sandbox, await frames.read(request.stream())))
         leaving = asyncio.create_task(_left(request))
         try:
             await asyncio.wait((doing, leaving), return_when=asyncio.FIRST_COMPLETED)
             if not doing.done():
                 return Response(status_code=499)  # nobody hears it
-            return Response(b"".join(doing.result().pieces()), media_type="application/octet-stream")
+            return StreamingResponse(doing.result().portions(), media_type="application/octet-stream")
         finally:
             doing.cancel()
             leaving.cancel()

@@ -21,6 +21,9 @@ class TrainerSettings(BaseSettings):
     store_url: str = Field("http://127.0.0.1:8080", description="this node's content store")
     vault_url: str = Field("http://127.0.0.1:8080", description="this node's vault")
     max_content_mib: int = Field(2048, ge=1, description="largest data set or model taken into memory, MiB")
+    lend_host: str | None = Field(
+        None, description="address at which the node's other trainers reach this one, while it stands by"
+    )
     ray: str | None = Field(
         None, description="address of a Ray cluster for local training: ray://host:10001, auto"
     )

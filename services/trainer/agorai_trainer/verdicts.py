@@ -99,15 +99,12 @@ class ForbiddenAccessError(RefusedError):
 class JobCrashedError(AgoraiError):
     """A job's process ended by a signal, or without an answer."""
 
-    signal: int | None = None
-
     def __init__(self, signal_number: int | None) -> None:
         how = f"by {signal.Signals(signal_number).name}" if signal_number else "without an answer"
         super().__init__(
             f"The job's process ended {how}.",
             remedy="A damaged or hostile model does this, and so does a machine that runs out of memory.",
         )
-        self.signal = signal_number
 
 
 class JobFailedError(AgoraiError):

@@ -398,6 +398,12 @@ class Round(EncryptedGround):
     async def read(self, **how: Any) -> list[Given]:
         return await self.reader.updates(1, ROUND, **how)
 
+    async def passed(self) -> frozenset[int]:
+        sums = await self.reader.sums(1, ROUND, 1 << 20, final=True)
+        assert sums is not None
+        assert sums.groups == ()
+        return sums.passed
+
     def is_mean(self, given: Given) -> bool:
         """Say whether a group was read, and is what its members come to."""
         if given.update is None:
@@ -577,6 +583,15 @@ async def test_who_is_refused_by_one_adder_and_added_by_another_is_not_refused()
     assert sums is not None
     assert sums.adders[0].subtask == ADDER
     assert sums.refused == ()
+
+
+async def test_adders_pass_what_was_before_a_document_of_theirs_that_does_not_refuse_it() -> None:
+    round_ = await begun()
+    await round_.added(await round_.summed(taken=(4, 5), refused=(4,)))
+    await round_.gave(trained(LATE), LATE)
+    assert await round_.passed() == set(TRAINERS) - {4}, "who comes behind the document is examined by nobody"
+    await round_.added(await round_.summed(SECOND, taken=(*TRAINERS, LATE), refused=TRAINERS), SECOND)
+    assert await round_.passed() == {*TRAINERS, LATE} - {4}
 
 
 async def test_one_good_update_is_added_to_none_and_refused_by_none() -> None:

@@ -157,9 +157,8 @@ async def test_a_pickle_offered_as_a_model_is_refused(sandbox: Sandbox, iris: by
 
 
 async def test_a_crash_is_told_with_its_signal(sandbox: Sandbox) -> None:
-    with pytest.raises(JobCrashedError, match="SIGSEGV") as raised:
+    with pytest.raises(JobCrashedError, match="SIGSEGV"):
         await attempt(sandbox, "crash")
-    assert raised.value.signal == 11
 
 
 async def test_a_job_that_leaves_without_an_answer_is_told(sandbox: Sandbox) -> None:

@@ -160,7 +160,7 @@ class AccountOnChain:
                 Hash(found["transactionHash"]),
                 int(found["blockNumber"], 16),
                 found["status"] == "0x1",
-                int(found["gasUsed"], 16) * int(found["effectiveGasPrice"], 16),
+                int(found["gasUsed"], 16) * int(found.get("effectiveGasPrice", "0x0"), 16),
             )
             for found in cast("list[dict[str, str] | None]", answers)
             if found

@@ -206,22 +206,21 @@ def _commands(router: NatsRouter, protocol: InvocationProtocol) -> None:
     address = protocol.keys.address
     outbox, deployment = protocol.outbox, protocol.market.deployment
 
-    async def sent(command: messages.Send) -> messages.Outcome:
+    async def sent(command: messages.Send, function: str) -> messages.Outcome:
         data = bytes.fromhex(command.data.removeprefix("0x"))
-        call = Call(command.to, data, command.contract, command.function, lambda _: None, command.value)
+        call = Call(command.to, data, command.contract, function, lambda _: None, command.value)
         return (await outbox.send(command.once, call)).outcome()
 
     @router.subscriber(subject(address, "vault", "send"), max_workers=16)
     async def send(command: messages.Send) -> messages.Outcome:
         """Send one call of a marketplace contract, once."""
         check_target(deployment, command)
-        return await sent(command)
+        return await sent(command, command.function)
 
     @router.subscriber(subject(address, "vault", "step"), max_workers=16)
     async def step(command: messages.Send) -> messages.Outcome:
         """Send one call that is a step of a service's, once."""
-        check_step(deployment, command)
-        return await sent(command)
+        return await sent(command, check_step(deployment, command).name)
 
     @router.subscriber(subject(address, "vault", "outcome"), max_workers=64)
     async def outcome(command: messages.Watch) -> messages.Outcome:
@@ -325,7 +324,9 @@ def _task_commands(router: NatsRouter, envelopes: Envelopes) -> None:
         return messages.RevealedTaskKey(secret=f"{secret:064x}")
 
 
-def _owner_commands(router: NatsRouter, keys: Keys, chain_id: int, take_snapshot: Callable[[], Path]) -> None:
+def _owner_commands(
+    router: NatsRouter, keys: Keys, chain_id: int, take_snapshot: Callable[[], Awaitable[Path]]
+) -> None:
     @router.subscriber(subject(keys.address, "vault", "sign_in"))
     async def sign_in(command: messages.SignIn) -> messages.SignedIn:
         """Sign a sign-in message of this account."""
@@ -334,7 +335,7 @@ def _owner_commands(router: NatsRouter, keys: Keys, chain_id: int, take_snapshot
     @router.subscriber(subject(keys.address, "vault", "snapshot"))
     async def snapshot(_command: messages.Snapshot) -> messages.SnapshotWritten:
         """Write a consistent copy of the database."""
-        return messages.SnapshotWritten(path=str(take_snapshot()))
+        return messages.SnapshotWritten(path=str(await take_snapshot()))
 
 
 def _notice(broker: NatsBroker, address: Address) -> Callable[[PeerMessage], Awaitable[None]]:

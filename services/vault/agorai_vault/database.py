@@ -5,12 +5,15 @@ Every commit reaches the disk before it is answered (`synchronous=FULL` in WAL m
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -34,6 +37,7 @@ CREATE TABLE IF NOT EXISTS intent (
     nonce INTEGER NOT NULL, state TEXT NOT NULL, reason TEXT, mined_hash TEXT, mined_block INTEGER
 ) STRICT;
 CREATE INDEX IF NOT EXISTS intent_by_nonce ON intent (nonce);
+CREATE INDEX IF NOT EXISTS intent_by_state ON intent (state);
 CREATE TABLE IF NOT EXISTS attempt (
     hash TEXT PRIMARY KEY, once TEXT NOT NULL REFERENCES intent, raw BLOB NOT NULL, max_fee INTEGER NOT NULL,
     max_tip INTEGER NOT NULL, gas INTEGER NOT NULL, sent_at REAL NOT NULL, head INTEGER NOT NULL
@@ -55,6 +59,10 @@ CREATE TABLE IF NOT EXISTS negotiation (
     document TEXT NOT NULL, UNIQUE (other, ask)
 ) STRICT;
 """
+
+_PORTION: Final = 256
+"""Pages that a snapshot copies before it lets the vault go on."""
+_PAUSE_S: Final = 0.001
 
 
 class BoxTamperedError(IntegrityError):
@@ -117,7 +125,8 @@ def connect(folder: Path, owner: str) -> sqlite3.Connection:
     path = folder / "vault.sqlite"
     path.touch(mode=0o600)
     path.chmod(0o600)  # its journal takes the same bits
-    connection = sqlite3.connect(path, isolation_level=None, timeout=0.2)
+    # One thread uses it, and another copies it for a snapshot.
+    connection = sqlite3.connect(path, isolation_level=None, timeout=0.2, check_same_thread=False)
     try:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         connection.execute("PRAGMA journal_mode=WAL")
@@ -145,14 +154,23 @@ def _add_columns(database: sqlite3.Connection) -> None:
         database.execute("ALTER TABLE attempt ADD COLUMN head INTEGER NOT NULL DEFAULT 0")
 
 
-def snapshot(database: sqlite3.Connection, folder: Path) -> Path:
+async def snapshot(database: sqlite3.Connection, folder: Path) -> Path:
     """Write a copy as of one moment beside the database, which no other process can read while it is open."""
     path = (folder / "vault.snapshot.sqlite").absolute()
+    await asyncio.to_thread(_copy, database, path)
+    return path
+
+
+def _copy(database: sqlite3.Connection, path: Path) -> None:
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
-    with closing(sqlite3.connect(path)) as copy:
-        database.backup(copy)
-    return path
+    try:
+        with closing(sqlite3.connect(path)) as copy:
+            # What is written meanwhile SQLite carries into the copy; while a transaction is open it waits.
+            database.backup(copy, pages=_PORTION, progress=lambda *_: time.sleep(_PAUSE_S), sleep=_PAUSE_S)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

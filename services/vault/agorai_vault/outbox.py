@@ -285,12 +285,14 @@ class Outbox:
         looked = -math.inf
         while True:
             try:
-                if time.monotonic() - looked > SEND_AGAIN_S:
+                due = time.monotonic() - looked > SEND_AGAIN_S
+                if due:
                     await self._send_again_unused()
-                    BALANCE.labels(self._chain.address).set(await self._chain.balance())
                     looked = time.monotonic()
                 await self._check(self._open())
                 await self._replace_stuck()
+                if due:
+                    await self._measure()
             except AgoraiError as error:
                 log.warning("outbox.chain_unreachable", error=str(error))
             except Exception:
@@ -300,6 +302,12 @@ class Outbox:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._new_block.wait()
+
+    async def _measure(self) -> None:
+        try:
+            BALANCE.labels(self._chain.address).set(await self._chain.balance())
+        except AgoraiError as error:  # a node may have no such method
+            log.debug("outbox.balance_unknown", error=str(error))
 
     def _open(self) -> list[str]:
         query = "SELECT once FROM intent WHERE state IN ('sent', 'mined') ORDER BY nonce"

@@ -65,8 +65,10 @@ def check_target(deployment: Deployment, command: Send) -> None:
         raise TargetRefusedError(command.contract, command.to)
 
 
-def check_step(deployment: Deployment, command: Send) -> None:
+def check_step(deployment: Deployment, command: Send) -> FunctionAbi:
     """Let a service call only what a step of its own may be, of which none pays in the chain's own coin.
+
+    Gives what is called, by its bytes.
 
     Raises
     ------
@@ -76,10 +78,10 @@ def check_step(deployment: Deployment, command: Send) -> None:
     check_target(deployment, command)
     if command.value:
         raise StepRefusedError(command.contract, "pays in the chain's own coin")
-    _check_call(deployment, command.contract, bytes.fromhex(command.data.removeprefix("0x")))
+    return _check_call(deployment, command.contract, bytes.fromhex(command.data.removeprefix("0x")))
 
 
-def _check_call(deployment: Deployment, contract: str, data: bytes) -> None:
+def _check_call(deployment: Deployment, contract: str, data: bytes) -> FunctionAbi:
     function = STEPS.get(contract, {}).get(data[:4])
     if function is None:
         raise StepRefusedError(contract, f"has the selector 0x{data[:4].hex()}")
@@ -95,6 +97,7 @@ def _check_call(deployment: Deployment, contract: str, data: bytes) -> None:
             if call[:4] == function.selector:
                 raise StepRefusedError(contract, "has a multicall in a multicall")
             _check_call(deployment, contract, call)
+    return function
 
 
 def _arguments(contract: str, function: FunctionAbi, data: bytes) -> tuple[object, ...]:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from eth_utils.crypto import keccak
 from agorai_shared.bindings.data_transfer import DataTransfer
 from agorai_shared.chain import ContractRevertError
 from agorai_shared.contract import Call
-from agorai_shared.rpc import Rpc, RpcUnreachableError
+from agorai_shared.rpc import Json, Rpc, RpcResponseError, RpcUnreachableError
 from agorai_shared.testing import running_anvil
 from agorai_shared.types import Hash
 from agorai_shared.vault import TransactionState as State
@@ -472,3 +473,53 @@ async def test_it_ends_at_once_though_a_block_comes_at_that_very_moment(sender: 
                 await looked(outbox)
                 await outbox._chain.final_number()  # by now the watcher waits for the next block
                 outbox.on_block()
+
+
+async def test_a_node_that_tells_neither_balances_nor_the_price_paid_holds_up_nothing(
+    ground: Ground, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "SEND_AGAIN_S", 3600)
+    request, asked = Rpc.request, []
+
+    async def refusing(self: Rpc, method: str, *parameters: Json) -> Json:
+        asked.append(method)
+        if method == "eth_getBalance":
+            raise RpcResponseError(method, -32601, "the method does not exist", None)
+        return await request(self, method, *parameters)
+
+    batch = Rpc.batch
+
+    async def bare(self: Rpc, calls: Sequence[tuple[str, list[Json]]]) -> list[Json]:
+        answers = await batch(self, calls)
+        for answer in answers:
+            if isinstance(answer, dict):
+                answer.pop("effectiveGasPrice", None)
+        return answers
+
+    monkeypatch.setattr(Rpc, "request", refusing)
+    monkeypatch.setattr(Rpc, "batch", bare)
+    await ground.automine(on=False)
+    async with sender.outbox(stuck_after_s=0) as outbox:
+        await outbox.send("a", sender.transfer(1))
+        await ground.mine()
+        await settled(outbox, "a")
+        await looked(outbox)
+    assert asked.count("eth_getBalance") == 1, "it is asked for as often as what was forgotten is sent again"
+
+
+async def test_looking_at_what_is_open_reads_no_more_of_the_database(ground: Ground, sender: Sender) -> None:
+    statements: list[str] = []
+    await ground.automine(on=False)
+    async with sender.outbox(stuck_after_s=0) as outbox:
+        await outbox.send("a", sender.transfer(1))
+        outbox._database.set_trace_callback(statements.append)
+        await looked(outbox)
+        await looked(outbox)
+        outbox._database.set_trace_callback(None)
+        asked = {statement for statement in statements if statement.startswith("SELECT")}
+        plans = {
+            statement: [row[3] for row in outbox._database.execute(f"EXPLAIN QUERY PLAN {statement}")]
+            for statement in asked
+        }
+    assert len(plans) > 3
+    assert not [plan for plan in plans.values() if any(step.startswith("SCAN") for step in plan)]

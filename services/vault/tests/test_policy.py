@@ -64,7 +64,7 @@ def test_what_moves_the_accounts_tokens_is_sent_for_the_owner_and_for_no_service
     ids=lambda call: f"{call.contract}.{call.function}",
 )
 def test_a_step_is_sent_for_a_service(call: Call[Any]) -> None:
-    check_step(DEPLOYMENT, command(call))
+    assert check_step(DEPLOYMENT, command(call)).name == call.function, "by its bytes, not by what it says"
 
 
 def test_bytes_that_could_be_read_in_two_ways_are_no_step() -> None:

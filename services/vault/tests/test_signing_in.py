@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from eth_account.messages import encode_defunct
 from agorai_shared.sign_in import SignInMalformedError, SignInMessage
 from agorai_shared.types import Address
 from agorai_vault import keys as key_files
-from agorai_vault.database import connect, snapshot
+from agorai_vault.database import connect, snapshot, transaction
 from agorai_vault.keys import Keys
 from agorai_vault.signing_in import SignInForeignError, sign
 
@@ -56,10 +59,10 @@ def test_no_other_text_is(keys: Keys, text: str) -> None:
         sign(keys, CHAIN_ID, text)
 
 
-def test_a_snapshot_is_of_what_is_committed_and_its_owners_alone(tmp_path: Path) -> None:
+async def test_a_snapshot_is_of_what_is_committed_and_its_owners_alone(tmp_path: Path) -> None:
     database = connect(tmp_path, "somebody")
     database.execute("INSERT INTO peer_blocked VALUES ('0x1')")
-    copy = snapshot(database, tmp_path)
+    copy = await snapshot(database, tmp_path)
     database.execute("INSERT INTO peer_blocked VALUES ('0x2')")
     assert copy.stat().st_mode & 0o777 == 0o600
     database.close()
@@ -68,3 +71,32 @@ def test_a_snapshot_is_of_what_is_committed_and_its_owners_alone(tmp_path: Path)
     restored = connect(tmp_path, "somebody")
     assert restored.execute("SELECT account FROM peer_blocked").fetchall() == [("0x1",)]
     restored.close()
+
+
+async def test_the_vault_goes_on_while_a_snapshot_is_made(tmp_path: Path) -> None:
+    database = connect(tmp_path, "somebody")
+    database.execute("INSERT INTO listing VALUES (1, ?)", ("x" * (16 << 20),))
+    copying, written = asyncio.create_task(snapshot(database, tmp_path)), 0
+    while not copying.done():
+        with transaction(database):
+            written += 1
+            database.execute("INSERT INTO peer_blocked VALUES (?)", (str(written),))
+            database.execute("INSERT INTO listing VALUES (?, '')", (written + 1,))
+        await asyncio.sleep(0)
+    with closing(sqlite3.connect(await copying)) as copy:
+        (blocked,), (listed,) = (
+            copy.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
+            for table in ("peer_blocked", "listing")
+        )
+        assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    database.close()
+    assert written > 2
+    assert listed == blocked + 1, "of a transaction all is copied, or nothing"
+
+
+async def test_of_a_snapshot_that_fails_nothing_is_left(tmp_path: Path) -> None:
+    database = connect(tmp_path, "somebody")
+    database.close()
+    with pytest.raises(sqlite3.ProgrammingError):
+        await snapshot(database, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["vault.sqlite"]

@@ -57,6 +57,8 @@ class OwnedProtocol:
         self._offers, self._sandbox = offers, sandbox
         self._market = reader.files.market
         self._ended: OrderedDict[tuple[int, int], Ended] = OrderedDict()
+        self._states: dict[int, tuple[bytes, State]] = {}
+        """By task: the record of the last round that this process ended, and what the strategy keeps behind it."""
         self._rights: dict[tuple[int, int], int] = {}
         """By task and round, as its record on the chain says."""
 
@@ -156,7 +158,7 @@ class OwnedProtocol:
     async def _aggregated(self, task: int, number: int) -> Ended:
         described = await self._reader.described(task)
         with at_one_block():
-            before = await self._reader.state(task, number - 1)
+            before = await self._state(task, number - 1)
             on_chain = await self._files.task(task)
             final = await self._reader.now() >= on_chain.deadline + on_chain.step_window // 4
             given = await self._reader.updates(task, number, final=final)
@@ -168,6 +170,13 @@ class OwnedProtocol:
         on = decide.goes_on(on_chain, [*earlier, right], samples, described.document.stop)
         log.info("round.ended", task=task, round=number, right=right, samples=samples, goes_on=on)
         return await self._ended_with(task, number, state, given, goes_on=on, right=right)
+
+    async def _state(self, task: int, number: int) -> State:
+        """Give what the strategy keeps behind a round: what this process came to, if that is what the chain names."""
+        record, state = self._states.get(task, (None, None))
+        if state is None or (await self._files.history(task)).rounds[number].begun.record != record:
+            state = await self._reader.state(task, number)
+        return state
 
     async def _right_behind(self, task: int, number: int) -> int:
         if (task, number) not in self._rights:
@@ -213,6 +222,10 @@ class OwnedProtocol:
             cid.digest_of(Cid(model.cid)), await self._put(document, f"round {number} of {binding}"), goes_on
         )
         self._ended[task, number] = ended
+        if goes_on:
+            self._states[task] = ended.record, state
+        else:
+            self._states.pop(task, None)
         while len(self._ended) > _KEPT:
             self._ended.popitem(last=False)
         return ended

@@ -10,10 +10,12 @@ RefusedError
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from weakref import WeakValueDictionary
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
@@ -44,6 +46,8 @@ log = logging.get(__name__)
 
 _SLACK = 4096
 """Bytes of a file of parameters that are no parameters."""
+_AHEAD = 64 << 20
+"""Bytes of updates that are kept in memory until their round ends."""
 
 
 class TaskUnusableError(InputError):
@@ -120,6 +124,11 @@ class Given:
         """Give whose it is."""
         return tuple(event.subtask for event in self.events)
 
+    @property
+    def size(self) -> int:
+        """Give about how many bytes of memory it takes."""
+        return _SLACK + (self.update.vector.nbytes if self.update else 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Term:
@@ -140,6 +149,8 @@ class TaskReader(UpdateReader):
         self._pinned: set[bytes] = set()
         """Digests of the metadata that were pinned by now."""
         self._since: dict[tuple[int, SubtaskState, Address], int] = {}
+        self._turns: WeakValueDictionary[Updated, asyncio.Lock] = WeakValueDictionary()
+        self._read_by_now: OrderedDict[Updated, Given] = OrderedDict()
 
     async def since(self, id_: int, subtask: Subtask) -> int:
         """Give when this node first saw a subtask as it is, in seconds since 1970: the chain does not say when."""
@@ -329,7 +340,23 @@ class TaskReader(UpdateReader):
                 return Given((event,), None, error.message)
             raise
 
+    async def ahead(self, event: Updated) -> None:
+        """Read an update as model provider once it is there: the end of a round then waits for the last only."""
+        try:
+            if (await self.described(event.task)).document.mode != "aggregate":
+                await self._read(event.task, event)
+        except AgoraiError as error:  # that is told at the end of the round, if it lasts
+            log.debug("update.not_read_ahead", subtask=event.subtask, round=event.round, why=error.message)
+
     async def _read(self, task: int, event: Updated) -> Given:
+        async with self._turns.setdefault(event, asyncio.Lock()):
+            given = self._read_by_now.get(event) or await self._read_anew(task, event)
+            self._read_by_now[event] = given
+        while sum(one.size for one in self._read_by_now.values()) > _AHEAD:
+            self._read_by_now.popitem(last=False)
+        return given
+
+    async def _read_anew(self, task: int, event: Updated) -> Given:
         described = await self.described(task)
         sealed = (await self.delivered(event)).update
         # Into this node's own store first, where the vault finds it: what is taken of it is to stay there.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from agorai_shared.abi.codec import as_int
-from agorai_shared.bindings.training_task import Role
+from agorai_shared.bindings.training_task import Role, Updated
 from agorai_shared.events import ChainEvent
 from agorai_shared.reconciler import Reconciler, Scope
 from agorai_shared.trail import Trail
@@ -73,10 +73,13 @@ class Tasks:
         else:
             return
         me, files = self.reader.me, self.reader.files
-        if (await files.opened(task)).model_provider == me:
+        owns = (await files.opened(task)).model_provider == me
+        if owns:
             self.owned.wake(task)
         if event.event == "Updated":
             await self._wake_adder(task)
+            if owns:
+                await self.reader.ahead(Updated.from_args(event.args))
         if event.event in _OF_OWNER:
             return
         lines = (await files.history(task)).subtasks
