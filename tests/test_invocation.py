@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from agorai import client as clients
 from agorai import files
 from agorai.client import (
     BalanceTooLowError,
@@ -40,7 +41,7 @@ from agorai_shared.bindings.registry import Kind, ResourceParams
 from agorai_shared.chain import ContractRevertError
 from agorai_shared.errors import RemoteError
 from agorai_shared.market import ResourceNotFoundError
-from agorai_shared.types import Address, ResourceId, Wei
+from agorai_shared.types import Address, InvocationId, ResourceId, Wei
 from agorai_trainer.formats.refusals import PickleRefusedError
 from agorai_trainer.messages import Offer
 from agorai_trainer.tasks import TrainingTask
@@ -199,6 +200,21 @@ async def test_a_right_to_one_use_serves_one_job(town: Town) -> None:
     assert len(await tommy.predict(right.invocation, b"a,b\n1,2\n2,3\n")) == 2
     with pytest.raises(JobFailedError, match="used up"):
         await tommy.predict(right.invocation, b"a,b\n1,2\n")
+
+
+async def test_the_last_use_serves_the_job_it_was_recorded_for_though_its_trainer_did_not_note_it(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a kill between the use's being final and its being noted."""
+    tommy, linhao = town.clients["tommy"], town.clients["linhao"]
+    data = await linhao.buy(await sell(town, TABLE, Offer(name="for the last use", price=0)))
+    offer = Offer(name="last use", price=TOKEN, uses=1)
+    right = await tommy.buy((await linhao.train(data.invocation, LOGISTIC, offer)).resource or 0)
+    job = "5e" * 16
+    await tommy.transact(tommy.market.invocation.use(InvocationId(right.invocation)), once=f"use/{job}")
+    monkeypatch.setattr(clients.secrets, "token_hex", lambda _: job)
+
+    assert len(await tommy.predict(right.invocation, b"a,b\n1,2\n2,3\n")) == 2
 
 
 async def test_an_owner_who_never_delivers_gives_the_payer_the_money_back(town: Town) -> None:

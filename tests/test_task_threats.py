@@ -190,7 +190,7 @@ async def test_who_does_no_honest_work_gets_nothing_for_it(
     async def fits(self: FederatedSandbox, *args: object, keep: str | None = None) -> Trained:
         nonlocal count
         turn = count = count + 1
-        trained, start = await fit(self, *args, keep=keep), args[1]  # type: ignore[arg-type]
+        trained, start = await fit(self, *args, keep=keep), args[1]  # type: ignore[arg-type,misc]
         assert isinstance(start, np.ndarray)
         if turn == 1:
             return Trained(start.copy(), trained.samples)

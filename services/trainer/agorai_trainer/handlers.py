@@ -16,7 +16,7 @@ from agorai_shared.chain import ContractRevertError
 from agorai_shared.content import NODE_PIN
 from agorai_shared.contract import Call
 from agorai_shared.documents import Column, Evaluation, Metadata
-from agorai_shared.errors import AgoraiError, InputError, NotFoundError, RefusedError
+from agorai_shared.errors import AgoraiError, InputError, NotFoundError, RefusedError, RemoteError
 from agorai_shared.market import Market
 from agorai_shared.types import Hash, InvocationId
 from agorai_shared.vault import TransactionRevertedError, TransactionState, Vault
@@ -114,8 +114,7 @@ class JobProtocol:
             case decide.Fail(why):
                 raise JobRefusedError(why)
             case decide.RecordUse():
-                call = self.market.invocation.use(InvocationId(job.invocation))
-                if await self._sent(f"use/{job.id}", call) is None:
+                if not await self._use(job):
                     return False
                 await self.jobs.update(key, use_recorded=True)
             case decide.Work():
@@ -126,6 +125,22 @@ class JobProtocol:
             case decide.Register():
                 return isinstance(job, TrainJob) and await self._register(key, job, status)
         return True
+
+    async def _use(self, job: TrainJob | PredictJob) -> bool:
+        """Record the job's use once; give whether it is final.
+
+        Raises
+        ------
+        JobRefusedError
+            If there is none left, and this job has not had one.
+        """
+        call = self.market.invocation.use(InvocationId(job.invocation))
+        try:
+            return await self._sent(f"use/{job.id}", call) is not None
+        except RemoteError as error:
+            if error.code == "contract_revert" and "Invocation_NoUsesLeft" in error.message:
+                raise JobRefusedError("all uses that were paid for are used up") from error
+            raise
 
     async def _item(self, invocation: int) -> Item:
         try:
