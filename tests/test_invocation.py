@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from agorai import client as clients
 from agorai import files
 from agorai.client import (
     BalanceTooLowError,
@@ -212,7 +211,7 @@ async def test_the_last_use_serves_the_job_it_was_recorded_for_though_its_traine
     right = await tommy.buy((await linhao.train(data.invocation, LOGISTIC, offer)).resource or 0)
     job = "5e" * 16
     await tommy.transact(tommy.market.invocation.use(InvocationId(right.invocation)), once=f"use/{job}")
-    monkeypatch.setattr(clients.secrets, "token_hex", lambda _: job)
+    monkeypatch.setattr("agorai.client.secrets.token_hex", lambda _: job)
 
     assert len(await tommy.predict(right.invocation, b"a,b\n1,2\n2,3\n")) == 2
 

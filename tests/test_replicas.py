@@ -20,9 +20,10 @@ from agorai_shared import bus
 from agorai_shared.answering import commands_of
 from agorai_shared.bindings.market_token import Transfer
 from agorai_shared.chain import Chain, Finality
-from agorai_shared.command import Commander, Message, bus_of, subject
+from agorai_shared.command import Commander, bus_of, subject
 from agorai_shared.content import ContentStore
 from agorai_shared.market import Market
+from agorai_shared.message import Message
 from agorai_shared.rpc import Rpc
 from agorai_shared.service import Host, Service, make_broker
 from agorai_shared.settings import NodeSettings

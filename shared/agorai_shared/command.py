@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 import orjson
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from agorai_shared import tracing
 from agorai_shared.errors import InputError, IntegrityError, RemoteError, UnavailableError
@@ -58,12 +58,6 @@ class AnswerError(IntegrityError):
             f"The {service} service's answer to `{verb}` cannot be read.",
             remedy="Run the same version of Agorai everywhere in a node.",
         )
-
-
-class Message(BaseModel):
-    """A command or its answer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Requester(Protocol):

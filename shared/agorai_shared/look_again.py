@@ -7,8 +7,9 @@ from typing import Any
 from faststream.nats import NatsRouter
 from pydantic import Field
 
-from agorai_shared.command import Commander, Message, subject
+from agorai_shared.command import Commander, subject
 from agorai_shared.errors import NotFoundError
+from agorai_shared.message import Message
 from agorai_shared.reconciler import Reconciler
 from agorai_shared.types import Address
 

@@ -6,14 +6,17 @@ and is asked for again.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 from pydantic import Field
 
-from agorai_shared.command import Commander, Message
 from agorai_shared.documents import CidText
+from agorai_shared.message import Message
 from agorai_shared.pool import MAX_SAMPLES, Reason, Row, Rule, Sha256
 from agorai_shared.trainer import JobId
+
+if TYPE_CHECKING:
+    from agorai_shared.command import Commander  # and with it the bus, which a sandboxed job does without
 
 MOST_TOLD: Final = 200
 """Suspicions that an answer tells of."""

@@ -10,9 +10,10 @@ from uuid import uuid4
 
 from pydantic import Field
 
-from agorai_shared.command import Commander, Message
+from agorai_shared.command import Commander
 from agorai_shared.documents import Count
 from agorai_shared.federated import Amount, PayoutRow
+from agorai_shared.message import Message
 from agorai_shared.pool import Sha256
 from agorai_shared.trainer import JobId
 

@@ -7,16 +7,19 @@ for its end and is asked for again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 from uuid import uuid4
 
 from pydantic import Field, JsonValue
 
-from agorai_shared.command import Commander, Message
 from agorai_shared.documents import CidText
 from agorai_shared.federated import HomomorphicKey, Mode
+from agorai_shared.message import Message
 from agorai_shared.pool import Sha256
 from agorai_shared.trainer import JobId
+
+if TYPE_CHECKING:
+    from agorai_shared.command import Commander  # and with it the bus, which a sandboxed job does without
 
 MOST_COALITIONS: Final = 1 << 10
 """Of one command."""

@@ -5,13 +5,16 @@ Commands go over the bus (`node.<address>.trainer.<verb>`); packages and data se
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import Field
 
-from agorai_shared.command import Commander, Message
 from agorai_shared.documents import CidText
+from agorai_shared.message import Message
 from agorai_shared.package import Accuracy, Manifest
+
+if TYPE_CHECKING:
+    from agorai_shared.command import Commander  # and with it the bus, which a sandboxed job does without
 
 _ANSWER_S: Final = 10.0
 """How long an answer may take beyond what was asked for."""

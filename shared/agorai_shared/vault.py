@@ -15,9 +15,10 @@ from typing import Annotated, Any, Final, Literal, Protocol, Self
 import aiohttp
 from pydantic import Field, JsonValue, model_validator
 
-from agorai_shared.command import Commander, Message
+from agorai_shared.command import Commander
 from agorai_shared.contract import Call
 from agorai_shared.errors import AgoraiError, NotFoundError, RefusedError, RemoteError, UnavailableError
+from agorai_shared.message import Message
 from agorai_shared.negotiation import Account, DataCid, Listing, Negotiation, Price, Resource
 from agorai_shared.shared_jwe import Envelope
 from agorai_shared.sign_in import MOST_CHARACTERS

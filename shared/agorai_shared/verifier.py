@@ -6,7 +6,8 @@ from typing import Final
 
 from pydantic import Field
 
-from agorai_shared.command import Commander, Message
+from agorai_shared.command import Commander
+from agorai_shared.message import Message
 from agorai_shared.pool_trainer import Found, Id
 from agorai_shared.types import TradeId, Wei
 

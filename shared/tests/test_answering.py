@@ -9,8 +9,9 @@ from faststream.nats import NatsRouter
 from pydantic import BaseModel, SecretStr
 
 from agorai_shared.answering import ANSWERS, commands_of
-from agorai_shared.command import Commander, Message, bus_of, subject
+from agorai_shared.command import Commander, bus_of, subject
 from agorai_shared.errors import AgoraiError, RefusedError, UnavailableError
+from agorai_shared.message import Message
 from agorai_shared.processes import Running
 from agorai_shared.service import Host, Service, make_broker
 from agorai_shared.settings import NodeSettings

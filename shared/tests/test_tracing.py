@@ -10,7 +10,8 @@ from pydantic import BaseModel, SecretStr
 
 from agorai_shared import tracing
 from agorai_shared.answering import commands_of
-from agorai_shared.command import Commander, Message, bus_of, subject
+from agorai_shared.command import Commander, bus_of, subject
+from agorai_shared.message import Message
 from agorai_shared.processes import Running
 from agorai_shared.service import Host, Service, make_broker
 from agorai_shared.settings import NodeSettings

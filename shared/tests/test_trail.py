@@ -16,9 +16,10 @@ from pydantic import BaseModel, SecretStr
 
 from agorai_shared import bus
 from agorai_shared.answering import commands_of
-from agorai_shared.command import STEP, Commander, Message, bus_of, subject
+from agorai_shared.command import STEP, Commander, bus_of, subject
 from agorai_shared.errors import InputError, RemoteError
 from agorai_shared.look_again import look_again, on_look_again
+from agorai_shared.message import Message
 from agorai_shared.processes import Running
 from agorai_shared.reconciler import Reconciler, Retry, Scope
 from agorai_shared.service import Host, Service, make_broker
