@@ -1,4 +1,4 @@
-"""Three NATS servers as one bus: any of them may die."""
+"""Three NATS servers as one bus, over TLS: any of them may die."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest_asyncio
 from nats.aio.client import Client as Bus
 
-from agorai import bus_config
+from agorai import bus_certificates, bus_config
 from agorai.bus_users import HUB
 from agorai.devchain import DevChain
 from agorai_shared import bus
 from agorai_shared.bus import final_stream
+from agorai_shared.bus_tls import tls_context
 from agorai_shared.chain import Chain, Finality
 from agorai_shared.deployment import Deployment
 from agorai_shared.errors import AgoraiError
@@ -39,22 +40,25 @@ BEFORE, MEANWHILE, AFTER = 10, 20, 10
 class Cluster:
     servers: dict[str, Running]
     password: str
+    authority: Path
 
     @property
     def url(self) -> str:
-        return ",".join(server.url for server in self.servers.values())
+        return ",".join(server.url.replace("nats://", "tls://") for server in self.servers.values())
 
     async def connected(self) -> Bus:
-        return await bus.connect(self.url, user=HUB, password=self.password, timeout_s=5)
+        tls = tls_context(self.url, self.authority)
+        return await bus.connect(self.url, user=HUB, password=self.password, timeout_s=5, tls=tls)
 
 
 @pytest_asyncio.fixture
 async def cluster(tmp_path: Path) -> AsyncGenerator[Cluster]:
     ports = [free_port() for _ in range(3)]
     written, passwords = tmp_path / "nats.conf", tmp_path / "passwords"
-    bus_config.write(
-        written, passwords, 31337, [NODE], routes=[f"127.0.0.1:{port}" for port in ports]
-    )  # fmt: skip
+    made = bus_certificates.make(tmp_path / "tls")
+    tls = bus_config.Tls(str(made.certificate), str(made.key))
+    routes = [f"127.0.0.1:{port}" for port in ports]
+    bus_config.write(written, passwords, 31337, [NODE], tls=tls, routes=routes)
     document = json.loads(written.read_text())
     del document["http"], document["jetstream"]
     async with AsyncExitStack() as stack:
@@ -70,7 +74,7 @@ async def cluster(tmp_path: Path) -> AsyncGenerator[Cluster]:
             starting.append(stack.enter_async_context(server))
         servers = await asyncio.gather(*starting)  # one alone waits for the others
         names = [f"n{number}" for number in range(3)]
-        yield Cluster(dict(zip(names, servers, strict=True)), (passwords / HUB).read_text())
+        yield Cluster(dict(zip(names, servers, strict=True)), (passwords / HUB).read_text(), made.authority)
 
 
 async def published(client: Bus) -> list[ChainEvent]:
@@ -115,6 +119,7 @@ async def test_a_hub_loses_and_doubles_nothing_when_the_streams_leader_dies(
         market = await development.deployment(deployment)
         environment = {
             "AGORAI_BUS_URL": cluster.url,
+            "AGORAI_BUS_CA": str(cluster.authority),
             "AGORAI_BUS_USER": HUB,
             "AGORAI_BUS_PASSWORD": cluster.password,
             "AGORAI_RPC_URL": anvil.url,
