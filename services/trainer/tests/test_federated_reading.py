@@ -269,6 +269,24 @@ async def test_what_was_read_and_is_gone_is_waited_for_and_in_the_end_not_taken(
     assert "cannot be had" in kept.why
 
 
+async def test_an_update_that_was_read_ahead_is_not_read_again_and_one_that_could_not_be_is() -> None:
+    ground = Ground(revealed=False)
+    await ground.described()
+    document = update(await ground.sealed(vectors.to_bytes(VECTOR)))
+    event = await ground.delivered(document)
+    sealed = ground.store.files.pop(Cid(document.update.cid))
+    await ground.reader.ahead(event)  # which nobody serves yet, and nobody is told
+    with pytest.raises(FileAbsentError):
+        await ground.reader.updates(1, ROUND)
+    ground.files._absent.clear()
+    ground.store.files[Cid(document.update.cid)] = sealed
+    await ground.reader.ahead(event)
+    ground.store.files.clear()
+    (given,) = await ground.reader.updates(1, ROUND)
+    assert given.update is not None
+    assert np.array_equal(given.update.vector, VECTOR)
+
+
 @pytest.mark.parametrize(("windows", "fits"), [((60, 60, 60, 59), False), ((60, 60, 60, 60), True)])
 async def test_windows_shorter_than_twice_what_final_blocks_take_leave_no_time(
     windows: tuple[int, ...], fits: bool
