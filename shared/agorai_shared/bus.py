@@ -30,6 +30,7 @@ from nats.js.api import StorageType, StreamConfig, StreamInfo
 from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
 from agorai_shared import logging
+from agorai_shared.ending import cancelled
 from agorai_shared.endpoint import hide_secrets
 from agorai_shared.errors import RefusedError, UnavailableError
 
@@ -101,6 +102,13 @@ class OutMessage:
 def inbox_of(user: str | None) -> str:
     """Give the inbox subjects of one bus user, so that none can read another's replies."""
     return f"_INBOX_{user}" if user else "_INBOX"
+
+
+async def close(client: Client) -> None:
+    """Close a connection, also one that is being made anew, which for the client alone might go on for ever."""
+    await client.close()
+    if (connecting := client._reconnection_task) is not None:
+        await cancelled([connecting])
 
 
 async def connect(

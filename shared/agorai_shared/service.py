@@ -375,7 +375,7 @@ class Host:
             await self.broker.stop()
         except (NatsError, ExceptionGroup) as error:  # it cannot take leave of a bus that is away
             log.warning("bus.not_drained", error=str(error))
-            await connection.close()
+            await bus.close(connection)
 
     async def _has_started(self) -> None:
         if not self._started:

@@ -145,7 +145,7 @@ async def running(url: str) -> AsyncIterator[Node]:
         async with Host(settings, [service], broker).running():
             yield Node(broker, trail, protocol, reconciler, Commander(bus_of(broker), ADDRESS, TOKEN), heard)
     finally:
-        await listener.close()
+        await bus.close(listener)
 
 
 @pytest_asyncio.fixture
