@@ -95,7 +95,7 @@ async def test_a_port_that_was_taken_meanwhile_is_told(home: Home) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        Ports(hub=other.getsockname()[1]).save(home.ports_file)
+        Ports(name="tommy", hub=other.getsockname()[1]).save(home.ports_file)
         found = wrong(await examine(home, None, Chosen()))["ports"]
     assert found.level == Level.WARN
     assert "the hub's port" in found.what

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import copytree
@@ -125,8 +126,16 @@ def test_a_node_that_joins_may_have_a_vault_and_storage_alone(carrier: Node, tmp
     assert node.agorai("account", "send", "0x" + "11" * 20, 1)["transaction"]
     assert node.agorai("status")["open_jobs"] is None
     assert stop(node) == 0
+    refused = agorai(tmp_path / "joined", "up", "--json")
+    assert (
+        f"agorai up --join {carrier.home}" in json.loads(refused.stdout or refused.stderr)["error"]["remedy"]
+    )
+    assert not (tmp_path / "joined" / "bus").exists()
     node = up(tmp_path / "joined", *wanted)
     assert node.agorai("status")["name"] == "zoe"  # as in the last run
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # else it is ignored by what this test starts, too
+        node.process.send_signal(signal.SIGHUP)  # as a terminal does that is closed
+        assert node.process.wait(20) == 0
     assert stop(node) == 0
 
 

@@ -68,6 +68,16 @@ class Wanted:
         return VAULT in self.parts or (self.parts != {HUB} and not key_files.exist(home.vault))
 
 
+class JoinedElsewhereError(RefusedError):
+    """A node that has joined another's bus and chain would begin a marketplace of its own."""
+
+    def __init__(self, home: Path, joined: Path) -> None:
+        super().__init__(
+            f"The node of {home} is one of the marketplace that {joined} carries.",
+            remedy=f"Start it as before: `agorai up --join {joined}`. One of its own begins in another folder.",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Composed:
     """What runs."""
@@ -82,8 +92,11 @@ async def running(home: Home, wanted: Wanted, passphrase: str) -> AsyncIterator[
     """Run it until left. What can be made ready while bus and chain start is."""
     async with AsyncExitStack() as stack:
         stack.enter_context(home.held())
-        if wanted.join is None and wanted.chain.rpc_url is None and home.has_lost_deployment:
-            raise DeploymentLostError(home.deployment)
+        if wanted.join is None and wanted.chain.rpc_url is None:
+            if (joined := home.ports().joined) is not None:
+                raise JoinedElsewhereError(home.path, joined)
+            if home.has_lost_deployment:
+                raise DeploymentLostError(home.deployment)
         sandbox = make_sandbox() if "trainer" in wanted.parts else None
         if sandbox is not None:
             stack.push_async_callback(sandbox.close)
@@ -108,10 +121,12 @@ def _runs_there(home: Home, address: Address) -> bool:
         return False
 
 
-def _named(home: Home, name: str | None) -> str:
+def _named(home: Home, wanted: Wanted) -> str:
+    """Give the node's name; that and what it joins are kept for its next start."""
     ports = home.ports()
-    named = name or ports.name or "me"
-    ports.model_copy(update={"name": named}).save(home.ports_file)
+    named = wanted.name or ports.name or "me"
+    joined = wanted.join.path if wanted.join else None
+    ports.model_copy(update={"name": named, "joined": joined}).save(home.ports_file)
     return named
 
 
@@ -162,7 +177,7 @@ async def _node(
     info = await stack.enter_async_context(
         node.running(
             home,
-            _named(home, wanted.name),
+            _named(home, wanted),
             keys,
             passphrase,
             place,

@@ -195,7 +195,7 @@ def _ports(home: Home, info: NodeFile | None) -> Iterator[Finding]:
     if info is not None or _is_held(home):
         return
     for part, port in home.ports().model_dump().items():
-        if port and _is_taken(port):
+        if isinstance(port, int) and port and _is_taken(port):
             yield warn(
                 "ports",
                 f"Something else listens at {port}, the {part}'s port of the last run.",

@@ -159,9 +159,13 @@ class HubToken(HomeFile):
 
 
 class Ports(HomeFile):
-    """Ports of the last run, taken again so that whoever knows them finds the node; 0 for none yet. Its name, too."""
+    """Ports of the last run, taken again so that whoever knows them finds the node; 0 for none yet.
+
+    And what else it was told then: its name, and the home whose bus and chain it joined.
+    """
 
     name: str = ""
+    joined: Path | None = None
     node: int = 0
     bus: int = 0
     chain: int = 0

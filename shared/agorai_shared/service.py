@@ -440,10 +440,13 @@ def relax_collector() -> None:
 
 
 async def until_signalled() -> None:
-    """Wait for SIGINT or SIGTERM."""
+    """Wait for SIGINT, SIGTERM or, unless that is ignored as under nohup, SIGHUP of a terminal that was closed."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    heeded = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        heeded.append(signal.SIGHUP)
+    for number in heeded:
         loop.add_signal_handler(number, stop.set)
     await stop.wait()
 

@@ -59,13 +59,15 @@ def restore(
             return await backups.restore(file.absolute(), place, passphrase)
 
     found = run(work, as_json)
+    joined = place.ports().joined
     emit(
         {"home": str(place.path), **_value(file, found)},
         as_json,
         lambda: styled(
-            "[bold green]✓[/] {home} is restored, of {when}. Start it: [bold]AGORAI_HOME={home} agorai up[/]\n"
+            "[bold green]✓[/] {home} is restored, of {when}. Start it: [bold]AGORAI_HOME={home} agorai up{join}[/]\n"
             "Never run it beside the node that the backup is of: both would use one account.{missing}",
             home=place.path,
+            join=f" --join {joined}" if joined else "",
             when=_when(found),
             missing=_missing(found),
         ),
