@@ -158,7 +158,10 @@ async def of_bus(info: NodeFile | None) -> list[Finding]:
         return [*certificate, fail("bus", f"JetStream does not answer: {error.message}", error.remedy)]
     finally:
         await client.close()
-    return [*certificate, ok("bus", f"nats-server {version}, with the chain's stream")]
+    return [
+        *certificate,
+        ok("bus", f"nats-server {version.major}.{version.minor}.{version.patch}, with the chain's stream"),
+    ]
 
 
 async def _certificate(info: NodeFile) -> list[Finding]:

@@ -171,7 +171,7 @@ def _shown_states(states: Sequence[ChainState]) -> Group:
     endpoints = table(
         "Chain", "Endpoint", ">Head", ">Latency, ms", ">Failures", ">Rests, s", whole=("Endpoint",)
     )
-    contracts = table("Chain", "Contract", "Address", ">From block", ">Members", whole=("Address",))
+    contracts = table("Chain", "Contract", "Address", ">From block", ">Members", whole=("Contract",))
     problems: list[Text] = []
     for state in states:
         id_ = "?" if state.chain_id is None else str(state.chain_id)
