@@ -47,7 +47,9 @@ log = logging.get(__name__)
 _SLACK = 4096
 """Bytes of a file of parameters that are no parameters."""
 _AHEAD = 64 << 20
-"""Bytes of updates that are kept in memory until their round ends."""
+"""Bytes of updates that are kept in memory, those read last."""
+_AHEAD_AT_ONCE = 16
+"""Updates that are read ahead: authors who do not serve theirs must not take all the turns that events have."""
 
 
 class TaskUnusableError(InputError):
@@ -343,7 +345,8 @@ class TaskReader(UpdateReader):
     async def ahead(self, event: Updated) -> None:
         """Read an update as model provider once it is there: the end of a round then waits for the last only."""
         try:
-            if (await self.described(event.task)).document.mode != "aggregate":
+            mode = (await self.described(event.task)).document.mode
+            if mode != "aggregate" and len(self._turns) < _AHEAD_AT_ONCE:
                 await self._read(event.task, event)
         except AgoraiError as error:  # that is told at the end of the round, if it lasts
             log.debug("update.not_read_ahead", subtask=event.subtask, round=event.round, why=error.message)
