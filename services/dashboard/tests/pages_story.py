@@ -16,6 +16,7 @@ from eth_utils.address import to_checksum_address
 from agorai_dashboard.relating import Place
 from agorai_shared.documents import Document
 from agorai_shared.events import NO_KEY, ChainEvent, Phase, key_text
+from agorai_shared.trail import Step
 from agorai_shared.types import Address, Hash
 
 CHAIN: Final = 31337
@@ -182,3 +183,20 @@ def joined(block: int, gateway: str) -> ChainEvent:
     world = World(int(time.time()) + 12 * (block - 200_000))
     world.say(0, "Registry", "Joined", account=STRANGER, roles=1, gateway=gateway)
     return replace(next(world.events()), block_number=block, block_time=int(time.time()))
+
+
+def step() -> Step:
+    """Give a step of a handler, as a node tells of it."""
+    return Step(
+        service="vault",
+        protocol="trade",
+        contract="FairExchange",
+        key="1",
+        step="Pay",
+        outcome="ok",
+        error=None,
+        once="a",
+        at=time.time(),
+        seconds=0.1,
+        trace="0" * 32,
+    )

@@ -15,12 +15,11 @@ from nats.aio.client import Client
 from agorai_dashboard import live
 from agorai_dashboard.views import Item
 from agorai_shared.events import Phase
-from agorai_shared.trail import Step
 
 from .guarded import VIEWER, signed
 from .listening import Told, listening
 from .pages_market import market
-from .pages_story import CHAIN, PLACE, STRANGER, WHO, World, joined, registered
+from .pages_story import CHAIN, PLACE, STRANGER, WHO, World, joined, registered, step
 from .pages_world import Site, showing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -79,22 +78,10 @@ async def test_what_was_taken_back_is_told(site: Site) -> None:
     ],
 )
 async def test_a_filter_leaves_out_what_is_not_wanted(site: Site, query: dict[str, str]) -> None:
-    step = Step(
-        service="vault",
-        protocol="trade",
-        contract="FairExchange",
-        key="1",
-        step="Pay",
-        outcome="ok",
-        error=None,
-        once="a",
-        at=0,
-        seconds=0.1,
-        trace="0" * 32,
-    )
+    told_of = step()
     async with reading(site, **query) as told:
         await site.happen(registered(300_003, 93), Phase.head)
-        await site.tell(step)
+        await site.tell(told_of)
         name, said = await anext(told)
     assert (name, said["step"]) == ("step", "Pay")
 

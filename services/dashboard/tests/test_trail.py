@@ -24,7 +24,7 @@ from agorai_dashboard.trail import KEPT_S, TrailKeeper
 from agorai_shared.events import ChainEvent
 from agorai_shared.trail import Dead, Sent, Step
 
-from .pages_story import WHO
+from .pages_story import WHO, step
 from .reading import Reading, reading
 
 T = TypeVar("T")
@@ -80,22 +80,6 @@ async def keeping(kept: Reading) -> AsyncIterator[Keeping]:
     found = Keeping(kept)
     async with going(trail=found.keeper._keep):
         yield found
-
-
-def step() -> Step:
-    return Step(
-        service="vault",
-        protocol="trade",
-        contract="FairExchange",
-        key="1",
-        step="Pay",
-        outcome="ok",
-        error=None,
-        once="a",
-        at=time.time(),
-        seconds=0.1,
-        trace="0" * 32,
-    )
 
 
 def dead() -> Dead:

@@ -126,10 +126,6 @@ class OwnedProtocol:
         going = (TaskState.MATCHING, TaskState.RUNNING)
         return [id_ for id_, task in zip(ids, tasks, strict=True) if task.state in going]
 
-    async def concerns(self, task: int) -> bool:
-        """Say whether a task is this account's."""
-        return (await self._files.opened(task)).model_provider == self._reader.me
-
     async def _candidates(
         self, described: Described, known: list[tuple[Address, int]]
     ) -> tuple[decide.Candidate, ...]:
