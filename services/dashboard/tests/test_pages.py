@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import ClientSession
 from nats.aio.msg import Msg
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, expect
 
 from agorai_dashboard.pages_frame import NAVIGATION
 from agorai_shared.command import subject
@@ -218,7 +218,7 @@ async def test_pages_say_everything_without_their_script(browser: Browser, site:
     await page.goto("/market")
     await page.fill("input[name=text]", "breast")
     await page.click("button.primary")
-    assert await page.locator("tbody tr").count() == 2
+    await expect(page.locator("tbody tr")).to_have_count(2)
     await context.close()
 
 
@@ -242,6 +242,7 @@ async def test_a_list_about_one_item_stays_about_it(page: Page, site: Site) -> N
     assert not await page.locator("[data-tail]").count()
     await page.fill("input[name=event]", "Added")
     await page.click("button.primary")
+    await page.wait_for_url("**/events?*event=Added*")
     assert "about=pool%3A1" in page.url
     assert await page.locator("tbody tr").count() > 0
 
