@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from agorai import files
+from agorai.cli.market import usable_right
 from agorai.client import (
     BalanceTooLowError,
     Client,
@@ -25,7 +26,6 @@ from agorai.demo import ordinary
 from agorai.demo.invocation import Case, boosting, describe, through_market
 from agorai.demo.town import Town
 from agorai.devchain import TOKEN
-from agorai.home import Home
 from agorai.transfer_refusals import (
     NotProvidableError,
     ProvidedFaultyError,
@@ -44,16 +44,13 @@ from agorai_shared.types import Address, InvocationId, ResourceId, Wei
 from agorai_trainer.formats.refusals import PickleRefusedError
 from agorai_trainer.messages import Offer
 from agorai_trainer.tasks import TrainingTask
-from tests.trades import pass_time
-from tests.transferring import AMOUNT, Transferring
+from tests.trades import SETTLED_S, pass_time, pass_until
+from tests.transferring import AMOUNT, FLOWERS, Transferring
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("wide")]
 
 CASE = Case("diabetes", "diabetes", boosting("Regressor", 10))
 LOGISTIC = TrainingTask(estimator="sklearn.LogisticRegression", scaler="standard", target="target", seed=3)
-FLOWERS = Path(__file__).parents[1] / "docs" / "examples" / "flowers.csv"
-PANEL = -1
-"""In place of an authority's name."""
 TABLE = b"a,b,target\n" + b"".join(b"%d,%d,%d\n" % (i, i % 5, i % 2) for i in range(40))
 
 
@@ -195,8 +192,11 @@ async def test_a_right_to_one_use_serves_one_job(town: Town) -> None:
     offer = Offer(name="one use", price=TOKEN, uses=1)
     model = await town.clients["linhao"].train(bought.invocation, LOGISTIC, offer)
     right = await tommy.buy(model.resource or 0)
+    assert (usable := await usable_right(tommy, right.resource))
+    assert usable.id == right.invocation
 
     assert len(await tommy.predict(right.invocation, b"a,b\n1,2\n2,3\n")) == 2
+    assert await usable_right(tommy, right.resource) is None
     with pytest.raises(JobFailedError, match="used up"):
         await tommy.predict(right.invocation, b"a,b\n1,2\n")
 
@@ -237,12 +237,15 @@ async def test_an_owner_who_never_delivers_gives_the_payer_the_money_back(town: 
     (resource,) = await owner.chain.read(owner.market.registry.resource_count())
     before = await tokens(tommy)
     paid, _ = await tommy.pay(resource)
+    assert await usable_right(tommy, resource) == paid  # nobody pays twice while it may still be delivered
+    assert await usable_right(owner, resource) is None
     waiting = asyncio.create_task(tommy.delivered(paid.id))
     await tommy.chain.rpc.request("evm_increaseTime", 120)
     await tommy.chain.rpc.request("evm_mine")
 
     with pytest.raises(Exception, match="did not deliver"):
         await asyncio.wait_for(waiting, 30)
+    assert await usable_right(tommy, resource) is None
     await tommy.withdraw()
     assert await tokens(tommy) == before
 
@@ -262,6 +265,7 @@ async def test_a_false_grant_is_refused(town: Town) -> None:
 
     with pytest.raises(GrantFalseError, match="refused"):
         await asyncio.wait_for(tommy.delivered(paid.id), 30)
+    assert await usable_right(tommy, other) is None
 
 
 def replace_commitment(resource: object) -> ResourceParams:
@@ -308,13 +312,7 @@ async def test_every_step_between_the_parties_is_a_final_event_on_the_bus(town: 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def dealing(town: Town, tmp_path_factory: pytest.TempPathFactory) -> Transferring:
     """Have the owner publish flowers; Tommy wants them, and both trust Linhao."""
-    found = Transferring(tmp_path_factory.mktemp("homes"), town)
-    for name, client in town.clients.items():
-        (found.folder / name).mkdir()
-        client.info.save(Home(found.folder / name).node_file)
-    command = ("publish", "data", FLOWERS, "--target", "species", "--price", 1, "--no-quality")
-    found.flowers = (await found.agorai("owner", *command))["resource"]
-    return found
+    return await Transferring(tmp_path_factory.mktemp("homes"), town).laid()
 
 
 async def test_data_are_paid_for_once_their_consumer_has_verified_them(dealing: Transferring) -> None:
@@ -403,7 +401,9 @@ async def test_what_is_anothers_to_do_is_refused_in_words(dealing: Transferring)
         ({"amount": 0}, "nothing is paid"),
         ({"authority": "tommy"}, "one of its two sides"),
         ({"authority": "owner"}, "one of its two sides"),
-        ({"authority": PANEL}, "nodes that vote have no rule"),
+        ({"authority": "panel"}, "0 voters with a free seat are no panel of 3"),
+        ({"authority": "panel", "panel_size": 4}, "a panel of 4 seats is not permitted"),
+        ({"panel_size": 3}, "an account that rules has no seats"),
         ({"authority": Address("0x" + "99" * 20)}, "not a member"),
         ({"authority": "nobody"}, "is no account"),
         ({"duration": "59s"}, "too short or too long"),
@@ -420,16 +420,17 @@ async def test_a_transfer_that_nobody_should_open_is_refused(
     given = {**usual, "authority": "linhao", **changes}
     named = given["authority"]
     client = dealing.town.clients.get(named)
-    panel = dealing.town.clients["tommy"].deployment.voting_panel
-    authority = client.address if client else panel if named == PANEL else named
-    arguments = ("--amount", given["amount"], "--authority", authority, "--duration", given["duration"])
+    seats = ("--panel-size", given["panel_size"]) if "panel_size" in given else ()
+    authority = client.address if client else named
+    terms = ("--amount", given["amount"], "--authority", authority, "--duration", given["duration"])
+    arguments = (*terms, *seats)
     assert why in await dealing.refusal(given["consumer"], "init", given["resource"], *arguments, "--yes")
 
 
 async def test_a_provider_gives_nothing_where_it_could_lose_its_data(dealing: Transferring) -> None:
     owner, panel = dealing["owner"], dealing.town.clients["tommy"].deployment.voting_panel
     for transfer, why in (
-        (await dealing.raw(authority=panel), "its authority is the panel"),
+        (await dealing.raw(authority=panel), "0 voters with a free seat are no panel of 3"),
         (await dealing.raw(authority=Address("0x" + "99" * 20)), "is not a member"),
         (await dealing.raw(key=b"k" * 32), "not the one that its consumer has in the registry"),
     ):
@@ -499,3 +500,25 @@ async def test_a_payment_that_was_not_taken_is_taken_later(dealing: Transferring
     assert before < await dealing.coin("owner") < before + AMOUNT  # the fee is its own
     with pytest.raises(TransferRefusedError, match="Nothing is credited"):
         await owner.withdraw()
+
+
+async def test_a_panel_that_cannot_be_formed_ends_with_half_each_and_its_bonus_comes_back(
+    dealing: Transferring,
+) -> None:
+    tommy = dealing["tommy"]
+    transfer = await dealing.raw(authority=tommy.panel.address)
+    await dealing.hand_over_bytes(transfer, b"{}", cid.of_raw(b""))
+    await tommy.request_refund(transfer)
+    await tommy.contest(transfer)
+    seen = await tommy.look(transfer)
+    assert seen.case is not None
+    await pass_until(tommy.client, seen.case.case.deadline + 1)
+    async with asyncio.timeout(SETTLED_S):
+        while True:
+            if (seen := await tommy.look(transfer)).outcome is not None:
+                break
+            await asyncio.sleep(0.05)
+    assert seen.outcome == Outcome.DIVIDED
+    taken = await dealing.agorai("tommy", "transfer", "withdraw")
+    assert taken == {"withdrawn": 0, "withdrawn_bonus": 0.003}
+    assert await tommy.bonus_credit() == 0

@@ -23,12 +23,13 @@ from agorai.transfer_refusals import (
     TransferRefusedError,
     shown,
 )
-from agorai.transfer_state import TransferSeen, awaited, standing
+from agorai.transfer_state import Awaited, TransferSeen, awaited, standing
 from agorai.transfers import read_id
 from agorai.voting import Drawing
 from agorai_shared.bindings.data_transfer import DataTransfer, Deal, Outcome, State
-from agorai_shared.bindings.voting_panel import Case, Phase, Seat, Verdict
+from agorai_shared.bindings.voting_panel import Case, Config, Phase, Seat, Verdict
 from agorai_shared.chain import ContractRevertError
+from agorai_shared.panel import PanelCase
 from agorai_shared.types import Address, CaseId, Wei
 
 CARLA, PAUL, JUDITH = (Address(f"0x{byte:02x}" + "00" * 19) for byte in (0xC0, 0xD0, 0xE0))
@@ -125,6 +126,61 @@ def test_a_transfer_says_whom_it_waits_for(
     assert waiting is not None
     assert whom in waiting.what
     assert waiting.until == until
+
+
+CONFIG = Config(seat_stake=1, seat_bonus=1, draw_window=60, commit_window=60, reveal_window=60, draw_delay=0)
+
+
+def before_panel(phase: Phase, verdict: Verdict = Verdict.PENDING) -> PanelCase:
+    case = Case(CARLA, ID, CARLA, PAUL, 0, 1, 1_000, 3, 1, 3, 0, 0, 0, phase, verdict)
+    return PanelCase(case, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("now", "case", "whom", "until"),
+    [
+        (900, before_panel(Phase.DRAWING), "voters are drawn, in case 7", 1_000),
+        (900, before_panel(Phase.COMMITTING), "voters judge it, in case 7", 1_000),
+        (1_001, before_panel(Phase.COMMITTING), "voters show their votes, in case 7", 1_060),
+        (900, before_panel(Phase.REVEALING), "voters show their votes, in case 7", 1_000),
+        (1_001, before_panel(Phase.REVEALING), "anyone has the votes counted, in case 7", None),
+        (
+            1_001,
+            before_panel(Phase.CLOSED, Verdict.REJECTED),
+            "anyone resolves it: voters have found, in case 7",
+            None,
+        ),
+    ],
+)
+def test_a_contested_transfer_says_how_far_its_voters_are(
+    now: int, case: PanelCase, whom: str, until: int | None
+) -> None:
+    seen = replace(at(now, data_provided=True, contested=True, panel_case=7), case=case, by_panel=True)
+    assert awaited(seen) == Awaited(whom, until)
+
+
+@pytest.mark.parametrize(
+    ("seen", "whom"),
+    [
+        (
+            at(900, data_provided=True, requested_forceful_refund=True),
+            "anyone asks the panel, or the provider is paid",
+        ),
+        (at(900, requested_forceful_refund=True), "the provider provides"),
+        (
+            at(900, data_provided=True, requested_forceful_settle=True),
+            "the consumer verifies the data, or requests a refund, or anyone asks the panel",
+        ),
+        (
+            at(1_001, data_provided=True, requested_forceful_refund=True),
+            "nobody asked the panel in time: anyone ends it, and the provider is paid",
+        ),
+    ],
+)  # fmt: skip
+def test_where_the_panel_rules_a_transfer_waits_for_whoever_asks_it(seen: TransferSeen, whom: str) -> None:
+    waiting = awaited(replace(seen, by_panel=True))
+    assert waiting is not None
+    assert waiting.what == whom
 
 
 def test_a_transfer_that_has_ended_waits_for_nobody() -> None:

@@ -6,13 +6,14 @@ import asyncio
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from typer.testing import CliRunner
 
 from agorai.cli.main import app
 from agorai.demo.town import Town
 from agorai.devchain import TOKEN
+from agorai.home import Home
 from agorai.transfers import Transfers
 from agorai_shared import cid as cids
 from agorai_shared.bindings.data_transfer import Initiated
@@ -20,17 +21,30 @@ from agorai_shared.shared_jwe import Envelope
 from agorai_shared.types import Address, Cid, Wei
 from agorai_shared.vault import SealEnvelope
 
+FLOWERS: Final = Path(__file__).parents[1] / "docs" / "examples" / "flowers.csv"
 AMOUNT: Final = Wei(3 * TOKEN + 1)
 
 
 @dataclass
 class Transferring:
-    """A town whose owner sells flowers, for transfers of which Linhao is the authority."""
+    """A town whose owner sells flowers, for transfers of which Linhao is the authority, or else the panel."""
 
     folder: Path
     town: Town
     flowers: int = 0
     """The data set."""
+    provider: str = "owner"
+    consumer: str = "tommy"
+    by_panel: bool = False
+
+    async def laid(self) -> Self:
+        """Give each client a home to which commands can be given, and publish the flowers."""
+        for name, client in self.town.clients.items():
+            (self.folder / name).mkdir()
+            client.info.save(Home(self.folder / name).node_file)
+        command = ("publish", "data", FLOWERS, "--target", "species", "--price", 1, "--no-quality")
+        self.flowers = (await self.agorai(self.provider, *command))["resource"]
+        return self
 
     def __getitem__(self, name: str) -> Transfers:
         return Transfers(self.town.clients[name])
@@ -52,12 +66,13 @@ class Transferring:
         return (await self.town.clients[name].balances()).coin
 
     async def opened(self, duration: int = 600) -> int:
-        linhao = self.town.clients["linhao"].address
-        return await self["tommy"].init(self.flowers, AMOUNT, linhao, duration)
+        consumer = self[self.consumer]
+        authority = consumer.panel.address if self.by_panel else self.town.clients["linhao"].address
+        return await consumer.init(self.flowers, AMOUNT, authority, duration)
 
     async def provided(self, duration: int = 600) -> int:
         transfer = await self.opened(duration)
-        await self["owner"].provide(transfer)
+        await self[self.provider].provide(transfer)
         return transfer
 
     async def raw(self, *, authority: Address | None = None, key: bytes = b"", schema: bytes = b"") -> int:
@@ -73,16 +88,18 @@ class Transferring:
         return (await client.market.emitted(sent, Initiated)).id
 
     async def hand_over(self, transfer: int, envelope: Envelope, data: Cid | None = None) -> None:
-        """Provide whatever envelope, as the owner."""
+        """Provide whatever envelope, as the provider."""
         await self.hand_over_bytes(transfer, envelope.to_bytes(), data or Cid(envelope.cid))
 
     async def hand_over_bytes(self, transfer: int, key: bytes, data: Cid) -> None:
-        owner = self["owner"]
-        stored = await owner.client.store.put_document(key)
-        deal = (await owner.look(transfer)).deal
-        await owner.send(owner.contract.provide_data(deal, cids.digest_of(stored), cids.digest_of(data)))
+        provider = self[self.provider]
+        stored = await provider.client.store.put_document(key)
+        deal = (await provider.look(transfer)).deal
+        await provider.send(
+            provider.contract.provide_data(deal, cids.digest_of(stored), cids.digest_of(data))
+        )
 
     async def sealed(self, content: bytes, context: str, *readers: str) -> Envelope:
         members = tuple(self.town.clients[name].address for name in readers)
         to = SealEnvelope(context=context, members=members)
-        return await self.town.clients["owner"].vault.seal_envelope(content, to)
+        return await self.town.clients[self.provider].vault.seal_envelope(content, to)

@@ -25,7 +25,7 @@ ASKED: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "trainer": {"vault": ("step", "outcome", "content")},
     "verifier": {
         "vault": ("step", "outcome", "judge"),
-        "trainer": ("evaluate", "check_samples", "judge_challenge"),
+        "trainer": ("evaluate", "compare", "check_samples", "judge_challenge"),
         "reward": ("audit_task",),
     },
     "reward": {

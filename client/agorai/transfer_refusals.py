@@ -59,7 +59,7 @@ REFUSALS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "DataTransfer_NoCredit": (
         "Nothing is credited to {account}",
-        "Payments are direct; only what an account did not take is credited.",
+        "Payments are direct; only what an account did not take is credited, and bonuses that no voter earned.",
     ),
     "DataTransfer_Refused": (
         "{account} did not take its credit",

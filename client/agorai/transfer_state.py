@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agorai_shared.bindings.data_transfer import DataProvided, Deal, Outcome, State
+from agorai_shared.bindings.voting_panel import Phase
+from agorai_shared.panel import PanelCase
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,10 @@ class TransferSeen:
     outcome: Outcome | None
     """How it ended; None while it is open."""
     now: int
+    case: PanelCase | None = None
+    """That is before the panel, while it is contested."""
+    by_panel: bool = False
+    """Whether the panel is the authority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +55,52 @@ def awaited(seen: TransferSeen) -> Awaited | None:
     if seen.outcome is not None:
         return None
     if state.contested:
-        return Awaited(f"voters judge it, in case {state.panel_case}", None)
-    return _overdue(state) if seen.now > state.deadline else Awaited(_in_time(state), state.deadline)
+        return _before_panel(seen)
+    if seen.now > state.deadline:
+        return _overdue(state, by_panel=seen.by_panel)
+    return Awaited(_in_time(state, by_panel=seen.by_panel), state.deadline)
 
 
-def _in_time(state: State) -> str:
+def _before_panel(seen: TransferSeen) -> Awaited:
+    what, case = f"in case {seen.state.panel_case}", seen.case
+    if case is None:
+        return Awaited(f"voters judge it, {what}", None)
+    if not case.pending:
+        return Awaited(f"anyone resolves it: voters have found, {what}", None)
+    phase, deadline = case.phase(seen.now)
+    over = seen.now > deadline
+    doing = {
+        Phase.DRAWING: "voters are drawn",
+        Phase.COMMITTING: "voters judge it",
+        Phase.REVEALING: "voters show their votes",
+    }
+    told = (
+        "anyone has the votes counted"
+        if over and phase == Phase.REVEALING
+        else doing.get(phase, "voters judge it")
+    )
+    return Awaited(f"{told}, {what}", None if over else deadline)
+
+
+def _in_time(state: State, *, by_panel: bool) -> str:
+    rules = "anyone asks the panel" if by_panel else "the authority rules"
     if state.requested_forceful_refund and state.data_provided:
-        return "the authority rules"
+        return f"{rules}, or the provider is paid" if by_panel else rules
     what = (
         "the consumer verifies the data, or requests a refund"
         if state.data_provided
         else "the provider provides"
     )
     asked = state.requested_forceful_refund or state.requested_forceful_settle
-    return f"{what}, or the authority rules" if asked else what
+    rules = rules if state.data_provided or not by_panel else ""
+    return f"{what}, or {rules}" if asked and rules else what
 
 
-def _overdue(state: State) -> Awaited:
+def _overdue(state: State, *, by_panel: bool) -> Awaited:
     if not state.data_provided:
         return Awaited("the consumer cancels: nothing was provided in time", None)
+    if state.requested_forceful_refund and by_panel:
+        return Awaited("nobody asked the panel in time: anyone ends it, and the provider is paid", None)
     if state.requested_forceful_refund:
         return Awaited("the authority did not rule in time: anyone ends it, and each side has half", None)
     return Awaited("the consumer was silent: anyone ends it, and the provider is paid", None)

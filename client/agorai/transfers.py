@@ -3,24 +3,28 @@
     async with Client.connect(Home(Path("~/.agorai"))) as client:
         transfer = await Transfers(client).init(resource=7, amount=Wei(10**18), authority=judith, duration=86_400)
 
-Nothing of this is done by a node by itself: the consumer, the provider and the authority decide each step.
+Little of this is done by a node by itself: the consumer, the provider and the authority decide each step. Once voters
+were asked, the nodes of both sides have them drawn and told the key, and execute what they find.
 
 The paper's four digests are what this marketplace has already. The schema is that of a published data set. The
 consumer's public key is its member's in the registry. The data's key is in an envelope, sealed to the consumer and,
 beyond the paper, to the authority, which could not rule on what it cannot see; and the data are what that seals.
+Where the panel is the authority nobody knows yet who will rule: then it is sealed to the provider as well, whose node
+tells the key to the voters who are drawn, as the consumer's does.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import astuple, dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from agorai.client import MOST_CONTENT, Client, OnStage, silent
-from agorai.exchange import Contracts
+from agorai.exchange import Contracts, refusal
 from agorai.transfer_refusals import (
     DataNotProvidedError,
     NotProvidableError,
@@ -28,6 +32,7 @@ from agorai.transfer_refusals import (
     SchemaNotSoldError,
     TransferAbsentError,
     TransferIdError,
+    TransferRefusedError,
     TransferTermsError,
     shown,
 )
@@ -35,13 +40,16 @@ from agorai.transfer_state import TransferSeen
 from agorai_shared import cid as cids
 from agorai_shared.bindings.data_transfer import DataProvided, DataTransfer, Deal, Ended, Initiated
 from agorai_shared.bindings.registry import Registered
+from agorai_shared.bindings.voting_panel import Config, Verdict
 from agorai_shared.content import NODE_PIN
 from agorai_shared.contract import Call
-from agorai_shared.digest_files import DigestFiles
+from agorai_shared.digest_files import DigestFiles, cids_of
 from agorai_shared.documents import Schema
-from agorai_shared.errors import AgoraiError, InputError
+from agorai_shared.errors import AgoraiError, InputError, NotFoundError
 from agorai_shared.market import NotAMemberError
+from agorai_shared.panel import PanelCase, impartial
 from agorai_shared.shared_jwe import Envelope
+from agorai_shared.transfer_key import context
 from agorai_shared.types import Address, Hash, ResourceId, Wei
 from agorai_shared.vault import OpenEnvelope, SealEnvelope
 
@@ -54,6 +62,12 @@ _DURATION_S: Final = (60, 30 * 86_400)
 
 _MARGIN_S: Final = 30
 """What is provided is readable before it is mined: with less time left it might be given away and be too late."""
+
+PANEL_SIZE: Final = 3
+"""Seats of the panel, where it is the authority and nothing else is said."""
+
+_KEEP_S: Final = 300.0
+"""How long what was provided may take to come."""
 
 _SLOTS: Final = 16
 """Slots that are looked at together."""
@@ -69,6 +83,8 @@ class Wanted:
 
     seen: TransferSeen
     resource: ResourceId
+    panel_s: int = 0
+    """How long voters may take, where they rule; that may be longer than a wait, since their finding has no end."""
 
 
 class Transfers(Contracts):
@@ -91,6 +107,7 @@ class Transfers(Contracts):
         amount: Wei,
         authority: Address,
         duration: int,
+        panel_size: int | None = None,
         *,
         on_stage: OnStage | None = None,
     ) -> int:
@@ -103,9 +120,11 @@ class Transfers(Contracts):
         amount
             Of the chain's own coin, in its smallest unit.
         authority
-            Who rules where the two sides do not agree.
+            Who rules where the two sides do not agree: an account, or `panel.address`.
         duration
             Of each wait, in seconds.
+        panel_size
+            Seats of the panel, where that is the authority; none: `PANEL_SIZE`.
 
         Raises
         ------
@@ -123,12 +142,14 @@ class Transfers(Contracts):
         if metadata.schema_cid is None:
             raise TransferTermsError(f"resource {resource} has no schema", "Choose a data set that has one.")
         schema = cids.digest_of(metadata.schema_cid)
-        await self._check(amount, authority, found.owner, duration)
+        usual = PANEL_SIZE if authority == self.panel.address else 0
+        seats = usual if panel_size is None else panel_size
+        await self._check(amount, authority, found.owner, duration, seats)
         await self.files.read(Schema, schema, f"schema of resource {resource}", [found.owner])
         me = await market.actor(self.client.address)
         tell("opening")
         call = self.contract.init_transaction(
-            await self._slot(), found.owner, schema, me.encryption_key, authority, duration, 0
+            await self._slot(), found.owner, schema, me.encryption_key, authority, duration, seats
         )
         sent = await self.send(replace(call, value=amount))
         return (await market.emitted(sent, Initiated)).id
@@ -142,11 +163,18 @@ class Transfers(Contracts):
         return await self._send(transfer, self.contract.cancel)
 
     async def request_refund(self, transfer: int) -> Hash:
-        """Ask the authority, as the consumer, for the money back."""
-        return await self._send(transfer, self.contract.request_forceful_refund)
+        """Ask the authority, as the consumer, for the money back.
+
+        Where voters may have to rule the node keeps a copy of what was provided, if it is served; as of `contest`.
+        """
+        sent = await self._send(transfer, self.contract.request_forceful_refund)
+        await self._keep(transfer)
+        return sent
 
     async def data(self, transfer: int) -> bytes:
         """Fetch and open what was provided, as the consumer or the authority.
+
+        A consumer whose key does not open them takes that which voters told its node when they found the data good.
 
         Raises
         ------
@@ -159,11 +187,20 @@ class Transfers(Contracts):
         seen = await self.look(transfer)
         if seen.provided is None:
             raise DataNotProvidedError(transfer)
-        provider, digest = seen.deal.data_provider, seen.provided.ipfs_encrypted_aes_key_address
+        try:
+            return await self._given(transfer, seen.deal.data_provider, seen.provided)
+        except AgoraiError:
+            if seen.deal.authority == self.panel.address and seen.deal.data_consumer == self.client.address:
+                with suppress(AgoraiError):
+                    return await self.client.vault.transferred(transfer, MOST_CONTENT)
+            raise
+
+    async def _given(self, transfer: int, provider: Address, provided: DataProvided) -> bytes:
+        digest = provided.ipfs_encrypted_aes_key_address
         what = f"key of the data of transfer {shown(transfer)}"
         try:
             envelope = await self.files.read(Envelope, digest, what, [provider])
-            if cids.digest_of(envelope.cid) != seen.provided.ipfs_data_address:
+            if cids.digest_of(envelope.cid) != provided.ipfs_data_address:
                 raise ProvidedFaultyError(transfer, "the key is another object's")
             asked = OpenEnvelope(envelope=envelope, context=self._context(transfer), author=provider)
             return await self.client.vault.open_envelope(asked, MOST_CONTENT)
@@ -223,17 +260,31 @@ class Transfers(Contracts):
             found = await self.client.listing(event.id)
             described = found.metadata and found.metadata.schema_cid
             if described and cids.digest_of(described) == schema:
-                return Wanted(seen, event.id)
+                return Wanted(seen, event.id, await self._panel_s() if seen.by_panel else 0)
         raise SchemaNotSoldError(transfer, cids.of_digest(schema))
 
-    async def provide(self, transfer: int, *, on_stage: OnStage | None = None) -> Hash:
-        """Seal the data that are wanted to consumer and authority, and say where they are; raises as `wanted`."""
+    async def provide(
+        self, transfer: int, *, sandbox: Sandbox | None = None, on_stage: OnStage | None = None
+    ) -> Hash:
+        """Seal the data that are wanted to their readers, and say where they are; raises as `wanted`.
+
+        Where voters may have to judge them they are compared with their schema first, as those would: in `sandbox`,
+        or in one that is started.
+        """
         tell = on_stage or silent
         wanted = await self.wanted(transfer)
         deal = wanted.seen.deal
-        tell("sealing the data")
         content = await self.client.content(wanted.resource)
-        to = SealEnvelope(context=self._context(transfer), members=(deal.data_consumer, deal.authority))
+        if wanted.seen.by_panel:
+            tell("comparing the data with their schema, as voters would")
+            if any(astuple(await self.differences(transfer, content, sandbox=sandbox))):
+                why = "voters would find that the data are not as their schema says"
+                raise NotProvidableError(
+                    transfer, why, "Publish them again, and have that data set asked for."
+                )
+        tell("sealing the data")
+        second = self.client.address if deal.authority == self.panel.address else deal.authority
+        to = SealEnvelope(context=self._context(transfer), members=(deal.data_consumer, second))
         envelope = await self.client.vault.seal_envelope(content, to)
         name = f"{NODE_PIN}key of the data of transfer {shown(transfer)}"
         key = await self.client.store.put_document(envelope.to_bytes(), name=name)
@@ -255,6 +306,55 @@ class Transfers(Contracts):
         """Rule for the provider, as the authority."""
         return await self._send(transfer, self.contract.execute_forceful_settle)
 
+    async def bonus(self, transfer: int) -> Wei:
+        """Give what it costs to ask the panel, in the token's smallest unit.
+
+        Raises
+        ------
+        TransferAbsentError
+        TransferRefusedError
+            If an account rules.
+        """
+        seen = await self.look(transfer)
+        if not seen.by_panel:
+            values = {"id": transfer, "authority": seen.deal.authority}
+            raise refusal("DataTransfer_NotPanel", values)
+        (config,) = await self.read(self.panel.config())
+        return Wei(seen.deal.panel_size * config.seat_bonus)
+
+    async def contest(self, transfer: int) -> Hash:
+        """Put what was requested before the panel and pay the voters; anyone may, in time.
+
+        The node lets the contract take tokens first, unless it may.
+
+        Raises
+        ------
+        TransferAbsentError, TransferRefusedError
+        DepositTooHighError
+            If the account has fewer tokens than the voters' bonus.
+        """
+        await self.allow(self.contract.address, await self.bonus(transfer))
+        sent = await self._send(transfer, self.contract.contest)
+        await self._keep(transfer)
+        return sent
+
+    async def resolve(self, transfer: int) -> Hash:
+        """Have a transfer end as the panel has found; anyone may, and both sides' nodes do.
+
+        Raises
+        ------
+        TransferAbsentError
+        TransferRefusedError
+            Before the panel has spoken, too.
+        """
+        seen = await self.look(transfer)
+        if seen.case is not None and seen.case.case.verdict == Verdict.PENDING:
+            why = f"The voters of transfer {shown(transfer)} have not come to a verdict"
+            raise TransferRefusedError(
+                why, f"See how far they are: `agorai transfer show {shown(transfer)}`."
+            )
+        return await self.send(self.contract.resolve(seen.deal))
+
     async def expire(self, transfer: int) -> Hash:
         """End a transfer for which data were provided and whose time is over; anyone may."""
         return await self._send(transfer, self.contract.expire)
@@ -266,6 +366,15 @@ class Transfers(Contracts):
     async def credit(self) -> Wei:
         """Give what this account can take out, of payments that it did not take; in the coin's smallest unit."""
         (found,) = await self.read(self.contract.credit_of(self.client.address))
+        return Wei(found)
+
+    async def withdraw_bonus(self) -> Hash:
+        """Take out the bonuses of which no voter earned any, in tokens."""
+        return await self.send(self.contract.withdraw_bonus(self.client.address))
+
+    async def bonus_credit(self) -> Wei:
+        """Give what bonuses this account can take out, in the token's smallest unit."""
+        (found,) = await self.read(self.contract.bonus_credit_of(self.client.address))
         return Wei(found)
 
     # ---------------------------------------------------------------------------------------------- looking
@@ -295,11 +404,27 @@ class Transfers(Contracts):
         # After the states, so that of one which is not open there is the end.
         provided = {one.id: one for one in await self.events(self.contract.address, DataProvided, topic)}
         outcomes = {one.id: one.outcome for one in await self.events(self.contract.address, Ended, topic)}
-        now = await self.now()
+        now, cases = await self.now(), await self._cases({state.panel_case for state in states} - {0})
         return [
-            TransferSeen(event.id, event.deal, state, provided.get(event.id), outcomes.get(event.id), now)
+            TransferSeen(
+                event.id,
+                event.deal,
+                state,
+                provided.get(event.id),
+                outcomes.get(event.id),
+                now,
+                cases.get(state.panel_case),
+                by_panel=event.deal.authority == self.panel.address,
+            )
             for event, state in zip(opened, states, strict=True)
         ]
+
+    async def _cases(self, ids: Iterable[int]) -> dict[int, PanelCase]:
+        """Give the panel's cases of these ids."""
+        if not (wanted := sorted(ids)):
+            return {}
+        config, *found = await self.read(self.panel.config(), *map(self.panel.case_of, wanted))
+        return {id_: PanelCase(case, cast("Config", config)) for id_, case in zip(wanted, found, strict=True)}
 
     # ---------------------------------------------------------------------------------------------- private
 
@@ -308,10 +433,11 @@ class Transfers(Contracts):
 
     def _context(self, transfer: int) -> str:
         """Give what the data of a transfer are sealed for."""
-        contract = self.contract.address.lower()
-        return f"eip155:{self.client.deployment.chain_id}:{contract}:{shown(transfer)}"
+        return context(self.client.deployment.chain_id, self.contract.address, transfer)
 
-    async def _check(self, amount: Wei, authority: Address, provider: Address, duration: int) -> None:
+    async def _check(
+        self, amount: Wei, authority: Address, provider: Address, duration: int, panel_size: int
+    ) -> None:
         """See that a transfer on these terms is taken by the contract, and can be ruled on."""
         if amount <= 0:
             raise TransferTermsError("nothing is paid", "Pay an amount above 0.")
@@ -320,14 +446,36 @@ class Transfers(Contracts):
         if authority in (self.client.address, provider):
             why = "its authority is one of its two sides"
             raise TransferTermsError(why, "Choose somebody whom both sides trust.")
-        if authority == self.panel.address:
-            why = "nodes that vote have no rule by which to judge data that were provided"
-            raise TransferTermsError(why, "Name an account as the authority.")
+        by_panel = authority == self.panel.address
+        if panel_size and not by_panel:
+            raise TransferTermsError("an account that rules has no seats", "Leave the panel's size out.")
+        if by_panel:
+            (most,) = await self.read(self.panel.max_size())
+            if not (3 <= panel_size <= most and panel_size % 2):
+                why = f"a panel of {panel_size} seats is not permitted"
+                raise TransferTermsError(why, f"Take an odd number from 3 to {most}.")
+            if why := await self._voters_lack(panel_size, self.client.address, provider):
+                raise TransferTermsError(
+                    why, "Take a smaller panel, name an account, or wait for more voters."
+                )
         least = max(_DURATION_S[0], 2 * await self.client.chain.finality_lag())
         if not least <= duration <= _DURATION_S[1]:
             why = f"a duration of {duration} s is too short or too long"
             raise TransferTermsError(why, f"Take from {least} s to 30 days: each side acts on final blocks.")
-        await self.client.market.actor(authority)
+        if not by_panel:
+            await self.client.market.actor(authority)
+
+    async def _panel_s(self) -> int:
+        """Give how long voters may take in one round, in seconds."""
+        (config,) = await self.read(self.panel.config())
+        return int(config.draw_window + config.commit_window + config.reveal_window)
+
+    async def _voters_lack(self, seats: int, *parties: Address) -> str:
+        """Say why no panel of so many seats can be drawn now, between parties that are none of it; "" if one can."""
+        panel = self.panel
+        available, *sides = await self.read(panel.available(), *map(panel.voter_of, parties))
+        left = impartial(available, sides)
+        return f"{left} voters with a free seat are no panel of {seats}" if left < seats else ""
 
     async def _check_providable(self, seen: TransferSeen) -> None:
         """See that whoever provides in a transfer can be paid; raises `NotProvidableError`."""
@@ -339,12 +487,16 @@ class Transfers(Contracts):
             why = "it has ended, or data were provided"
         elif seen.now + _MARGIN_S > seen.state.deadline:
             why = "its time is over, or so nearly that the data might be given away for nothing"
-        elif deal.authority == self.panel.address:
-            why = "its authority is the panel, and nodes that vote have no rule by which to judge data"
-            remedy = "Have it opened again with an account as the authority."
+        elif seen.by_panel and (
+            lack := await self._voters_lack(deal.panel_size, deal.data_consumer, deal.data_provider)
+        ):
+            why = f"{lack}: without a verdict each side has half"
+            remedy = "Wait for more voters, or have it opened again with an account as the authority."
         else:
             try:
-                consumer, _ = await market.actor(deal.data_consumer), await market.actor(deal.authority)
+                consumer = await market.actor(deal.data_consumer)
+                if not seen.by_panel:
+                    await market.actor(deal.authority)
             except NotAMemberError as error:
                 why, remedy = error.message.rstrip("."), "Have it opened again by members, or once they are."
             else:
@@ -353,6 +505,31 @@ class Transfers(Contracts):
                     remedy = "Have it opened again with that."
         if why:
             raise NotProvidableError(seen.id, why, remedy)
+
+    async def _keep(self, transfer: int) -> None:
+        """Keep what was provided, sealed as it is, if its consumer may be told another key to it.
+
+        Its provider, once it is paid, need not serve it. Where it does not now, voters have nothing to confirm.
+        """
+        from agorai_shared.sealing import is_sealed  # noqa: PLC0415 - cryptography that other verbs do without
+
+        seen = await self.look(transfer)
+        mine = seen.by_panel and seen.deal.data_consumer == self.client.address
+        if not mine or seen.provided is None:
+            return
+        block, tree = cids_of(seen.provided.ipfs_data_address)
+        with suppress(AgoraiError, TimeoutError):
+            async with asyncio.timeout(_KEEP_S):
+                served = self.client.market.served_by(
+                    await self.client.market.gateway(seen.deal.data_provider)
+                )
+                try:
+                    name = block if is_sealed(await served.get_block(block)) else tree
+                except NotFoundError:  # a store that has blocks by their whole name
+                    name = tree
+                most = MOST_CONTENT + (MOST_CONTENT >> 3)
+                named = f"{NODE_PIN}data of transfer {shown(transfer)}"
+                await self.client.store.put(served.get(name, max_size=most), name=named)
 
     async def _slot(self) -> int:
         """Give a free slot of this account's: one that was used before if there is one, which costs less."""

@@ -33,6 +33,7 @@ from joserfc import jwe
 from joserfc.jwk import ECKey, RSAKey
 from pydantic import ValidationError
 
+from agorai_shared import unixfs
 from agorai_shared.documents import Document
 from agorai_shared.errors import InputError, IntegrityError, RefusedError
 from agorai_shared.jwe import (
@@ -158,6 +159,25 @@ def seal_to_members(
     while some := dict(islice(left, MOST_RECIPIENTS)):
         sealed.append(encrypt_to_all(plain, _TYPE, some))
     return tuple(sealed)
+
+
+def inlined(envelope: Envelope) -> bytes | None:
+    """Give the sealed object that an envelope itself holds; None: it is in a store.
+
+    Raises
+    ------
+    EnvelopeFaultyError
+        If it is not the one that the envelope names.
+    """
+    if envelope.inline is None:
+        return None
+    try:
+        sealed = decode(envelope.inline)
+    except ValueError as error:
+        raise EnvelopeFaultyError("what it holds is no base64url") from error
+    if unixfs.cid_of(sealed) != envelope.cid:
+        raise EnvelopeFaultyError("what it holds is another object than it names")
+    return sealed
 
 
 def open_as_member(envelope: Envelope, owner: Address, key: RSAKey, context: str) -> bytes:

@@ -116,6 +116,11 @@ class SealTruncatedError(SealTamperedError):
         super().__init__(segment, "is missing: the object was cut off before it")
 
 
+def is_sealed(block: bytes) -> bool:
+    """Say whether bytes begin as a sealed object does."""
+    return block.startswith(_MAGIC)
+
+
 def new_content_key() -> bytes:
     """Make a fresh random content key; use each for one object."""
     return secrets.token_bytes(KEY_LENGTH)

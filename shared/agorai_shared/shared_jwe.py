@@ -13,6 +13,8 @@ MOST_RECIPIENTS: Final = 45
 """As many voters as a dispute can ever draw."""
 MOST_SEALED: Final = 4096
 """Characters of a content key that is sealed to a task."""
+MOST_INLINE: Final = 16 << 10
+"""Bytes of a sealed object that its envelope may hold."""
 
 
 class Recipient(Document):
@@ -54,3 +56,5 @@ class Envelope(Document):
     """Bytes of the plaintext."""
     to_members: tuple[SharedJwe, ...] = Field((), max_length=200)
     to_task: str | None = Field(None, max_length=MOST_SEALED)
+    inline: str | None = Field(None, max_length=-(-MOST_INLINE * 4 // 3))
+    """The sealed object itself, in base64url, where it is small: then it need not be in a store."""

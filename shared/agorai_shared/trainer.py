@@ -24,11 +24,12 @@ Commitment = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PackagePath = Annotated[
     str,
     Field(
-        pattern=r"^/vault/(trades/[1-9][0-9]{0,18}/(package|own)|cases/[1-9][0-9]{0,18}/(package|sets/[0-9]))$"
+        pattern=r"^/vault/(trades/[1-9][0-9]{0,18}/(package|own)|cases/[1-9][0-9]{0,18}/(package|sets/[0-9]|data))$"
     ),
 ]
 """Where the node's own vault streams a package's plaintext: of a trade, the other side's `package` or the node's
-`own`; of a case, the `package` in dispute or one of the `sets` of low quality that are shown instead."""
+`own`; of a case, the `package` in dispute or one of the `sets` of low quality that are shown instead, or the `data`
+of a transfer."""
 
 
 class Failure(Message):
@@ -114,6 +115,31 @@ class DegradeStatus(Message):
     """None: not at its end."""
 
 
+class Compare(PackageCommand):
+    """Compare the data at `source` with what their schema says."""
+
+    described: CidText
+    """The schema, in the node's own store."""
+
+
+class Comparison(Message):
+    """How data are, against their schema.
+
+    A `Failure` says why they could not be compared. It is the data's, unless its code is that of a limit
+    (`memory_limit`, `cpu_limit`, `time_limit`): then it may be this node's own settings'.
+    """
+
+    differences: tuple[str, ...] | Failure
+    """What is not as it says, a few at most; none: they are as it says."""
+
+
+class CompareStatus(Message):
+    """How far a comparison is."""
+
+    comparison: Comparison | None
+    """None: not at its end."""
+
+
 class Trainer:
     """Asks one node's trainer."""
 
@@ -164,3 +190,20 @@ class Trainer:
             )
             if status.degraded is not None:
                 return status.degraded
+
+    async def compare(self, command: Compare) -> Comparison:
+        """Have data compared with their schema in the trainer's sandbox, however long it takes.
+
+        Raises
+        ------
+        ServiceUnreachableError
+            If no trainer answers; repeating may help.
+        RemoteError
+            As `evaluate` raises it.
+        """
+        while True:
+            status = await self._commander.ask(
+                "trainer", "compare", command, CompareStatus, command.timeout_s + _ANSWER_S
+            )
+            if status.comparison is not None:
+                return status.comparison

@@ -240,6 +240,8 @@ class SealEnvelope(Message):
     """Whether members whose key cannot be used are left out: who has left must not hold up all others."""
     task: str | None = None
     """A task's public key."""
+    inline: bool = False
+    """Whether a small object stays in the envelope: one that nobody has to find by its CID."""
 
 
 class OpenEnvelope(Message):
@@ -615,6 +617,16 @@ class Vault:
     async def package(self, source: str, limit: int) -> bytes:
         """Open the package that the vault streams at the path `source`, of at most `limit` bytes."""
         return await _whole(self._open(source, {}), limit)
+
+    async def transferred(self, transfer: int, limit: int) -> bytes:
+        """Open the data of a transfer, of at most `limit` bytes, by the key that voters told this account.
+
+        Raises
+        ------
+        RemoteError
+            Of the code `transfer_key_absent`, if none did.
+        """
+        return await _whole(self._open(f"/vault/transfers/{transfer}/data", {}), limit)
 
     async def _open(
         self, path: str, query: dict[str, str], body: bytes | None = None

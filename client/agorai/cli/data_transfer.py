@@ -19,11 +19,12 @@ from agorai.cli.data_transfer_shown import (
     waits_for,
 )
 from agorai.cli.output import HOME, JSON, emit, err, progress, styled, with_client
-from agorai.cli.pool_shown import YES, confirm
+from agorai.cli.pool_shown import YES, confirm, tokens_told
+from agorai.cli.trade import lasting
 from agorai.client import Client, address_of
 from agorai.devchain import TOKEN
 from agorai.pool_spec import duration as seconds
-from agorai.transfers import Transfers, read_id
+from agorai.transfers import PANEL_SIZE, Transfers, read_id
 from agorai_shared.types import Wei
 
 app = typer.Typer(
@@ -41,9 +42,16 @@ TRANSFER = typer.Argument(metavar="TRANSFER", help="The transfer's id, as `list`
 def init(
     resource: int = typer.Argument(help="The data set that you want.", min=1),
     amount: float = typer.Option(..., min=0, callback=tokens, help="What you pay, in the chain's own coin."),
-    authority: str = typer.Option(..., help="The account that rules if you and the provider do not agree."),
+    authority: str = typer.Option(
+        ...,
+        help="The account that rules if you and the provider do not agree, or `panel`: voters who are drawn.",
+    ),
     duration: str = typer.Option(
         "1d", help="Of each wait: to provide, to verify, to rule. 90s, 15m, 12h or 7d."
+    ),
+    panel_size: int | None = typer.Option(
+        None,
+        help=f"Voters to be drawn, an odd number from 3 on, with `--authority panel`; {PANEL_SIZE} if not given.",
     ),
     yes: bool = YES,
     home: Path = HOME,
@@ -64,8 +72,9 @@ def init(
 
     async def work(client: Client) -> dict[str, Any]:
         transfers = Transfers(client)
+        ruler = transfers.panel.address if authority == "panel" else address_of(authority)
         with progress(as_json) as tell:
-            opened = await transfers.init(resource, paid, address_of(authority), wait, on_stage=tell)
+            opened = await transfers.init(resource, paid, ruler, wait, panel_size, on_stage=tell)
         return transfer_json(await transfers.look(opened), client.address)
 
     found = with_client(home, as_json, work)
@@ -136,8 +145,8 @@ def verify(transfer: str = TRANSFER, home: Path = HOME, as_json: bool = JSON) ->
 
 @app.command("request-refund")
 def request_refund(transfer: str = TRANSFER, home: Path = HOME, as_json: bool = JSON) -> None:
-    """Ask the authority, as the consumer, for your money back."""
-    _step(transfer, Transfers.request_refund, "Its authority is asked to rule.", home, as_json)
+    """Ask, as the consumer, for your money back; where the panel rules, go on with `contest`."""
+    _step(transfer, Transfers.request_refund, "The refund is requested.", home, as_json)
 
 
 @app.command("cancel")
@@ -151,17 +160,23 @@ def cancel(transfer: str = TRANSFER, home: Path = HOME, as_json: bool = JSON) ->
 
 @app.command("provide")
 def provide(transfer: str = TRANSFER, yes: bool = YES, home: Path = HOME, as_json: bool = JSON) -> None:
-    """Give the data that a transfer wants, as its provider, sealed to its consumer and its authority."""
+    """Give the data that a transfer wants, as its provider, sealed to those who are to read them."""
 
     async def look(client: Client) -> dict[str, Any]:
         wanted = await Transfers(client).wanted(read_id(transfer))
-        return {**transfer_json(wanted.seen, client.address), "resource": wanted.resource}
+        found = transfer_json(wanted.seen, client.address)
+        return {**found, "resource": wanted.resource, "panel_s": wanted.panel_s}
 
     found = with_client(home, as_json, look)
     if not as_json:
         err.print(transfer_table(found))
+        if found["panel_s"] > found["duration"]:
+            err.print(
+                f"Voters, if they are asked, may take {lasting(found['panel_s'])}, longer than each wait."
+            )
+    second = "to voters if they are asked" if found["panel_size"] else found["authority"]
     confirm(
-        f"Give data set {found['resource']} to {found['consumer']} and {found['authority']}?",
+        f"Give data set {found['resource']} to {found['consumer']} and {second}?",
         "Nothing was provided",
         yes=yes,
         as_json=as_json,
@@ -171,11 +186,37 @@ def provide(transfer: str = TRANSFER, yes: bool = YES, home: Path = HOME, as_jso
 
 @app.command("request-settle")
 def request_settle(transfer: str = TRANSFER, home: Path = HOME, as_json: bool = JSON) -> None:
-    """Ask the authority, as the provider, to be paid before the consumer's time is over."""
-    _step(transfer, Transfers.request_settle, "Its authority is asked to rule.", home, as_json)
+    """Ask, as the provider, to be paid before the consumer's time is over; where the panel rules, go on so, too."""
+    _step(transfer, Transfers.request_settle, "The settlement is requested.", home, as_json)
 
 
 # --------------------------------------------------------------------------------- authorities, and everyone
+
+
+@app.command("contest")
+def contest(transfer: str = TRANSFER, yes: bool = YES, home: Path = HOME, as_json: bool = JSON) -> None:
+    """Put before the panel what was requested, in time; you pay its voters, whatever they find."""
+
+    async def look(client: Client) -> Wei:
+        transfers = Transfers(client)
+        price = await transfers.bonus(read_id(transfer))
+        await transfers.require(price)
+        return price
+
+    price = tokens_told(with_client(home, as_json, look))
+    confirm(
+        f"Have voters rule for {price}, which your node lets the contract take?",
+        f"Voters cost {price}",
+        yes=yes,
+        as_json=as_json,
+    )
+    _step(transfer, Transfers.contest, "Voters are asked.", home, as_json)
+
+
+@app.command("resolve")
+def resolve(transfer: str = TRANSFER, home: Path = HOME, as_json: bool = JSON) -> None:
+    """End a transfer as its voters have found; anyone may, and the nodes of both sides do."""
+    _step(transfer, Transfers.resolve, "It is as the voters found.", home, as_json)
 
 
 @app.command("execute-refund")
@@ -249,18 +290,18 @@ def show(transfer: str = TRANSFER, home: Path = HOME, as_json: bool = JSON) -> N
 
 @app.command("withdraw")
 def withdraw(home: Path = HOME, as_json: bool = JSON) -> None:
-    """Take the coin that was credited because your account, a contract, did not take a payment."""
+    """Take what is credited: coin that your account, a contract, did not take, and bonuses that no voter earned."""
 
     async def work(client: Client) -> dict[str, Any]:
         transfers = Transfers(client)
-        credit = await transfers.credit()
+        credit, bonus = await transfers.credit(), await transfers.bonus_credit()
         if credit:
             await transfers.withdraw()
-        return {"withdrawn": credit / TOKEN}
+        if bonus:
+            await transfers.withdraw_bonus()
+        return {"withdrawn": credit / TOKEN, "withdrawn_bonus": bonus / TOKEN}
 
     found = with_client(home, as_json, work)
-    emit(
-        found,
-        as_json,
-        lambda: f"Took {found['withdrawn']:g} coin." if found["withdrawn"] else "There is no credit to take.",
-    )
+    taken = [f"{found['withdrawn']:g} coin"] if found["withdrawn"] else []
+    taken += [f"{found['withdrawn_bonus']:g} tokens of bonus"] if found["withdrawn_bonus"] else []
+    emit(found, as_json, lambda: f"Took {' and '.join(taken)}." if taken else "There is no credit to take.")

@@ -32,6 +32,7 @@ def transfer_json(seen: TransferSeen, account: str) -> dict[str, Any]:
         "transfer": shown(seen.id),
         **parties,
         "role": next((role for role, party in parties.items() if party == account), None),
+        "panel_size": deal.panel_size,
         "amount": deal.amount / TOKEN,
         "schema": cids.of_digest(deal.ipfs_schema_address),
         "public_key": cids.of_digest(deal.ipfs_consumer_pub_key_address),
@@ -57,7 +58,12 @@ def transfer_table(found: dict[str, Any]) -> object:
     made = table("Transfer", found["transfer"], whole=("Transfer",))
     made.columns[1].overflow = "fold"
     for role in _ROLES:
-        made.add_row(role, found[role] + (" (you)" if role == found["role"] else ""))
+        panel = (
+            f" (the panel, {found['panel_size']} voters)"
+            if found["panel_size"] and role == "authority"
+            else ""
+        )
+        made.add_row(role, found[role] + (" (you)" if role == found["role"] else panel))
     made.add_row("amount", f"{found['amount']:g} coin")
     made.add_row("schema", found["schema"])
     made.add_row("each wait", lasting(found["duration"]))

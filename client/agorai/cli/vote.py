@@ -17,7 +17,7 @@ from agorai_shared.bindings.voting_panel import Phase, Seat, Verdict, Voter
 from agorai_shared.types import Wei
 
 app = typer.Typer(
-    help="Judge trades, pool challenges and payouts of others, for a share of their deposits.",
+    help="Judge trades, transfers of data, pool challenges and payouts of others, for a share of their deposits.",
     no_args_is_help=True,
 )
 

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    # before the imports below, which take a second: those of the sandbox go on beside them
+    from agorai_trainer.sandbox import begin
+
+    begin()
+
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext

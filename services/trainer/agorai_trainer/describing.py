@@ -14,6 +14,7 @@ from agorai_trainer.frames import Job, Reply
 from agorai_trainer.sandbox import Sandbox
 
 _DIFFERENCES = TypeAdapter(SchemaDifferences)
+_MOST_TEXT = 200
 
 
 async def in_sandbox(sandbox: Sandbox, data: bytes, said: Schema) -> SchemaDifferences:
@@ -34,6 +35,16 @@ async def in_sandbox(sandbox: Sandbox, data: bytes, said: Schema) -> SchemaDiffe
         return _DIFFERENCES.validate_json(found)
     except (ValidationError, ValueError) as error:
         raise verdicts.OutputLimitError("it is no list of differences") from error
+
+
+def told(found: SchemaDifferences, most: int) -> tuple[str, ...]:
+    """Write so many of the differences, none of them long."""
+    texts = [
+        *(f"there is no column {name}" for name in found.fields_removed),
+        *(f"there is a column {name}" for name in found.fields_added),
+        *(f"{one.path} is {one.after}, not {one.before}" for one in found.changes),
+    ]
+    return tuple(text[:_MOST_TEXT] for text in texts[:most])
 
 
 def describe(job: Job) -> Reply:

@@ -1,5 +1,7 @@
 """What the node's other services have done with packages: evaluated, and made again with models of low quality.
 
+And with data of a transfer, which come in the same way: compared with their schema.
+
 UnavailableError
 └── PackageTooSlowError     a package that does not come in time
 """
@@ -17,10 +19,14 @@ from faststream.nats import NatsRouter
 from agorai_shared import package
 from agorai_shared.command import subject
 from agorai_shared.content import ContentStore
+from agorai_shared.documents import Schema
 from agorai_shared.errors import AgoraiError, UnavailableError
 from agorai_shared.package import Manifest, Package, PackageMalformedError
 from agorai_shared.single_flight import SingleFlight
 from agorai_shared.trainer import (
+    Compare,
+    CompareStatus,
+    Comparison,
     Degrade,
     Degraded,
     DegradeStatus,
@@ -43,6 +49,8 @@ AT_ONCE: Final = 4
 """Packages in memory at the same time: more than the sandbox has jobs, so that slow ones do not stop the others."""
 
 _SEED_SIZE: Final = 16
+_TOLD: Final = 5
+"""Differences that are told of data; one is enough to judge them."""
 
 
 class PackageTooSlowError(UnavailableError):
@@ -98,17 +106,35 @@ class Packages:
                 sets.append((await self._vault.put(plain)).cid)
             return Degraded(sets=tuple(sets))
 
+    async def compare(self, command: Compare) -> Comparison:
+        """Compare data with their schema; raises as `Trainer.compare` says."""
+        from agorai_trainer import describing  # noqa: PLC0415 - pyarrow, with which no node need start
+
+        described = Schema.from_bytes(await self._data(command.described))
+        async with self._turns:
+            data = await self._fetched(command.source)
+            try:
+                found = await describing.in_sandbox(self._sandbox, data, described)
+            except UnavailableError:  # as in `_scored`
+                raise
+            except AgoraiError as error:
+                return Comparison(differences=_failure(error))
+        return Comparison(differences=describing.told(found, _TOLD))
+
     @asynccontextmanager
     async def _opened(self, source: str) -> AsyncIterator[Package]:
         async with self._turns:
-            try:
-                async with asyncio.timeout(FETCH_S):
-                    plain = await self._vault.package(source, self._max_content)
-            except TimeoutError as error:
-                raise PackageTooSlowError(source) from error
+            plain = await self._fetched(source)
             read = await asyncio.to_thread(package.read, plain)
             del plain
             yield read
+
+    async def _fetched(self, source: str) -> bytes:
+        try:
+            async with asyncio.timeout(FETCH_S):
+                return await self._vault.package(source, self._max_content)
+        except TimeoutError as error:
+            raise PackageTooSlowError(source) from error
 
     async def _data(self, cid: str) -> bytes:
         return b"".join([piece async for piece in self._store.get(Cid(cid), max_size=self._max_content)])
@@ -120,14 +146,15 @@ class Packages:
         except UnavailableError:  # something of this node's own does not answer, or is not installed
             raise
         except AgoraiError as error:
-            return Failure(code=error.code, message=error.message, remedy=error.remedy)
+            return _failure(error)
 
 
 @asynccontextmanager
 async def answering(router: NatsRouter, address: Address, packages: Packages) -> AsyncIterator[None]:
-    """Have the router answer one node's commands `evaluate` and `degrade`; at the end, give up what is under way."""
+    """Have the router answer one node's commands about packages; at the end, give up what is under way."""
     async with (
         aclosing(SingleFlight(packages.evaluate)) as evaluations,
+        aclosing(SingleFlight(packages.compare)) as comparisons,
         aclosing(SingleFlight(packages.degrade)) as degradations,
     ):
         # Those that wait must not keep others waiting until their signatures are too old.
@@ -141,7 +168,16 @@ async def answering(router: NatsRouter, address: Address, packages: Packages) ->
             """Make packages like one, with models of low quality, waiting a while for the end."""
             return DegradeStatus(degraded=await degradations.end(command))
 
+        @router.subscriber(subject(address, "trainer", "compare"), max_workers=64)
+        async def compare(command: Compare) -> CompareStatus:
+            """Compare data with their schema, waiting a while for the end."""
+            return CompareStatus(comparison=await comparisons.end(command))
+
         yield
+
+
+def _failure(error: AgoraiError) -> Failure:
+    return Failure(code=error.code, message=error.message, remedy=error.remedy)
 
 
 def _told(manifest: Manifest) -> tuple[Format, ModelSchema]:

@@ -29,6 +29,8 @@ from agorai_shared.settings import NodeSettings
 from agorai_shared.single_flight import SingleFlight
 from agorai_shared.testing import running_nats
 from agorai_shared.trainer import (
+    Compare,
+    Comparison,
     Degrade,
     DegradeStatus,
     Evaluate,
@@ -39,7 +41,7 @@ from agorai_shared.trainer import (
 )
 from agorai_shared.types import Address
 from agorai_shared.vault import Vault
-from agorai_trainer import evaluating, formats, packages, training
+from agorai_trainer import evaluating, formats, packages, schemas, tables, training
 from agorai_trainer.estimators import ExtraMissingError
 from agorai_trainer.packages import Packages, answering
 from agorai_trainer.sandbox import Sandbox
@@ -543,3 +545,43 @@ async def test_sets_that_cannot_be_made_now_are_the_commands_problem(
 async def test_a_command_for_other_sets_is_none(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         degrade(**({"verification": cids.of_raw(b"")} | changes))
+
+
+# ------------------------------------------------------------------------------------------- data of a transfer
+
+
+LOTS = b"area,kind\n" + b"".join(b"%d,%s\n" % (row, b"ab"[row % 2 :][:1]) for row in range(40))
+DATA_AT = "/vault/cases/7/data"
+
+
+async def compared(town: Town, data: bytes, described: bytes | None = None) -> Comparison:
+    schema = schemas.describe(tables.parse(LOTS), "lots", "kind").to_bytes()
+    town.packages[DATA_AT] = data
+    name = town.store(described or schema)
+    return await town.trainer.compare(Compare(id=secrets.token_hex(16), source=DATA_AT, described=name))
+
+
+async def test_data_are_compared_with_their_schema(town: Town) -> None:
+    assert (await compared(town, LOTS)).differences == ()
+    found = (await compared(town, LOTS.replace(b"kind", b"sort", 1) + b"99,a\n")).differences
+    assert not isinstance(found, Failure)
+    assert {"there is no column kind", "there is a column sort", "rows is 41, not 40"} <= set(found)
+
+
+async def test_data_that_are_no_table_are_their_own_failure_and_a_schema_that_is_none_is_the_commands(
+    town: Town,
+) -> None:
+    failure = (await compared(town, b"")).differences
+    assert isinstance(failure, Failure)
+    assert failure.code == "empty_table"
+    with pytest.raises(RemoteError) as caught:
+        await compared(town, LOTS, b"{}")
+    assert caught.value.code == "document_malformed"
+
+
+async def test_data_that_nobody_shows_are_the_vaults_to_tell_of(town: Town) -> None:
+    asked = Compare(id=secrets.token_hex(16), source="/vault/cases/8/data", described=town.store(b"{}"))
+    with pytest.raises(RemoteError):
+        await town.trainer.compare(asked)
+    with pytest.raises(ValidationError):
+        Compare(id=secrets.token_hex(16), source="/vault/transfers/8/data", described=asked.described)

@@ -61,6 +61,7 @@ from agorai_vault.trade.packing import Packing
 from agorai_vault.trade.records import Records
 from agorai_vault.trade.transcript import Transcript
 from agorai_vault.trade.witness import Witness
+from agorai_vault.transfer import wiring as transfer_wiring
 
 log = logging.get(__name__)
 
@@ -114,27 +115,36 @@ async def create(
             clock=trades.now,
         )
         judge = Judge(trades.transcript, trades.panel, keys, trades.records)
-        wiring.wake(router, deployment.chain_id, trades, trading, inbox_of(node.bus_user))
+        envelopes = Envelopes(market, keys)
+        transfers, transferring = transfer_wiring.make(envelopes, outbox, connection, peers, trail)
+        others = transfer_wiring.waking(transfers, transferring)
+        wiring.wake(router, deployment.chain_id, trades, trading, inbox_of(node.bus_user), others)
         commands = commands_of(token)
         _commands(commands, protocol)
         _peer_commands(commands, peers, negotiations)
-        envelopes = Envelopes(market, keys)
         _task_commands(commands, envelopes)
         _owner_commands(
             commands, keys, deployment.chain_id, lambda: database.snapshot(connection, settings.path)
         )
         wiring.commands(commands, trades, trading, judge)
-        on_look_again(commands, keys.address, "vault", reconciler, trading)
+        on_look_again(commands, keys.address, "vault", reconciler, trading, transferring)
         router.include_router(commands)
 
         def on_block(tick: BlockTick) -> None:
             outbox.on_block()
             reconciler.tick(tick.timestamp)
             trading.tick(tick.timestamp)
+            transferring.tick(tick.timestamp)
 
         @asynccontextmanager
         async def background() -> AsyncIterator[None]:
-            async with outbox.running(), reconciler.running(), trading.running(), peers.running():
+            async with (
+                outbox.running(),
+                reconciler.running(),
+                trading.running(),
+                peers.running(),
+                transferring.running(),
+            ):
                 yield
 
         async def chain_answers() -> None:
@@ -148,6 +158,7 @@ async def create(
                 *_routes(SealedContent(protocol), token),
                 *_envelope_routes(envelopes, token),
                 *wiring.routes(trades, judge, token, _stream),
+                *transfer_wiring.routes(transfers.data, token, _stream),
                 _inbox(peers),
             ],
             lambda: stream_made(broker, deployment.chain_id),
@@ -396,7 +407,12 @@ def _envelope_routes(envelopes: Envelopes, token: str) -> list[BaseRoute]:
         require_token(request, token)
         asked = messages.SealEnvelope.model_validate_json(request.query_params.get("for", ""))
         sealed = await envelopes.seal(
-            request.stream(), asked.context, asked.members, asked.task, lenient=asked.lenient
+            request.stream(),
+            asked.context,
+            asked.members,
+            asked.task,
+            lenient=asked.lenient,
+            inline=asked.inline,
         )
         return JSONResponse(sealed.model_dump(mode="json"), status_code=201)
 

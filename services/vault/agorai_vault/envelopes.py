@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from joserfc.jwk import RSAKey
 
-from agorai_shared import logging
+from agorai_shared import logging, unixfs
 from agorai_shared.bindings.registry import Actor
 from agorai_shared.content import NODE_PIN
 from agorai_shared.envelopes import (
     TaskKey,
+    inlined,
     open_as_member,
     open_as_task,
     public_key,
@@ -19,10 +20,11 @@ from agorai_shared.envelopes import (
     seal_to_task,
 )
 from agorai_shared.errors import AgoraiError
+from agorai_shared.jwe import encode
 from agorai_shared.jwe import public_key as member_key
 from agorai_shared.market import Market, NotAMemberError
 from agorai_shared.sealing import new_content_key, open_sealed, seal
-from agorai_shared.shared_jwe import Envelope
+from agorai_shared.shared_jwe import MOST_INLINE, Envelope
 from agorai_shared.types import Address, Cid, Digest
 from agorai_vault.holders import Holders
 from agorai_vault.keys import Keys
@@ -51,8 +53,9 @@ class Envelopes:
         task: str | None,
         *,
         lenient: bool = False,
+        inline: bool = False,
     ) -> Envelope:
-        """Seal a stream under a fresh key into the store.
+        """Seal a stream under a fresh key, into the store or, where it is small and may be, into the envelope.
 
         Parameters
         ----------
@@ -68,7 +71,7 @@ class Envelopes:
         """
         if task is not None:
             public_key(task)
-        keys = await self._keys_of(dict.fromkeys(members), lenient=lenient, may_be_none=task is not None)
+        keys = await self.keys_of(dict.fromkeys(members), lenient=lenient, may_be_none=task is not None)
         size = 0
 
         async def counted() -> AsyncIterator[bytes]:
@@ -78,17 +81,25 @@ class Envelopes:
                 yield piece
 
         content_key = new_content_key()
-        cid = await self.market.store.put(seal(counted(), content_key), name=f"{NODE_PIN}envelope {context}")
+        sealed = seal(counted(), content_key)
+        held = await _beginning(sealed) if inline else b""
+        stays = 0 < len(held) <= MOST_INLINE
+        if stays:
+            cid = unixfs.cid_of(held)
+        else:
+            cid = await self.market.store.put(_chained(held, sealed), name=f"{NODE_PIN}envelope {context}")
         return Envelope(
             cid=cid,
             size=size,
+            inline=encode(held) if stays else None,
             to_members=seal_to_members(keys, content_key, context, cid),
             to_task=None if task is None else seal_to_task(task, content_key, context, cid),
         )
 
-    async def _keys_of(
+    async def keys_of(
         self, members: Iterable[Address], *, lenient: bool, may_be_none: bool
     ) -> dict[Address, RSAKey]:
+        """Give members' encryption keys; `lenient` without those that cannot be used."""
         accounts, registry = list(members), self.market.registry
         actors = await self.market.chain.read(*map(registry.actor, accounts)) if accounts else ()
         found: dict[Address, RSAKey] = {}
@@ -126,5 +137,24 @@ class Envelopes:
             key = open_as_member(envelope, self.keys.address, self.keys.jwk, context)
         else:
             key = open_as_task(envelope, self.task_key(nonce), context)
+        held = inlined(envelope)
+        if held is not None:
+            return open_sealed([held], key)
         gateway = await self.market.gateway(author)
         return open_sealed(Holders(self.market, gateway).get(Cid(envelope.cid)), key)
+
+
+async def _beginning(pieces: AsyncIterator[bytes]) -> bytes:
+    """Take from a stream all that an envelope may hold, and a little more if there is more."""
+    held = bytearray()
+    async for piece in pieces:
+        held += piece
+        if len(held) > MOST_INLINE:
+            break
+    return bytes(held)
+
+
+async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece

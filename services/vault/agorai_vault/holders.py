@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from agorai_shared import file_reader, logging
-from agorai_shared.content import Patience
+from agorai_shared.content import Patience, StoreUrlError
 from agorai_shared.errors import AgoraiError
-from agorai_shared.market import Market
+from agorai_shared.market import Market, NotAMemberError
 from agorai_shared.peers import STALL_S, NoPeerHasError, Peers
-from agorai_shared.types import Cid
+from agorai_shared.types import Address, Cid
 
 log = logging.get(__name__)
 
@@ -73,3 +73,14 @@ class Holders:
         log.info("content.sought", members=len(gateways))
         others = [self._market.served_by(url, MEMBERS) for url in gateways]
         return Peers([*self._first, *others], stall_s=self._stall_s)
+
+
+async def holders_of(market: Market, owner: Address) -> Holders:
+    """Give who may hold what a member has.
+
+    One that has left the registry, or names no store there, keeps nobody from asking the others.
+    """
+    try:
+        return Holders(market, (await market.actor(owner)).gateway)
+    except (NotAMemberError, StoreUrlError):
+        return Holders(market, market.store.url)

@@ -334,6 +334,11 @@ class Peers:
         )
         self._begin(recipient)
 
+    def is_sending(self, recipient: Address, topic: str) -> bool:
+        """Say whether a message of a topic is kept for a recipient that has not taken it."""
+        query = "SELECT 1 FROM peer_outgoing WHERE recipient = ? AND topic = ?"
+        return self._database.execute(query, (recipient, topic)).fetchone() is not None
+
     def _new(self, recipient: Address, topic: str, body: Mapping[str, JsonValue]) -> Message:
         chain_id = self._market.deployment.chain_id
         return Message.new(chain_id, (self.address, recipient), topic, body, int(self._clock()))

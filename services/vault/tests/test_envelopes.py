@@ -13,11 +13,13 @@ import pytest
 import pytest_asyncio
 
 from agorai_shared import cid as cids
+from agorai_shared.content import ContentNotFoundError
 from agorai_shared.envelopes import TaskKey, address_of, open_as_task, seal_to_task
 from agorai_shared.errors import RemoteError
+from agorai_shared.jwe import encode
 from agorai_shared.rpc import Rpc
-from agorai_shared.sealing import HEADER_LENGTH, new_content_key, open_bytes, seal_bytes
-from agorai_shared.shared_jwe import Envelope
+from agorai_shared.sealing import HEADER_LENGTH, TAG_LENGTH, new_content_key, open_bytes, seal_bytes
+from agorai_shared.shared_jwe import MOST_INLINE, Envelope
 from agorai_shared.testing import running_anvil, running_nats
 from agorai_shared.types import Cid
 from agorai_shared.vault import OpenEnvelope, PlaintextTooLargeError, SealEnvelope
@@ -57,9 +59,12 @@ async def people(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Peo
         yield People(alice, bob, fool)
 
 
-async def sealed(by: Node, *members: Node, task: str | None = None) -> Envelope:
-    to = SealEnvelope(context=CONTEXT, members=tuple(one.participant.address for one in members), task=task)
-    return await by.vault.seal_envelope(PLAIN, to)
+async def sealed(
+    by: Node, *members: Node, task: str | None = None, plain: bytes = PLAIN, inline: bool = False
+) -> Envelope:
+    accounts = tuple(one.participant.address for one in members)
+    to = SealEnvelope(context=CONTEXT, members=accounts, task=task, inline=inline)
+    return await by.vault.seal_envelope(plain, to)
 
 
 def asking(
@@ -73,6 +78,22 @@ async def refusal(node: Node, asked: OpenEnvelope) -> str:
     with pytest.raises(RemoteError) as caught:
         await node.vault.open_envelope(asked, LIMIT)
     return caught.value.code
+
+
+async def test_what_is_small_may_stay_in_its_envelope_and_needs_no_store(people: People) -> None:
+    most = MOST_INLINE - HEADER_LENGTH - TAG_LENGTH
+    plain = PLAIN[:most]
+    envelope = await sealed(people.alice, people.bob, plain=plain, inline=True)
+    assert envelope.size == most
+    with pytest.raises(ContentNotFoundError):
+        await stored(people.alice, envelope)
+    assert await people.bob.vault.open_envelope(asking(envelope, people.alice), LIMIT) == plain
+    faulty = envelope.model_copy(update={"inline": encode(b"another object")})
+    assert await refusal(people.bob, asking(faulty, people.alice)) == "envelope_faulty"
+    for what in (PLAIN[: most + 1], PLAIN):
+        larger = await sealed(people.alice, people.bob, plain=what, inline=True)
+        assert larger.inline is None
+        assert await people.bob.vault.open_envelope(asking(larger, people.alice), LIMIT) == what
 
 
 async def test_each_member_that_it_is_sealed_to_opens_it_and_nobody_else(people: People) -> None:

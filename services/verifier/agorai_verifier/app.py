@@ -17,6 +17,7 @@ from agorai_shared.chain import Chain, Finality
 from agorai_shared.command import Commander, bus_of, subject
 from agorai_shared.content import ContentStore
 from agorai_shared.deployment import Deployment
+from agorai_shared.digest_files import DigestFiles
 from agorai_shared.events import BlockTick, ChainEvent
 from agorai_shared.look_again import on_look_again
 from agorai_shared.market import Market
@@ -34,7 +35,7 @@ from agorai_shared.types import CaseId, TradeId
 from agorai_shared.vault import Vault
 from agorai_shared.waking import on_final_events, stream_made
 from agorai_verifier import decide, pool_decide
-from agorai_verifier.handlers import CaseProtocol, Inspector
+from agorai_verifier.handlers import CaseProtocol, DataInspector, Inspector
 from agorai_verifier.pool_decide import PoolItem, Watch
 from agorai_verifier.pool_handlers import PoolProtocol
 from agorai_verifier.pool_records import PoolRecords
@@ -61,7 +62,8 @@ async def create(
         exchange, panel = FairExchange(deployment.fair_exchange), VotingPanel(deployment.voting_panel)
         votes = Votes(settings.path, deployment.chain_id, panel.address)
         stack.callback(votes.close)
-        inspector = Inspector(market, exchange, Trainer(commander))
+        evaluating = Trainer(commander)
+        inspector = Inspector(market, exchange, evaluating)
         vault = Vault(commander, settings.vault_url, token, session, verb="step")
         trainer = PoolTrainer(commander)
         protocol = CaseProtocol(
@@ -76,6 +78,7 @@ async def create(
             trainer=trainer,
             tasks=deployment.training_task,
             reward=TaskReward(commander),
+            data=DataInspector(DigestFiles(market), deployment.data_transfer, evaluating),
         )
         trail = Trail(broker, settings.address, "verifier")
         reconciler: Reconciler[decide.CaseState, decide.Step] = Reconciler(

@@ -12,22 +12,31 @@ from typing import Any, Final, cast
 
 from agorai_shared import cid as cids
 from agorai_shared import logging
+from agorai_shared.bindings.data_transfer import Initiated
 from agorai_shared.bindings.fair_exchange import FairExchange, Opened, Terms, Trade
 from agorai_shared.bindings.voting_panel import Case, Config, Drawn, Seat, VotingPanel
 from agorai_shared.contract import Call
-from agorai_shared.documents import DocumentMalformedError, Metadata
+from agorai_shared.digest_files import DigestFiles, FileAbsentError
+from agorai_shared.documents import DocumentMalformedError, Metadata, Schema
 from agorai_shared.errors import AgoraiError, NotFoundError, RemoteError, UnavailableError
 from agorai_shared.market import Market, NotAMemberError, topic_of
 from agorai_shared.package import TradeBinding
 from agorai_shared.panel import PanelCall, PanelCase, commitment
 from agorai_shared.pool_trainer import JudgeChallenge, PoolTrainer
 from agorai_shared.task_reward import TaskReward
-from agorai_shared.trainer import Evaluate, Trainer
+from agorai_shared.trainer import Compare, Evaluate, Trainer
 from agorai_shared.types import Address, CaseId, TradeId
 from agorai_shared.vault import CaseFinding, Vault
 from agorai_shared.verifier import Report
 from agorai_verifier import decide
-from agorai_verifier.inspecting import CannotTellError, Offer, Promise, fault, fault_of_set
+from agorai_verifier.inspecting import (
+    CannotTellError,
+    Offer,
+    Promise,
+    fault,
+    fault_of_data,
+    fault_of_set,
+)
 from agorai_verifier.votes import Votes
 
 log = logging.get(__name__)
@@ -48,8 +57,20 @@ cause of the first three, and then an honest maker is one vote worse off. What t
 sandbox does not do says nothing about anybody (`content_not_found` and `store_unreachable` are of the data alone)."""
 
 
+GONE_DATA: Final = GONE | {"transfer_key_absent"}
+"""The same of a transfer's data, whose key the two sides tell the voters."""
+
 WITHHELD: Final = frozenset({"file_absent", "document_malformed", "task_unusable"})
 """Codes of errors that say that a task's public record is not to be had as its model provider should serve it."""
+
+
+class TransferAbsentError(NotFoundError):
+    """There is no such transfer, or it is not final."""
+
+    retryable = True
+
+    def __init__(self, transfer: int) -> None:
+        super().__init__(f"There is no transfer 0x{transfer:064x}, or it is not final yet.")
 
 
 class TermsAbsentError(NotFoundError):
@@ -159,6 +180,44 @@ class Inspector:
 
 
 @dataclass(frozen=True)
+class DataInspector:
+    """Holds the data of a transfer, which this node's vault can open, against their schema."""
+
+    files: DigestFiles
+    transfers: Address
+    """The contract, the `DataTransfer`."""
+    trainer: Trainer
+
+    async def inspect(self, transfer: int, source: str) -> Report:
+        """Inspect what its provider gave, streamed by the vault at the path `source`.
+
+        Raises
+        ------
+        AgoraiError
+            If it cannot be done now. `FileAbsentError`, if nobody serves the schema, as the provider should.
+        """
+        market = self.files.market
+        opened = await market.events(self.transfers, Initiated, f"0x{transfer:064x}")
+        if not opened:
+            raise TransferAbsentError(transfer)
+        deal, what = opened[0][0].deal, f"schema of the data of transfer 0x{transfer:064x}"
+        owners = [deal.data_provider, deal.data_consumer]
+        try:
+            schema = await self.files.read(Schema, deal.ipfs_schema_address, what, owners)
+            described = await market.store.put(schema.to_bytes(), pin=False)
+            id_ = hashlib.sha256(f"{self.transfers}/{transfer}/{source}".encode()).hexdigest()[:32]
+            found = await self.trainer.compare(Compare(id=id_, source=source, described=described))
+        except DocumentMalformedError as error:
+            return Report(good=False, why=error.message)
+        except RemoteError as error:
+            if error.code not in THEIR_FAULT:
+                raise
+            return Report(good=False, why=error.message)
+        why = fault_of_data(found)
+        return Report(good=why is None, why=why or "")
+
+
+@dataclass(frozen=True)
 class CaseProtocol:
     """The voting protocol, for the reconciler; the key is the case's."""
 
@@ -175,6 +234,7 @@ class CaseProtocol:
     tasks: Address
     """The contract whose cases are about payouts, the `TrainingTask`."""
     reward: TaskReward
+    data: DataInspector
 
     @property
     def name(self) -> str:
@@ -257,6 +317,8 @@ class CaseProtocol:
             await self._judge_samples(case, state, final=final)
         elif state.opener == self.tasks:
             await self._judge_payout(case, state, final=final)
+        elif state.opener == self.data.transfers:
+            await self._judge_transfer(case, state, final=final)
         else:
             await self._judge_trade(case, state, final=final)
 
@@ -289,6 +351,21 @@ class CaseProtocol:
         if audited.verdict == "unknown" and not final:
             raise PayoutUnknownError(state.item, texts[0])
         self._vote(case, confirms=audited.verdict == "right", why=" ".join(texts)[:1000])
+
+    async def _judge_transfer(self, case: CaseId, state: Case, *, final: bool) -> None:
+        """Judge the data of a transfer by their schema; what cannot be had in the end counts against their provider.
+
+        What this voter's own node cannot do says nothing about anybody: then there is no vote.
+        """
+        try:
+            async with self._in_time(case, state, final=final):
+                report = await self.data.inspect(state.item, f"/vault/cases/{case}/data")
+        except (FileAbsentError, CannotTellError, RemoteError) as error:
+            if not final or (isinstance(error, RemoteError) and error.code not in GONE_DATA):
+                raise
+            self._vote(case, confirms=False, why=f"what is to be judged cannot be had: {error.message}")
+        else:
+            self._vote(case, confirms=report.good, why=report.why)
 
     @asynccontextmanager
     async def _in_time(self, case: CaseId, state: Case, *, final: bool) -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""Whether a model is as promised: the one rule by which a buyer inspects and a voter judges; and a set. Pure.
+"""Whether a model is as promised: the one rule by which a buyer inspects and a voter judges; a set, and data. Pure.
 
 A package is held against the trade's terms (fair-sharing IV-B 4): it is for this trade and resource, takes and gives
 what the resource was offered with, promises the accuracy agreed on, and reaches it on the data that both sides
@@ -18,7 +18,7 @@ from agorai_shared.bindings.fair_exchange import Terms
 from agorai_shared.documents import Metadata
 from agorai_shared.errors import UnavailableError
 from agorai_shared.package import Manifest, TradeBinding
-from agorai_shared.trainer import Evaluation, Failure
+from agorai_shared.trainer import Comparison, Evaluation, Failure
 from agorai_shared.types import Address
 
 LIMITS: Final = frozenset({"memory_limit", "cpu_limit", "time_limit"})
@@ -125,6 +125,21 @@ def fault_of_set(promise: Promise, offered: Offer, found: Evaluation) -> str | N
     if abs(reached - said) >= SLACK:
         return f"its accuracy is {reached:.2%}, {said:.2%} was said"
     return None
+
+
+def fault_of_data(found: Comparison) -> str | None:
+    """Say what is wrong with the data of a transfer, None when they are as their schema says.
+
+    Raises
+    ------
+    CannotTellError
+    """
+    differences = found.differences
+    if isinstance(differences, Failure):
+        if differences.code in LIMITS:
+            raise CannotTellError(differences)
+        return f"the data cannot be read: {differences.message}"
+    return f"the data are not as their schema says: {'; '.join(differences)}" if differences else None
 
 
 def _unusable(promise: Promise, offered: Metadata, found: Evaluation) -> str | None:

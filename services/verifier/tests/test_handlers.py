@@ -12,23 +12,28 @@ from typing import Any, Literal, cast
 import pytest
 
 from agorai_shared import cid, dag_pb, package, sealing, unixfs
-from agorai_shared.documents import Metadata
+from agorai_shared.digest_files import FileAbsentError
+from agorai_shared.documents import DocumentMalformedError, Metadata, Quality, Schema, SchemaField
 from agorai_shared.errors import AgoraiError, RemoteError, UnavailableError
 from agorai_shared.market import NotAMemberError
 from agorai_shared.peers import NoPeerHasError
 from agorai_shared.pool_trainer import JudgeChallenge, Judged
 from agorai_shared.task_reward import Audited, AuditFinding
+from agorai_shared.trainer import Compare, Comparison, Failure
 from agorai_shared.types import Address, CaseId, TradeId
 from agorai_shared.vault import CaseFinding, PlaintextCutOffError, PlaintextTooLargeError
 from agorai_shared.verifier import Report
 from agorai_verifier.handlers import (
     GONE,
+    GONE_DATA,
     THEIR_FAULT,
     CaseProtocol,
+    DataInspector,
     Inspector,
     JudgementOverdueError,
     OfferAbsentError,
     PayoutUnknownError,
+    TransferAbsentError,
     VerificationAbsentError,
 )
 from agorai_verifier.inspecting import CannotTellError, fault, fault_of_set
@@ -38,6 +43,7 @@ ACCUSER, ACCUSED = Address("0xAccuser"), Address("0xAccused")
 CASE = CaseId(1)
 POOLS = Address("0xPools")
 TASKS = Address("0xTasks")
+TRANSFERS = Address("0xTransfers")
 AWAY = UnavailableError("nobody serves it")
 TOO_SLOW = CannotTellError(cast("Any", SimpleNamespace(message="It took too long.")))
 
@@ -83,6 +89,7 @@ def protocol(
         trainer=cast("Any", None),
         tasks=TASKS,
         reward=cast("Any", None),
+        data=cast("Any", SimpleNamespace(transfers=TRANSFERS)),
     )
 
 
@@ -212,6 +219,7 @@ def of_pools(votes: Votes, trainer: Trainer, deadline: int = 2_000) -> CaseProto
         pools=POOLS,
         trainer=cast("Any", trainer),
         tasks=TASKS,
+        data=cast("Any", SimpleNamespace(transfers=TRANSFERS)),
         **absent,
     )
 
@@ -300,6 +308,149 @@ async def test_a_payout_that_cannot_be_recomputed_is_waited_for_and_in_the_end_j
     vote = votes.get(CASE)
     assert vote is not None
     assert vote.confirms == (by_chain == "right")
+
+
+# --------------------------------------------------------------------------------- about the data of a transfer
+
+
+def of_transfers(votes: Votes, found: Report | AgoraiError, deadline: int = 2_000) -> CaseProtocol:
+    """A voter in a case about a transfer, to whose inspection this happens."""
+
+    async def inspect(transfer: int, source: str) -> Report:
+        assert (transfer, source) == (9, "/vault/cases/1/data")
+        if isinstance(found, AgoraiError):
+            raise found
+        return found
+
+    return replace(
+        of_pools(votes, cast("Any", None), deadline),
+        pools=Address("0xOthers"),
+        data=cast("Any", SimpleNamespace(transfers=POOLS, inspect=inspect)),
+    )
+
+
+@pytest.mark.parametrize("good", [True, False])
+async def test_a_provider_is_confirmed_where_the_data_are_as_their_schema_says(
+    votes: Votes, good: bool
+) -> None:
+    await of_transfers(votes, Report(good=good, why="as it is"))._judge(CASE, final=False)
+    vote = votes.get(CASE)
+    assert vote is not None
+    assert (vote.confirms, vote.why) == (good, "as it is")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileAbsentError("schema", bytes(32), AWAY),
+        TOO_SLOW,
+        *(remote(code) for code in sorted(GONE_DATA)),
+    ],
+    ids=lambda error: error.code,
+)
+async def test_what_a_provider_can_withhold_is_waited_for_and_counts_against_it_in_the_end(
+    votes: Votes, error: AgoraiError
+) -> None:
+    with pytest.raises(type(error)):
+        await of_transfers(votes, error)._judge(CASE, final=False)
+    assert votes.get(CASE) is None
+    await of_transfers(votes, error)._judge(CASE, final=True)
+    vote = votes.get(CASE)
+    assert vote is not None
+    assert not vote.confirms
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        remote("service_unreachable"), remote("sandbox_lost"), remote("content_not_found"),
+        remote("store_unreachable"), TransferAbsentError(9),
+    ],
+    ids=lambda error: error.code,
+)  # fmt: skip
+async def test_what_a_voters_own_node_cannot_do_about_data_makes_no_vote(
+    votes: Votes, error: AgoraiError
+) -> None:
+    for final in (False, True):
+        with pytest.raises(type(error)):
+            await of_transfers(votes, error)._judge(CASE, final=final)
+    assert votes.get(CASE) is None
+
+
+DESCRIBED = Schema(
+    name="lots", format="csv", rows=1, target=None, task=None,
+    fields=(SchemaField(name="a", type="integer", missing=0, distinct=1),),
+    quality=Quality(
+        size=1, rows=1, missing_share=0, duplicate_rows=0, duplicate_share=0, class_balance=None,
+        label_noise=None, not_measured={"class_balance": "no", "label_noise": "no"}, score=1,
+    ),
+)  # fmt: skip
+
+
+def data_inspector(
+    found: Comparison | AgoraiError, schema: Schema | AgoraiError = DESCRIBED
+) -> DataInspector:
+    """One to whose trainer and files these things happen."""
+
+    async def compare(command: Compare) -> Comparison:
+        assert (command.source, command.described) == (
+            "/vault/cases/1/data",
+            cid.of_raw(DESCRIBED.to_bytes()),
+        )
+        if isinstance(found, AgoraiError):
+            raise found
+        return found
+
+    async def read(_kind: object, digest: bytes, _what: str, owners: list[Address]) -> Schema:
+        assert (digest, owners) == (b"s" * 32, [ACCUSED, ACCUSER])
+        if isinstance(schema, AgoraiError):
+            raise schema
+        return schema
+
+    async def events(_contract: object, _kind: object, _topic: str) -> list[Any]:
+        deal = SimpleNamespace(data_provider=ACCUSED, data_consumer=ACCUSER, ipfs_schema_address=b"s" * 32)
+        return [(SimpleNamespace(deal=deal), 1)]
+
+    async def put(document: bytes, *, pin: bool) -> str:
+        assert not pin
+        return cid.of_raw(document)
+
+    market = SimpleNamespace(events=events, store=SimpleNamespace(put=put))
+    files = SimpleNamespace(market=market, read=read)
+    return DataInspector(cast("Any", files), TRANSFERS, cast("Any", SimpleNamespace(compare=compare)))
+
+
+async def inspected(found: Comparison | AgoraiError, schema: Schema | AgoraiError = DESCRIBED) -> Report:
+    return await data_inspector(found, schema).inspect(9, "/vault/cases/1/data")
+
+
+async def test_data_are_good_if_they_differ_in_nothing_from_their_schema() -> None:
+    assert await inspected(Comparison(differences=())) == Report(good=True, why="")
+    bad = await inspected(Comparison(differences=("rows is 2, not 1",)))
+    assert (bad.good, bad.why) == (False, "the data are not as their schema says: rows is 2, not 1")
+
+
+async def test_what_only_the_provider_can_have_caused_is_found_against_it_at_once() -> None:
+    no_table = Failure(code="empty_table", message="It is empty.", remedy="")
+    faults: list[Comparison | AgoraiError] = [
+        Comparison(differences=no_table),
+        *map(remote, sorted(THEIR_FAULT)),
+    ]
+    for found in faults:
+        assert not (await inspected(found)).good
+    malformed = DocumentMalformedError("schema", "it has no rows")
+    assert not (await inspected(Comparison(differences=()), malformed)).good
+
+
+async def test_what_cannot_be_had_or_told_now_is_said() -> None:
+    limit = Failure(code="memory_limit", message="It took too much.", remedy="")
+    with pytest.raises(CannotTellError):
+        await inspected(Comparison(differences=limit))
+    for found in (remote("no_peer_has"), remote("transfer_key_absent"), remote("service_unreachable")):
+        with pytest.raises(RemoteError):
+            await inspected(found)
+    with pytest.raises(FileAbsentError):
+        await inspected(Comparison(differences=()), FileAbsentError("schema", bytes(32), AWAY))
 
 
 # --------------------------------------------------------------------------------- what documents say, and when

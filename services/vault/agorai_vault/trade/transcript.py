@@ -22,12 +22,11 @@ from agorai_shared.bindings.fair_exchange import (
     Terms,
     Trade,
 )
-from agorai_shared.content import StoreUrlError
 from agorai_shared.errors import AgoraiError, NotFoundError, UnavailableError
 from agorai_shared.handover import Binding
 from agorai_shared.market import EventT, Market, NotAMemberError
 from agorai_shared.types import Address, TradeId
-from agorai_vault.holders import Holders
+from agorai_vault.holders import Holders, holders_of
 from agorai_vault.trade import decide
 
 
@@ -175,11 +174,5 @@ class Transcript:
         return jwe.public_key(await self.market.document(actor.encryption_key, actor.gateway), account)
 
     async def holders(self, owner: Address) -> Holders:
-        """Give who may hold what a side handed over.
-
-        One that has left the registry, or names no store there, keeps nobody from asking the others.
-        """
-        try:
-            return Holders(self.market, (await self.market.actor(owner)).gateway)
-        except (NotAMemberError, StoreUrlError):
-            return Holders(self.market, self.market.store.url)
+        """Give who may hold what a side handed over."""
+        return await holders_of(self.market, owner)

@@ -24,7 +24,14 @@ Trades = Reconciler[decide.TradeState, decide.Step]
 Answer = Callable[[AsyncIterator[bytes]], Awaitable[Response]]
 
 
-def wake(router: NatsRouter, chain_id: int, protocol: TradeProtocol, trades: Trades, inbox: str) -> None:
+def wake(
+    router: NatsRouter,
+    chain_id: int,
+    protocol: TradeProtocol,
+    trades: Trades,
+    inbox: str,
+    on_other_case: Callable[[CaseId], Awaitable[None]],
+) -> None:
     """Look again at a trade of this account when it, or the case about it, has moved."""
 
     async def on_trade(event: ChainEvent) -> None:
@@ -33,8 +40,13 @@ def wake(router: NatsRouter, chain_id: int, protocol: TradeProtocol, trades: Tra
             await trades.wake(trade)
 
     async def on_case(event: ChainEvent) -> None:
-        trade = await protocol.trade_of(CaseId(int(event.key))) if event.key.isdigit() else None
-        if trade is not None and await protocol.concerns(trade):
+        if not event.key.isdigit():
+            return
+        case = CaseId(int(event.key))
+        trade = await protocol.trade_of(case)
+        if trade is None:
+            await on_other_case(case)
+        elif await protocol.concerns(trade):
             await trades.wake(trade)
 
     on_final_events(router, chain_id, "FairExchange", f"vault-trades-{protocol.me}", on_trade, inbox)
