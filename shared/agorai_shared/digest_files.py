@@ -98,13 +98,15 @@ class DigestFiles:
 
     def __init__(self, market: Market) -> None:
         self.market = market
+        self.pinned: set[bytes] = set()
+        """Digests of files that this process has pinned."""
         self._small: OrderedDict[bytes, bytes] = OrderedDict()
         self._size = 0
         self._absent: dict[bytes, tuple[float, AgoraiError]] = {}
         """By digest: until when strangers are not asked again, and why."""
 
     async def read(
-        self, kind: type[DocumentT], digest: bytes, what: str, owners: Sequence[Address]
+        self, kind: type[DocumentT], digest: bytes, what: str, owners: Sequence[Address], *, pin: str = ""
     ) -> DocumentT:
         """Fetch a document as `file` does, and read it.
 
@@ -115,14 +117,22 @@ class DigestFiles:
             If it is not of its kind, or longer than that may be.
         """
         try:
-            data = await self.file(digest, what, owners, kind.MOST_BYTES)
+            data = await self.file(digest, what, owners, kind.MOST_BYTES, pin=pin)
         except FileOversizeError as error:
             why = f"at most {kind.MOST_BYTES:,} bytes are read"
             raise DocumentMalformedError(kind.__name__.lower(), why) from error
         return kind.from_bytes(data)
 
-    async def file(self, digest: bytes, what: str, owners: Sequence[Address], most: int = MOST_FILE) -> bytes:
+    async def file(
+        self, digest: bytes, what: str, owners: Sequence[Address], most: int = MOST_FILE, *, pin: str = ""
+    ) -> bytes:
         """Fetch a file of at most so many bytes from this node's own store, else from these members' gateways.
+
+        Parameters
+        ----------
+        pin
+            What it is pinned as where it comes from a gateway, which are asked first then: it is for what one of
+            these members has only just written, so that this node's own store hardly has it.
 
         Raises
         ------
@@ -134,7 +144,7 @@ class DigestFiles:
                 raise FileOversizeError(what, digest, FileTooLargeError(len(kept), most))
             self._small.move_to_end(digest)
             return kept
-        data = await self._fetched(digest, what, owners, most)
+        data = await self._fetched(digest, what, owners, most, pin)
         if len(data) <= _SMALL and digest not in self._small:
             self._small[digest] = data
             self._size += len(data)
@@ -142,23 +152,34 @@ class DigestFiles:
             self._size -= len(self._small.popitem(last=False)[1])
         return data
 
-    async def _fetched(self, digest: bytes, what: str, owners: Sequence[Address], most: int) -> bytes:
+    async def _fetched(
+        self, digest: bytes, what: str, owners: Sequence[Address], most: int, pin: str
+    ) -> bytes:
+        if pin and (data := await self._of_any(owners, digest, what, most, pin)) is not None:
+            return data
         try:
             return await _read_own(self.market.store, digest, most)
         except FileTooLargeError as error:
             raise FileOversizeError(what, digest, error) from error
         except AgoraiError as error:
             missing: AgoraiError = error
+        if not pin and (data := await self._of_any(owners, digest, what, most, pin)) is not None:
+            return data
+        raise FileAbsentError(what, digest, self._absent.get(digest, (0.0, missing))[1])
+
+    async def _of_any(
+        self, owners: Sequence[Address], digest: bytes, what: str, most: int, pin: str
+    ) -> bytes | None:
+        """Fetch a file from one of these members' gateways into this node's own store; None if none serves it."""
         now = asyncio.get_running_loop().time()
         self._absent = {of: absent for of, absent in self._absent.items() if absent[0] > now}
         if digest in self._absent:
-            raise FileAbsentError(what, digest, self._absent[digest][1])
-        asked = False
+            return None
+        missing: AgoraiError | None = None
         for owner in dict.fromkeys(owners):
             seconds = min(FETCH_S, _UNTIL.get() - asyncio.get_running_loop().time())
             if seconds <= 0:
                 break
-            asked = True
             try:
                 data = await self._of(owner, digest, most, seconds)
             except FileTooLargeError as error:  # whoever else serves it
@@ -167,11 +188,13 @@ class DigestFiles:
                 self.market.gateway_failed(owner)
                 missing = error
                 continue
-            await self.market.store.put(data, pin=False)
+            await self.market.store.put(data, pin=bool(pin), name=pin)
+            if pin:
+                self.pinned.add(digest)
             return data
-        if asked:
+        if missing is not None:
             self._absent[digest] = asyncio.get_running_loop().time() + ABSENT_S, missing
-        raise FileAbsentError(what, digest, missing)
+        return None
 
     async def _of(self, owner: Address, digest: bytes, most: int, seconds: float) -> bytes:
         """Read a file from a member's gateway."""

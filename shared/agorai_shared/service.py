@@ -50,7 +50,7 @@ from agorai_shared.events import BlockTick
 from agorai_shared.metrics import REGISTRY
 from agorai_shared.process_metrics import measured
 from agorai_shared.settings import NodeSettings
-from agorai_shared.waking import on_final_blocks
+from agorai_shared.waking import hear_final_blocks
 
 log = logging.get(__name__)
 
@@ -165,12 +165,9 @@ async def problem_response(_request: Request, error: Exception) -> Response:
     )
 
 
-async def _log_bus_error(error: Exception) -> None:
-    log.warning("bus.error", error=str(error) or type(error).__name__)
-
-
 def make_broker(settings: NodeSettings, name: str) -> NatsBroker:
     """Make the bus connection of one process; it reconnects for ever."""
+    watch = bus.Watch(name)
     return NatsBroker(
         [server.strip() for server in settings.bus_url.split(",")],
         name=name,
@@ -180,7 +177,10 @@ def make_broker(settings: NodeSettings, name: str) -> NatsBroker:
         reconnect_time_wait=1,
         middlewares=[_PROMETHEUS, problems()],
         serializer=PydanticSerializer(),  # its errors tell a command's wrong arguments from a handler's fault
-        error_cb=_log_bus_error,
+        error_cb=watch.on_error,
+        disconnected_cb=watch.on_lost,
+        reconnected_cb=watch.on_back,
+        closed_cb=watch.on_closed,
         logger=None,
         graceful_timeout=5,
     )
@@ -289,7 +289,6 @@ class Host:
         for service in services:
             if service.router is not None:
                 broker.include_router(service.router)
-        self._hear_blocks([service.on_block for service in services if service.on_block is not None])
 
     @property
     def url(self) -> str:
@@ -330,6 +329,7 @@ class Host:
                 if service.prepare is not None:
                     await service.prepare()
             await self.broker.start()
+            await self._hear_blocks()
             stack.push_async_callback(asyncio.to_thread, tracing.flush)
             for service in self.services:
                 await stack.enter_async_context(service.background())
@@ -347,8 +347,9 @@ class Host:
         failures = await asyncio.gather(*map(_failure, checks.values()))
         return {name: why for name, why in zip(checks, failures, strict=True) if why is not None}
 
-    def _hear_blocks(self, told: Sequence[Callable[[BlockTick], None]]) -> None:
+    async def _hear_blocks(self) -> None:
         """Hear each final block once, for all services."""
+        told = [service.on_block for service in self.services if service.on_block is not None]
         if not told:
             return
 
@@ -356,9 +357,8 @@ class Host:
             for tell in told:
                 tell(tick)
 
-        router = NatsRouter()
-        on_final_blocks(router, Deployment.load(self.settings.deployment).chain_id, on_block)
-        self.broker.include_router(router)
+        chain_id = Deployment.load(self.settings.deployment).chain_id
+        await hear_final_blocks(await self.broker.connect(), chain_id, on_block)
 
     async def _connect(self) -> None:
         """Connect the bus; an absent or unwilling server is told of at once, a later loss is mended."""

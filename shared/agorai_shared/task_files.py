@@ -14,6 +14,7 @@ from typing import TypeVar, cast
 
 from agorai_shared.bindings.training_task import Opened, Subtask, Task, TrainingTask, Updated
 from agorai_shared.chain import ContractRevertError, LogFilter
+from agorai_shared.content import NODE_PIN
 from agorai_shared.digest_files import MOST_FILE, DigestFiles
 from agorai_shared.documents import DocumentMalformedError
 from agorai_shared.errors import NotFoundError
@@ -67,9 +68,11 @@ class TaskFiles(DigestFiles):
         self._documents: dict[int, TaskDocument] = {}
         self._challengers: dict[Address, None] = {}
 
-    async def file(self, digest: bytes, what: str, owners: Sequence[Address], most: int = MOST_FILE) -> bytes:
+    async def file(
+        self, digest: bytes, what: str, owners: Sequence[Address], most: int = MOST_FILE, *, pin: str = ""
+    ) -> bytes:
         """Fetch a file as `DigestFiles.file`; whoever has challenged a payout has it, and serves it too."""
-        return await super().file(digest, what, [*owners, *self._challengers], most)
+        return await super().file(digest, what, [*owners, *self._challengers], most, pin=pin)
 
     def binding(self, task: int) -> TaskBinding:
         """Give what documents about a task are bound to."""
@@ -185,8 +188,8 @@ class TaskFiles(DigestFiles):
             raise DocumentMalformedError("task-data", f"it is of subtask {read.subtask} of {read.task}")
         return read
 
-    async def update(self, event: Updated) -> UpdateDocument:
-        """Give what a subtask delivered in a round.
+    async def update(self, event: Updated, *, pin: bool = False) -> UpdateDocument:
+        """Give what a subtask delivered in a round, pinned if it comes from elsewhere and is to be.
 
         Raises
         ------
@@ -194,16 +197,18 @@ class TaskFiles(DigestFiles):
         DocumentMalformedError
             If it is not of this subtask and round.
         """
-        return await self._delivered(UpdateDocument, "update", event)
+        return await self._delivered(UpdateDocument, "update", event, pin=pin)
 
     async def sums(self, event: Updated) -> SumsDocument:
         """Give what an adder delivered in a round; raises as `update` does."""
         return await self._delivered(SumsDocument, "sums", event)
 
-    async def _delivered(self, kind: type[DeliveredT], name: str, event: Updated) -> DeliveredT:
+    async def _delivered(
+        self, kind: type[DeliveredT], name: str, event: Updated, *, pin: bool = False
+    ) -> DeliveredT:
         what = f"{name} of subtask {event.subtask} in round {event.round}"
         owners = [event.computer, (await self.opened(event.task)).model_provider]
-        read = await self.read(kind, event.digest, what, owners)
+        read = await self.read(kind, event.digest, what, owners, pin=f"{NODE_PIN}{what}" if pin else "")
         said = read.task, read.subtask, read.round
         if said != (self.binding(event.task), event.subtask, event.round):
             raise DocumentMalformedError(name, f"it is of subtask {read.subtask} in round {read.round}")

@@ -8,11 +8,14 @@ comes again after a pause; one that nobody can handle is set aside, so that it d
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 
 from faststream import AckPolicy
 from faststream.nats import JStream, NatsBroker, NatsMessage, NatsRouter, PullSub
+from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy as JetStreamAckPolicy
 from nats.js.api import ConsumerConfig, DeliverPolicy
@@ -90,18 +93,16 @@ def on_final_events(
             await message.ack()
 
 
-def on_final_blocks(router: NatsRouter, chain_id: int, handle: Callable[[BlockTick], None]) -> None:
-    """Have `handle` called at each final block; a tick missed while disconnected is not repeated."""
+async def hear_final_blocks(client: Client, chain_id: int, handle: Callable[[BlockTick], None]) -> None:
+    """Have `handle` called at each final block; a tick missed while disconnected is not repeated.
 
-    # The message carries the inbox in which the hub awaits the stream's answer: no reply may go there.
-    @router.subscriber(
-        block_subject(Phase.final, chain_id),
-        no_reply=True,
-        decoder=_undecoded,
-        title=f"final blocks of chain {chain_id}",
-    )
-    async def on_block(body: bytes) -> None:
-        handle(BlockTick.from_json(body))
+    Not through a router: there is a tick for each block, and nothing to validate, acknowledge or answer.
+    """
+
+    async def on_block(message: Msg) -> None:
+        handle(BlockTick.from_json(message.data))
+
+    await client.subscribe(block_subject(Phase.final, chain_id), cb=on_block)
 
 
 async def _undecoded(message: NatsMessage) -> bytes:
@@ -134,7 +135,8 @@ async def _put_back(message: NatsMessage, error: Exception) -> None:
         await message.reject()
         return
     pause = min(MOST_PAUSE_S, 0.25 * 2.0 ** min(deliveries, 30))
-    log.warning("event.put_back", subject=subject_, pause_s=pause, error=f"{type(error).__name__}: {error}")
+    say = log.debug if logging.is_told(error) else log.warning
+    say("event.put_back", subject=subject_, pause_s=pause, error=f"{type(error).__name__}: {error}")
     await message.nack(delay=pause)
 
 
@@ -148,13 +150,18 @@ def _stream(chain_id: int) -> str:
 async def stream_made(broker: NatsBroker, chain_id: int) -> None:
     """Wait until the hub has made the stream of a chain's final events: without it nobody can subscribe."""
     js = (await broker.connect()).jetstream()
-    pause = 0.2
+    pause, began, waits = 0.2, time.monotonic(), False
     while True:
         try:
             await js.stream_info(_stream(chain_id))
         except (NotFoundError, NatsError, TimeoutError) as error:
-            log.warning("waking.no_stream_yet", chain_id=chain_id, error=str(error) or type(error).__name__)
+            say = log.debug if waits else log.warning
+            waits = True
+            say("waking.no_stream_yet", chain_id=chain_id, error=str(error) or type(error).__name__)
         else:
+            if waits:
+                waited_s = round(time.monotonic() - began, 1)
+                log.warning("waking.stream_is_there", chain_id=chain_id, waited_s=waited_s)
             return
         await asyncio.sleep(pause)
         pause = min(2 * pause, 5.0)

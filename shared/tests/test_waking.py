@@ -103,10 +103,10 @@ async def replica(
     broker = make_broker(settings, "replica")
     router = NatsRouter()
     waking.on_final_events(router, CHAIN, "Invocation", "vault-x", heard, "_INBOX", events)
-    waking.on_final_blocks(router, CHAIN, ticks)
     service = Service("vault", router, prepare=lambda: waking.stream_made(broker, CHAIN))
     host = Host(settings, [service], broker)
     async with host.running():
+        await waking.hear_final_blocks(await broker.connect(), CHAIN, ticks)
         yield host
 
 

@@ -91,7 +91,7 @@ def matching(
 @pytest.mark.parametrize("state", [SubtaskState.REQUESTED, SubtaskState.APPROVED])
 def test_a_provider_that_is_not_ready_in_time_is_asked_no_longer(state: SubtaskState) -> None:
     owned = matching(asked(state, OPENED, id_=3), candidates=(CHEAP,))
-    assert next_owned_step(owned, OPENED + PATIENCE - 1) == Request(CHEAP)
+    assert next_owned_step(owned, OPENED + PATIENCE - 1) == Request((CHEAP,))
     assert next_owned_step(owned, OPENED + PATIENCE) == Withdraw(3)
 
 
@@ -111,10 +111,14 @@ def test_who_is_ready_gone_or_to_replace_another_is_not_waited_for(one: Asked) -
 @pytest.mark.parametrize(
     ("owned", "step"),
     [
-        (matching(candidates=(DEAR, CHEAP)), Request(CHEAP)),
-        (matching(candidates=(CHEAP, DEAR)), Request(CHEAP)),
-        (matching(candidates=(DEAR, CHEAP), budget=160), Request(DEAR)),
-        (matching(candidates=(CHEAP,), committed=50), Request(CHEAP)),
+        (matching(candidates=(DEAR, CHEAP)), Request((CHEAP,))),
+        (matching(candidates=(CHEAP, DEAR)), Request((CHEAP,))),
+        (matching(candidates=(DEAR, CHEAP), budget=160), Request((DEAR,))),
+        (matching(candidates=(DEAR, CHEAP), budget=209), Request((DEAR,))),
+        (matching(candidates=(DEAR, CHEAP), budget=210), Request((DEAR, CHEAP))),
+        (matching(candidates=(DEAR, CHEAP), budget=210, providers=1), Request((DEAR,))),
+        (matching(asked(SubtaskState.REQUESTED), candidates=(DEAR, CHEAP), budget=210), Request((DEAR,))),
+        (matching(candidates=(CHEAP,), committed=50), Request((CHEAP,))),
         (matching(candidates=(CHEAP,), committed=51), None),
         (matching(candidates=(CHEAP,), award=101), None),
         (matching(candidates=(CHEAP,), trainers=2, quorum=3), None),
@@ -332,16 +336,17 @@ ADDS = Candidate(COLE, 0, FEE, Role.ADDER)
 @pytest.mark.parametrize(
     ("owned", "now", "step"),
     [
-        (matching(candidates=(CHEAP, ADDS), adders=1), OPENED, Request(ADDS)),
-        (matching(candidates=(ADDS, CHEAP)), OPENED, Request(CHEAP)),
+        (matching(candidates=(CHEAP, ADDS), adders=1), OPENED, Request((ADDS, CHEAP))),
+        (matching(candidates=(CHEAP, ADDS), adders=1, budget=149), OPENED, Request((ADDS,))),
+        (matching(candidates=(ADDS, CHEAP)), OPENED, Request((CHEAP,))),
         (matching(trainers=2, adders=1), OPENED, None),
         (matching(trainers=2, adders=1), HALF, None),
         (matching(asked(SubtaskState.REQUESTED, role=Role.ADDER), trainers=2, adders=1), HALF, None),
         (matching(asked(SubtaskState.READY, role=Role.ADDER), trainers=2, adders=1), OPENED, Start()),
         (matching(asked(SubtaskState.READY, role=Role.ADDER), trainers=1, adders=2, candidates=(ADDS,)), HALF,
-         Request(ADDS)),
+         Request((ADDS,))),
         (matching(asked(SubtaskState.READY, role=Role.ADDER), trainers=1, adders=2, candidates=(CHEAP,)), HALF,
-         Request(CHEAP)),
+         Request((CHEAP,))),
         (matching(asked(SubtaskState.READY, role=Role.ADDER), trainers=1, adders=2), HALF, Start()),
     ],
 )  # fmt: skip
@@ -502,9 +507,10 @@ def takes_owned(owned: Owned, step: OwnedStep | None, now: int) -> bool:
     """Say whether the contract takes a model provider's step, by its interface."""
     task = owned.task
     match step:
-        case Request(candidate):
+        case Request(candidates):
             left = task.budget - task.committed - task.award
-            return task.state == TaskState.MATCHING and candidate.fee * task.rounds <= left
+            fees = sum(candidate.fee * task.rounds for candidate in candidates)
+            return bool(candidates) and task.state == TaskState.MATCHING and fees <= left
         case Withdraw(id_):
             states = [one.subtask.state for one in owned.asked if one.id == id_]
             return any(state in (*_ASKED, SubtaskState.LEFT) for state in states)

@@ -17,6 +17,9 @@ from agorai_shared.types import Address
 _LOOKS: Final = 16
 """How often in a join window a model provider looks for those who lack: no event tells it what is offered."""
 
+_AT_ONCE: Final = 16
+"""Members that a model provider asks in one step."""
+
 # ------------------------------------------------------------------------------------------- model provider
 
 
@@ -55,7 +58,7 @@ class Owned:
     adders: int
     """To add updates, at most; 0 where they are not added encrypted."""
     asked: tuple[Asked, ...]
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[Candidate, ...] = ()
     """Not asked yet, the best first."""
 
     @property
@@ -66,9 +69,9 @@ class Owned:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Ask a data provider."""
+    """Ask data providers, or adders."""
 
-    candidate: Candidate
+    candidates: tuple[Candidate, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +122,20 @@ def owned_due(owned: Owned, now: int) -> int | None:
         return None
     moments = [one.since + _patience(owned) for one in _waiting(owned)]
     moments += [owned.opened_at + owned.join_window // 2, task.deadline + 1]
-    if _lacking(owned) and now <= task.deadline:
+    if lacking(owned) and now <= task.deadline:
         moments.append(now + max(owned.join_window // _LOOKS, 1))
     return min((moment for moment in moments if moment > now), default=None)
+
+
+def lacking(owned: Owned) -> dict[Role, int]:
+    """Give as what more members are to be asked than were, and how many; a further one may offer at any time."""
+    waiting = _waiting(owned)
+    asked = sum(map(_is_adder, waiting))
+    places = {
+        Role.ADDER: owned.adders - _adding(owned) - asked,
+        Role.TRAINER: owned.providers - owned.task.trainers - (len(waiting) - asked),
+    }
+    return {role: left for role, left in places.items() if left > 0}
 
 
 def goes_on(task: Task, right: Sequence[int], samples: int, stop: Stop) -> bool:
@@ -150,23 +164,11 @@ def _matching(owned: Owned, now: int) -> OwnedStep | None:
     late = next((one for one in waiting if now >= one.since + _patience(owned)), None)
     if late is not None:
         return Withdraw(late.id)
-    for role in _lacking(owned):
-        if candidate := _affordable(owned, role):
-            return Request(candidate)
+    if candidates := _affordable(owned):
+        return Request(candidates)
     half = now >= owned.opened_at + owned.join_window // 2
     is_enough = task.trainers >= task.quorum and (_adding(owned) > 0 or not owned.adders)
     return Start() if is_enough and (not waiting or half) else None
-
-
-def _lacking(owned: Owned) -> list[Role]:
-    """Give as what more members are to be asked than were; a further one may offer it at any time."""
-    waiting = _waiting(owned)
-    asked = sum(map(_is_adder, waiting))
-    places = {
-        Role.ADDER: owned.adders - _adding(owned) - asked,
-        Role.TRAINER: owned.providers - owned.task.trainers - (len(waiting) - asked),
-    }
-    return [role for role, left in places.items() if left > 0]
 
 
 def _adding(owned: Owned) -> int:
@@ -177,11 +179,17 @@ def _is_adder(asked: Asked) -> bool:
     return bool(asked.subtask.role == Role.ADDER)
 
 
-def _affordable(owned: Owned, role: Role) -> Candidate | None:
-    task = owned.task
+def _affordable(owned: Owned) -> tuple[Candidate, ...]:
+    """Give whom to ask now, adders first, as many as lack and the budget covers together."""
+    task, places = owned.task, lacking(owned)
     left = task.budget - task.committed - task.award
-    fitting = (one for one in owned.candidates if one.role == role and one.fee * task.rounds <= left)
-    return next(fitting, None)
+    chosen: list[Candidate] = []
+    for one in sorted(owned.candidates, key=lambda one: one.role != Role.ADDER):
+        if places.get(one.role) and one.fee * task.rounds <= left:
+            chosen.append(one)
+            places[one.role] -= 1
+            left -= one.fee * task.rounds
+    return tuple(chosen[:_AT_ONCE])
 
 
 def _waiting(owned: Owned) -> list[Asked]:
@@ -218,7 +226,7 @@ class Provided:
     fits: bool
     """Whether the data are what the task wants, or the key is one to add updates under."""
     computers: tuple[Computer, ...]
-    """Not asked for this subtask yet; this account first if it offers computing, then the cheapest first."""
+    """Not asked for this subtask yet: this account if it offers computing below the fee, else the cheapest first."""
     replaced: bool
     """Whether another computer is asked to take over."""
 
