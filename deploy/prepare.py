@@ -13,6 +13,8 @@ import argparse
 import asyncio
 import os
 import secrets
+import shlex
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,6 +198,35 @@ def _write(path: Path, text: str) -> None:
     write_private(path, text.encode())
 
 
+def written(folder: Path) -> str:
+    """Say what the first step has made, and where the services will keep theirs."""
+    address = _environment(folder)["AGORAI_ADDRESS"]
+    told = {
+        "data/vault": f"the keys of account {address}; back them up with the passphrase",
+        "secrets": "passphrase, tokens, and the passwords of the bus's users and the database, a file each",
+        "tls": "the bus's certificate and key, and ca.pem, the authority that services believe",
+        "bus": "nats.conf, which the bus is told, and passwords/ with one file for each of its users",
+        "data": "what each container keeps: data/nats the bus's streams, data/chain the chain",
+        "env": "what compose.yaml is told",
+    }
+    return "\n".join([f"In {folder}:", *(f"  {name:<10}  {what}" for name, what in told.items())])
+
+
+def following(step: str, folder: Path) -> list[str]:
+    """Give the commands that come after a step."""
+    compose = f"docker compose --env-file {shlex.quote(str(folder / 'env'))} -f deploy/compose.yaml"
+    prepare = f"python deploy/prepare.py {{}} {shlex.quote(str(folder))}"
+    own_chain = _environment(folder)["AGORAI_RPC_URL"] != DEVELOPMENT["AGORAI_RPC_URL"]
+    if step == "files" and not own_chain:
+        return [f"{compose} build", f"{compose} up -d --wait chain", prepare.format("chain")]
+    if step == "files":
+        reached = "--gateway URL --inbox URL/peer"
+        return [f"{compose} build", f"{compose} up -d --wait", f"{prepare.format('join')} {reached}"]
+    if step == "chain":
+        return [f"{compose} up -d --wait", prepare.format("join")]
+    return [f"AGORAI_HOME={shlex.quote(str(folder / 'home'))} agorai status"]
+
+
 def main() -> None:
     """Do one step."""
     parser = argparse.ArgumentParser(
@@ -220,6 +251,10 @@ def main() -> None:
             asyncio.run(join(folder, Reached(), given.rpc, given.gateway, given.inbox))
     except AgoraiError as error:
         parser.exit(1, f"{error}\n")
+    if given.step == "files":
+        sys.stdout.write(f"{written(given.folder)}\n")
+    commands = "".join(f"  {command}\n" for command in following(given.step, given.folder))
+    sys.stdout.write(f"Next, with compose:\n{commands}")
 
 
 if __name__ == "__main__":

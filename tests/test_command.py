@@ -7,15 +7,18 @@ import io
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from rich.console import Console
 from sklearn.datasets import load_iris
 
 from agorai.cli.account import _account, exact
+from agorai.cli.market import usable_right
 from agorai.client import Balances, Client
 from agorai.devchain import TOKEN
 from agorai.exchange import Contracts
@@ -23,10 +26,11 @@ from agorai.home import Home
 from agorai.trading import Trading
 from agorai.voting import Voting
 from agorai_shared.bindings.data_pool import DataPool, Opened, Terms
+from agorai_shared.bindings.invocation import Item, Paid, State
 from agorai_shared.deployment import NEEDED
 from agorai_shared.rpc import Rpc
 from agorai_shared.testing import running_anvil
-from agorai_shared.types import Wei
+from agorai_shared.types import Address, InvocationId, ResourceId, Wei
 from tests.nodes import AGORAI, Node, agorai, stop, up
 
 TASK = """
@@ -81,10 +85,67 @@ def test_a_model_is_bought_and_predicts_on_a_file_of_ones_own(
     lines = flowers.read_text().splitlines()
     table.write_text("\n".join(line.rsplit(",", 1)[0] for line in (lines[0], lines[1], lines[-1])))
     found = seller.agorai("invoke", model, table)
-    assert found["predictions"] == ["setosa", "virginica"]
+    assert (found["predictions"], found["bought"]) == (["setosa", "virginica"], True)
     written = tmp_path / "out.csv"
     seller.agorai("invoke", model, table, "--invocation", found["invocation"], "--output", written)
     assert written.read_text().split() == ["species", "setosa", "virginica"]
+    before = seller.agorai("account", "show")["balance"]
+    again = agorai(seller.home, "invoke", model, table)
+    assert again.stdout.split() == ["species", "setosa", "virginica"]
+    said = " ".join(again.stderr.split())
+    assert f"Invocation {found['invocation']} gives the right to it and is used; nothing is paid." in said
+    assert f"agorai buy {model}" in said
+    assert seller.agorai("account", "show")["balance"] == before
+
+
+def test_what_is_bought_is_told_with_the_command_that_uses_it(
+    nodes: tuple[Node, Node], flowers: Path, model: int, tmp_path: Path
+) -> None:
+    seller, buyer = nodes
+    counted = seller.agorai("publish", "data", flowers, "--target", "species", "--uses", 1)["resource"]
+    bought = buyer.agorai("buy", counted)
+    assert bought["next"].startswith(f"agorai train {counted} --task TASK.toml")
+    task = tmp_path / "task.toml"
+    task.write_text(TASK)
+    offered = ("--task", task, "--name", "counted", "--price", 1)
+    first = buyer.agorai("train", counted, *offered)
+    assert (first["invocation"], first["bought"]) == (bought["invocation"], False)
+    second = buyer.agorai("train", counted, *offered)  # that right is used up
+    assert (second["invocation"] > first["invocation"], second["bought"]) == (True, True)
+    right = agorai(buyer.home, "buy", first["resource"])  # its own model, as good as any
+    assert f"agorai invoke {first['resource']} FILE.csv --invocation" in " ".join(right.stdout.split())
+
+
+async def test_a_payment_that_is_not_final_yet_is_waited_for_and_not_made_again() -> None:
+    me, zeros = Address("0x" + "22" * 20), dict.fromkeys(Item.__dataclass_fields__, 0)
+    paid = Paid(InvocationId(7), me, me, ResourceId(3), Wei(1), 2**39)
+    item = Item(**{**zeros, "state": State.PAID, "deadline": 2**39})  # type: ignore[arg-type]
+    final = [3]
+
+    class OfChain:
+        async def head(self) -> object:
+            return SimpleNamespace(number=5, timestamp=0)
+
+        async def final(self) -> object:
+            return SimpleNamespace(number=final[0])
+
+        async def heads(self) -> AsyncIterator[None]:
+            for final[0] in (4, 5, 6):
+                yield
+
+        async def read(self, _call: object) -> tuple[Item]:
+            assert final == [5]
+            return (item,)
+
+    class OfMarket:
+        invocation = SimpleNamespace(item=lambda _id: None)
+
+        async def events(self, *_: object, last: int) -> list[tuple[Paid, int]]:
+            return [(paid, last)]
+
+    deployment = SimpleNamespace(invocation=me)
+    client = SimpleNamespace(address=me, chain=OfChain(), market=OfMarket(), deployment=deployment)
+    assert await usable_right(cast("Client", client), 3) == paid
 
 
 def test_versions_show_accuracy_price_and_predecessor(nodes: tuple[Node, Node], model: int) -> None:
@@ -242,9 +303,17 @@ def test_an_estimator_that_is_not_on_the_list_is_refused_before_anything_is_paid
 def test_a_wrong_passphrase_is_said_to_be_one(nodes: tuple[Node, Node], tmp_path: Path) -> None:
     home = tmp_path / "home"
     assert agorai(home, "account", "create").returncode == 0
-    found = agorai(home, "up", "--join", nodes[0].home, passphrase="another passphrase")
-    assert found.returncode == 1
-    assert "does not open" in found.stderr
+    before = sorted(home.rglob("*"))
+    for joins in (("--join", nodes[0].home), ()):
+        found = agorai(home, "up", *joins, passphrase="another passphrase")
+        assert found.returncode == 1
+        assert "does not open" in found.stderr
+        assert "AGORAI_VAULT_PASSPHRASE" in found.stderr
+        assert "starting" not in found.stderr
+        assert sorted(home.rglob("*")) == before
+    refused = agorai(home / "new", "up", "--json", passphrase="short")
+    assert (json.loads(refused.stdout)["error"]["title"], refused.stderr) == ("passphrase_too_short", "")
+    assert not (home / "new").exists()
 
 
 def test_without_a_passphrase_or_a_terminal_the_way_out_is_told(tmp_path: Path) -> None:
@@ -272,6 +341,7 @@ def test_a_chain_that_does_not_answer_is_said_not_to(tmp_path: Path) -> None:
     found = agorai(tmp_path / "home", *arguments)
     assert found.returncode == 1
     assert "chain node at http://127.0.0.1:9 does not answer" in found.stderr
+    assert {"… starting the bus", "… making the account's keys"} <= set(found.stderr.splitlines())
 
 
 async def test_a_marketplace_is_founded_on_a_chain_of_ones_own(tmp_path: Path) -> None:

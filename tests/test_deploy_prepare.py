@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from agorai_shared.deployment import NEEDED
-from tests.composition import environment_of, prepare
+from tests.composition import ROOT, environment_of, prepare
 
 DEPLOYMENT = {"chain_id": 5, "start_block": 1}
 
@@ -73,3 +74,36 @@ def test_a_chain_without_a_marketplace_is_refused(module: ModuleType, tmp_path: 
     with pytest.raises(module.DeploymentMissingError, match=re.escape(str(tmp_path / "deployment.json"))):
         module.files(tmp_path, "https://chain.example")
     assert not any(tmp_path.iterdir())
+
+
+def test_what_was_written_is_told_with_the_commands_that_come_next(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "a folder"
+    monkeypatch.setattr(sys, "argv", ["prepare.py", "files", str(folder)])
+    module.main()
+    said = capsys.readouterr().out
+    for name in ("data/vault", "secrets", "tls", "bus", "data", "env"):
+        assert f"\n  {name} " in said
+        assert (folder / name).exists()
+    assert environment_of(folder)["AGORAI_ADDRESS"] in said
+    assert "data/nats the bus's streams" in said
+    compose = f"docker compose --env-file '{folder}/env' -f deploy/compose.yaml"
+    assert said.partition("Next, with compose:\n")[2].splitlines() == [
+        f"  {compose} build",
+        f"  {compose} up -d --wait chain",
+        f"  python deploy/prepare.py chain '{folder}'",
+    ]
+
+
+def test_each_step_names_the_page_s_next_one(module: ModuleType, tmp_path: Path) -> None:
+    """Of `docs/deployment.md`, in its order."""
+    page = (ROOT / "docs" / "deployment.md").read_text()
+    commands = [line for line in page.split("```")[1].splitlines() if "deploy" in line]
+    module.files(tmp_path)
+    told = [*module.following("files", tmp_path), *module.following("chain", tmp_path)]
+    assert [line.replace(str(tmp_path), "deploy/local") for line in told] == commands[1:]
+    (tmp_path / "env").write_text("AGORAI_RPC_URL=https://chain.example\n")
+    _, up, join = module.following("files", tmp_path)
+    assert up.endswith("up -d --wait")
+    assert f"join {tmp_path} --gateway URL" in join

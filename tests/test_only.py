@@ -86,8 +86,12 @@ def test_a_node_without_a_vault_stores_and_says_what_it_is(carrier: Node, tmp_pa
     assert carrier.agorai("store", "put", file)["cid"]
     found = carrier.agorai("status")
     assert (found["well"], found["parts"]) == (True, ["storage"])
+    assert found["left_out"] == ["vault", "trainer", "verifier", "reward", "dashboard"]
     assert found["pending_transactions"] is None
     assert found["dashboard"] is None
+    assert "on purpose" in agorai(carrier.home, "status").stdout
+    (said,) = [one for one in carrier.agorai("doctor")["findings"] if one["area"] == "parts"]
+    assert (said["level"], "vault, trainer" in said["what"]) == ("ok", True)
 
 
 def test_a_node_whose_file_was_taken_away_is_told_with_its_process(carrier: Node) -> None:
@@ -117,7 +121,7 @@ async def test_an_embedded_chain_that_hangs_is_told_with_what_to_do(carrier: Nod
             anvil.resume()
     (advice,) = [one for one in advise(found, client.address) if one.urgent]
     assert "chain" in found.failing
-    assert f"AGORAI_HOME={home.path} agorai up" in advice.do
+    assert advice.do.endswith(f"AGORAI_HOME={home.path} agorai up --only hub,storage")
 
 
 def test_a_node_that_joins_may_have_a_vault_and_storage_alone(carrier: Node, tmp_path: Path) -> None:
@@ -165,4 +169,13 @@ def test_a_hub_alone_needs_no_account(tmp_path: Path) -> None:
     node = up(tmp_path / "hub", "--only", "hub", passphrase=None)
     assert not (node.home / "vault").exists()
     assert json.loads(agorai(node.home, "events", "lag", "--json").stdout)[0]["contracts"]
+    found = node.agorai("status")
+    assert (found["well"], found["attention"], found["failing"]) == (True, [], {})
+    assert (found["address"], found["parts"], found["lag_blocks"]) == (None, [], 0)
+    assert found["left_out"] == [part for part in NEEDS if part != "hub"]
+    looked = node.agorai("doctor")
+    assert {one["level"] for one in looked["findings"]} == {"ok"}
+    assert {"bus", "chain", "hub"} <= {one["area"] for one in looked["findings"]}
+    assert node.agorai("offer", "list", status=1)["error"]["title"] == "node_not_running"
     assert stop(node) == 0
+    assert node.agorai("status", status=1)["error"]["title"] == "node_not_running"

@@ -30,7 +30,7 @@ class Log:
     def error(self, event: str, **_: object) -> None:
         self._said.put_nowait(event)
 
-    warning = error
+    warning = debug = error
 
     async def until(self, event: str) -> None:
         while await self._said.get() != event:

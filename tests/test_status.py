@@ -57,6 +57,13 @@ def test_what_is_urgent_comes_first_and_each_says_what_to_do() -> None:
     assert {"agorai pool findings", "agorai account withdraw"} <= {one.do for one in advice}
 
 
+def test_what_a_node_without_a_vault_cannot_do_is_not_asked_of_its_operator() -> None:
+    found = Found(balances=balances(0), step_cost=10**15, credit=TOKEN, free_bytes=5 << 20, acts=False)
+    found.transfers = [transfer(replace(state(), deadline=NOW + 60))]
+    (one,) = advise(found, ME, NOW)
+    assert "disk" in one.what
+
+
 def test_a_certificate_that_ends_soon_is_told_with_its_end() -> None:
     assert advise(Found(certificate_end=NOW + RENEW_BEFORE_S), ME, NOW) == []
     (one,) = advise(Found(certificate_end=NOW + RENEW_BEFORE_S - 1), ME, NOW)
@@ -125,4 +132,10 @@ def test_a_transfer_is_for_whoever_it_waits_for_until_its_deadline() -> None:
     assert advise(Found(transfers=[transfer(waiting)]), OTHER, NOW) == []
     (one,) = advise(Found(transfers=[transfer(provided)]), OTHER, NOW)
     assert one.do == "agorai transfer verify 7"
+    disputed = transfer(replace(provided, requested_forceful_refund=True))
+    assert advise(Found(transfers=[disputed]), OTHER, NOW) == []
+    disputed = replace(disputed, by_panel=True)
+    (one,) = advise(Found(transfers=[disputed]), OTHER, NOW)
+    assert one.do == "agorai transfer contest 7"
+    assert advise(Found(transfers=[disputed]), ME, NOW) == []
     assert advise(Found(transfers=[transfer(waiting, now=NOW + 61)]), ME, NOW) == []

@@ -88,8 +88,13 @@ class Composed:
 
 
 @asynccontextmanager
-async def running(home: Home, wanted: Wanted, passphrase: str) -> AsyncIterator[Composed]:
-    """Run it until left. What can be made ready while bus and chain start is."""
+async def running(
+    home: Home, wanted: Wanted, passphrase: str, keys: Keys | None = None
+) -> AsyncIterator[Composed]:
+    """Run it until left. What can be made ready while bus and chain start is.
+
+    `keys` are the account's, if it was opened before.
+    """
     async with AsyncExitStack() as stack:
         stack.enter_context(home.held())
         if wanted.join is None and wanted.chain.rpc_url is None:
@@ -100,7 +105,7 @@ async def running(home: Home, wanted: Wanted, passphrase: str) -> AsyncIterator[
         sandbox = make_sandbox() if "trainer" in wanted.parts else None
         if sandbox is not None:
             stack.push_async_callback(sandbox.close)
-        opening = asyncio.create_task(_keys(home, wanted, passphrase))
+        opening = asyncio.create_task(_keys(home, wanted, passphrase, keys))
         others: list[asyncio.Task[Any]] = [asyncio.create_task(sandbox.start())] if sandbox else []
         if DASHBOARD in wanted.parts:
             others.append(asyncio.create_task(_load_dashboard()))
@@ -135,11 +140,12 @@ async def _load_dashboard() -> None:
     await asyncio.to_thread(import_module, "agorai_dashboard.app")
 
 
-async def _keys(home: Home, wanted: Wanted, passphrase: str) -> Keys | None:
+async def _keys(home: Home, wanted: Wanted, passphrase: str, keys: Keys | None) -> Keys | None:
     """Open the account, or make it; None where there is no vault to use it."""
     if not wanted.opens_keys(home):
         return None
-    keys = await asyncio.to_thread(node.open_keys, home, passphrase)
+    if keys is None:
+        keys = await asyncio.to_thread(node.open_keys, home, passphrase)
     return keys if VAULT in wanted.parts else None
 
 

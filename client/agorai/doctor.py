@@ -17,6 +17,7 @@ from typing import Final
 from agorai import health
 from agorai.findings import Finding, fail, ok, warn
 from agorai.home import Home, HomeFileError, NodeFile, NodeNotRunningError
+from agorai.parts import VAULT
 from agorai.remote_findings import Chosen, of_bus, of_chain, of_health, of_store
 from agorai_shared.errors import AgoraiError
 from agorai_shared.processes import ProgramAbsentError, find_anvil, find_nats_server
@@ -42,11 +43,12 @@ async def examine(home: Home, passphrase: str | None, chosen: Chosen) -> list[Fi
         The chain that is meant while no node runs; the embedded one unless it names another.
     """
     try:
-        info = home.running_node()
+        info = home.running()
     except (NodeNotRunningError, HomeFileError):
         info = None
     local = await asyncio.to_thread(lambda: list(_local(home, info, passphrase, chosen)))
-    address = key_files.address_of(home.vault) if _is_readable(home) else None
+    acts = info is None or VAULT in info.runs
+    address = key_files.address_of(home.vault) if acts and _is_readable(home) else None
     remote = await asyncio.gather(
         of_chain(home, info, chosen, address), of_bus(info), of_store(info), of_health(info)
     )
@@ -67,7 +69,12 @@ def _local(home: Home, info: NodeFile | None, passphrase: str | None, chosen: Ch
             "home", f"There is no folder {home.path} yet.", "`agorai up` makes it, or name another: --home."
         )
         return
-    yield from _keys(home, passphrase)
+    if info is not None and info.left_out:
+        yield ok("parts", f"Left out on purpose (--only): {', '.join(info.left_out)}")
+    if info is not None and not info.address:
+        yield ok("keys", "A hub alone has no account, and needs none")
+    else:
+        yield from _keys(home, passphrase)
     yield from _disk(home)
     yield from _ports(home, info)
 

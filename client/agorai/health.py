@@ -50,9 +50,12 @@ class Heard:
 
 
 def processes(info: NodeFile) -> dict[str, str]:
-    """Give the URLs of a node's processes that are known, by name; its vault's only where it runs apart."""
+    """Give the URLs of a node's processes that are known, by name; its vault's only where it runs apart.
+
+    A hub alone has no other.
+    """
     urls = {
-        "node": info.url,
+        "node": info.url if info.address else None,
         "vault": info.vault_url if info.vault_url != info.url else None,
         "dashboard": info.dashboard_url,
         "hub": info.hub_url,

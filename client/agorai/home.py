@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from agorai.parts import HUB, NEEDS, parts_of
 from agorai_shared.errors import InputError, NotFoundError, RefusedError
 from agorai_shared.types import Address
 
@@ -124,6 +125,22 @@ class NodeFile(HomeFile):
     parts: tuple[str, ...] | None = None
     """What runs of it, if not all."""
 
+    @property
+    def runs(self) -> list[str]:
+        """Name the parts that run here, the hub among them."""
+        return parts_of(self.parts, dashboard=self.dashboard_url is not None, joins=self.joined is not None)
+
+    @property
+    def left_out(self) -> list[str]:
+        """Name the parts that were left out on purpose; a hub is not, where another's is joined."""
+        return [one for one in NEEDS if one not in self.runs and not (one == HUB and self.joined)]
+
+    @property
+    def up_again(self) -> str:
+        """Give the command that starts it again as it was."""
+        join = f" --join {self.joined}" if self.joined else ""
+        return f"agorai up{join}" + (f" --only {','.join(self.runs)}" if self.left_out else "")
+
 
 class PlatformFile(HomeFile):
     """How nodes on this machine reach the bus and the chain that one of them brought."""
@@ -137,6 +154,8 @@ class PlatformFile(HomeFile):
     confirmations: int | None
     deployment: Path
     hub_url: str
+    alone: bool = False
+    """Whether the hub is all that was wanted: no node of this home uses it."""
 
 
 class HubFile(HomeFile):
@@ -277,6 +296,34 @@ class Home:
         if node is None or not _alive(node.pid):
             raise NodeNotRunningError(self.path, self.holder())
         return node
+
+    def running(self) -> NodeFile:
+        """Give how to reach what runs from here: the node, or a hub alone, told as one without account and services.
+
+        Raises
+        ------
+        NodeNotRunningError
+            As `running_node`.
+        """
+        platform, hub = PlatformFile.load(self.platform_file), HubFile.load(self.hub_file)
+        if platform is None or hub is None or not platform.alone or not _alive(platform.pid):
+            return self.running_node()
+        return NodeFile(
+            name="a hub alone",
+            address=Address(""),
+            pid=platform.pid,
+            url=hub.url,
+            vault_url=hub.url,
+            token=hub.token,
+            bus_url=platform.bus_url,
+            bus_user=hub.bus_user,
+            bus_password=hub.bus_password,
+            rpc_url=platform.rpc_url,
+            confirmations=platform.confirmations,
+            deployment=platform.deployment,
+            hub_url=hub.url,
+            parts=(),
+        )
 
     def running_platform(self) -> PlatformFile:
         """Give how to reach the bus and the chain that run from here.

@@ -18,7 +18,7 @@ from agorai.bus_users import node_user
 from agorai.client import Client
 from agorai.home import Home, NodeFile
 from agorai.joining import join
-from agorai.parts import SERVICES
+from agorai.parts import SERVICES, STAGE
 from agorai_reward import app as reward
 from agorai_reward.settings import RewardSettings
 from agorai_shared import logging
@@ -56,10 +56,28 @@ class Place:
     """Home of the node that carries bus and chain, if another does."""
 
 
+def opened_keys(home: Home, passphrase: str) -> Keys | None:
+    """Open the account in the home folder; None if there is none, and the passphrase will do for a new one.
+
+    Nothing is written, so that a wrong passphrase leaves nothing behind.
+
+    Raises
+    ------
+    PassphraseError, KeyFileError, PassphraseTooShortError
+    """
+    if key_files.exist(home.vault):
+        STAGE.get()("opening the account")
+        return key_files.load(home.vault, passphrase)
+    if len(passphrase) < key_files.PASSPHRASE_LEAST:
+        raise key_files.PassphraseTooShortError
+    return None
+
+
 def open_keys(home: Home, passphrase: str, *, scrypt_n: int = key_files.SCRYPT_N) -> Keys:
     """Open the account in the home folder, making it first if there is none."""
     if key_files.exist(home.vault):
         return key_files.load(home.vault, passphrase)
+    STAGE.get()("making the account's keys")
     keys = key_files.create(home.vault, passphrase, scrypt_n=scrypt_n)
     log.info("account.created", address=keys.address)
     return keys
@@ -100,6 +118,8 @@ async def running(
     parts
         Which of its services run.
     """
+    tell = STAGE.get()
+    tell("starting the services")
     address = keys.address if keys else key_files.address_of(home.vault)
     listener = _listener(home, host, port)
     reached = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
@@ -154,12 +174,15 @@ async def running(
             services.append(await stack.enter_async_context(reward.create(settings, sharing, broker)))
         await stack.enter_async_context(Host(settings, services, broker, listener).running())
         if keys is not None:
+            tell("joining the marketplace")
             gateway = public_url or url
             async with Rpc(info.rpc_url) as rpc, aiohttp.ClientSession() as session:
                 client = Client(info, await broker.connect(), rpc, session)
                 await join(client, keys, gateway, f"{gateway.rstrip('/')}/peer")
         info.save(home.node_file)
         stack.callback(home.node_file.unlink, missing_ok=True)
+        if sandbox is not None:
+            tell("starting the first sandbox")
         yield info
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from typing import Final
 
 from agorai_shared.errors import InputError
@@ -21,6 +23,14 @@ NEEDS: Final[dict[str, frozenset[str]]] = {
 """Each part, and which others of the node it asks: a node's parts on one machine are run together."""
 SERVICES: Final = frozenset(NEEDS) - {HUB, DASHBOARD}
 """Those that serve at the node's own port."""
+
+
+def _silent(_stage: str) -> None:
+    """Tell nobody."""
+
+
+STAGE: Final[ContextVar[Callable[[str], None]]] = ContextVar("agorai_stage", default=_silent)
+"""Told of each stage of a start, in whatever task it is."""
 
 
 class PartUnknownError(InputError):
@@ -59,6 +69,13 @@ class HubTwiceError(InputError):
             "The node that is joined has the hub, with bus and chain.",
             remedy="Leave out hub of --only, or --join.",
         )
+
+
+def parts_of(services: Iterable[str] | None, *, dashboard: bool, joins: bool) -> list[str]:
+    """Name what runs, the hub among it unless another's is joined; no `services` are all of them."""
+    known = SERVICES if services is None else frozenset(services)
+    others = (frozenset() if joins else {HUB}) | ({DASHBOARD} if dashboard else frozenset())
+    return [name for name in NEEDS if name in known | others]
 
 
 def chosen(only: str | None, *, joins: bool) -> frozenset[str]:

@@ -23,6 +23,7 @@ from agorai.bus_users import HUB, BusUsers, move_streams, node_user
 from agorai.devchain import DevChain
 from agorai.health import OtherChainError
 from agorai.home import Home, HubFile, PlatformFile
+from agorai.parts import STAGE
 from agorai_hub import app as hub
 from agorai_hub.settings import HubSettings
 from agorai_shared import bus, logging
@@ -128,7 +129,9 @@ class Platform:
 @asynccontextmanager
 async def running(home: Home, choice: ChainChoice, *, log_level: str = "INFO") -> AsyncIterator[Platform]:
     """Run a bus, a chain unless one is named, and a hub, until left."""
+    tell = STAGE.get()
     async with AsyncExitStack() as stack:
+        tell("starting the bus" if choice.rpc_url else "starting the bus and the chain")
         chain_id = Deployment.load(choice.deployment).chain_id if choice.deployment else EMBEDDED_CHAIN_ID
         users = BusUsers(home.bus, chain_id)
         hub_password = users.add_hub()
@@ -168,10 +171,13 @@ async def running(home: Home, choice: ChainChoice, *, log_level: str = "INFO") -
         chain = Chain(rpc, Finality(confirmations))
         dev = DevChain(rpc, chain) if embedded else None
         path = (choice.deployment or home.deployment).absolute()
+        if dev and not path.exists():
+            tell("putting the contracts on the chain")
         deployment = await dev.deployment(path) if dev else Deployment.load(path)
         if (given := await chain.chain_id()) != deployment.chain_id:
             raise OtherChainError(rpc.url, given, deployment.chain_id)
         await _ensure_streams(server.url, hub_password, chain, users, rebuild=embedded)
+        tell("starting the hub")
         settings = NodeSettings(
             bus_url=server.url,
             bus_user=HUB,
@@ -229,6 +235,7 @@ async def _connected(url: str, user: str, password: str) -> AsyncIterator[Bus]:
 @asynccontextmanager
 async def _consumers_kept(url: str, password: str, users: BusUsers) -> AsyncIterator[None]:
     """See to it that the nodes have their consumers, also when the streams are written anew."""
+    by = f"consumers {url}"
 
     async def keep() -> None:
         while True:
@@ -238,8 +245,9 @@ async def _consumers_kept(url: str, password: str, users: BusUsers) -> AsyncIter
                         await asyncio.sleep(CONSUMERS_S)
                         for address in users.nodes():
                             await users.make_consumers(client.jetstream(), address)
+                        logging.present(by)
             except (AgoraiError, NatsError, OSError) as error:
-                log.warning("consumers.not_made", reason=str(error))
+                logging.trouble(log, "consumers.not_made", error, by, reason=str(error))
                 await asyncio.sleep(same_ports.AGAIN_S)
 
     task = asyncio.create_task(keep(), name="platform.consumers")
@@ -247,6 +255,7 @@ async def _consumers_kept(url: str, password: str, users: BusUsers) -> AsyncIter
         yield
     finally:
         await cancelled([task])
+        logging.forget(by)
 
 
 async def _ensure_streams(url: str, password: str, chain: Chain, users: BusUsers, *, rebuild: bool) -> None:

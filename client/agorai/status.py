@@ -18,9 +18,9 @@ import aiohttp
 from agorai import health
 from agorai.client import Balances, Client
 from agorai.devchain import TOKEN
-from agorai.home import Home, NodeFile, PlatformFile
+from agorai.home import Home, NodeFile, NodeNotRunningError, PlatformFile
 from agorai.hub_client import HubClient
-from agorai.parts import SERVICES
+from agorai.parts import SERVICES, VAULT
 from agorai.trading import Trading
 from agorai.transfer_state import TransferSeen
 from agorai.transfers import Transfers
@@ -72,17 +72,22 @@ class Found:
     node_version: str | None = None
     carrier: Path | None = None
     """Home of the node that carries the embedded chain; None for another chain."""
+    carrier_again: str = "agorai up"
+    """The command that starts that again as it was."""
+    acts: bool = True
+    """Whether this node acts for the account: without a vault it sends nothing."""
     certificate_end: float | None = None
     """When the bus's certificate ends, in seconds since 1970; None without TLS."""
 
 
 async def look(client: Client, home: Home) -> Found:
     """Ask everything that there is of a node, at once; what does not answer is a check that fails."""
-    found = Found(free_bytes=shutil.disk_usage(home.path).free, carrier=_carrier(client.info, home))
-    parts, trading = client.info.parts, Trading(client)
+    found = Found(free_bytes=shutil.disk_usage(home.path).free, acts=VAULT in client.info.runs)
+    found.carrier, found.carrier_again = _carrier(client.info, home)
+    left_out, trading = SERVICES.intersection(client.info.left_out), Trading(client)
 
     async def asked(name: str, question: Callable[[], Awaitable[T]]) -> T | None:
-        if name in SERVICES and parts is not None and name not in parts:
+        if name in left_out:
             return None
         try:
             return await question()
@@ -90,14 +95,17 @@ async def look(client: Client, home: Home) -> Found:
             found.failing.setdefault(name, str(error))
             return None
 
+    async def of_account(question: Callable[[], Awaitable[T]]) -> T | None:
+        return await asked("chain", question) if client.info.address else None
+
     async with asyncio.TaskGroup() as asking:
-        balances = asking.create_task(asked("chain", client.balances))
-        credited = asking.create_task(asked("chain", trading.credits))
+        balances = asking.create_task(of_account(client.balances))
+        credited = asking.create_task(of_account(trading.credits))
         trainer = asking.create_task(asked("trainer", client.trainer_status))
         vault = asking.create_task(asked("vault", client.vault.status))
         findings = asking.create_task(asked("verifier", Verifier(client.commander).findings))
-        trades = asking.create_task(asked("chain", trading.mine))
-        transfers = asking.create_task(asked("chain", Transfers(client).transfers))
+        trades = asking.create_task(of_account(trading.mine))
+        transfers = asking.create_task(of_account(Transfers(client).transfers))
         head = asking.create_task(asked("chain", client.chain.head))
         final = asking.create_task(asked("chain", client.chain.final))
         price = asking.create_task(asked("chain", partial(client.chain.rpc.request, "eth_gasPrice")))
@@ -125,22 +133,35 @@ async def look(client: Client, home: Home) -> Found:
     return found
 
 
-def _carrier(info: NodeFile, home: Home) -> Path | None:
+def _carrier(info: NodeFile, home: Home) -> tuple[Path | None, str]:
+    """Give the home of the node that carries the embedded chain, if there is one, and what starts it again."""
     carrier = Home(info.joined) if info.joined else home
     platform = PlatformFile.load(carrier.platform_file)
-    return carrier.path if platform is not None and platform.embedded_chain else None
+    if platform is None or not platform.embedded_chain:
+        return None, ""
+    try:
+        return carrier.path, carrier.running().up_again
+    except NodeNotRunningError:
+        return carrier.path, "agorai up"
 
 
 def advise(found: Found, account: Address, now: float | None = None) -> list[Advice]:
     """Say what is for a person to do, what is urgent first, then by when."""
     moment = time.time() if now is None else now
-    advice = [*_of_account(found), *_of_machine(found, moment)]
+    advice = _of_machine(found, moment)
+    if not found.acts:
+        return sorted(advice, key=_place)
+    advice += _of_account(found)
     for trade_id, trade in found.offered:
         if trade.deadline > moment:
             what = f"Trade {trade_id} is offered to you."
             advice.append(Advice(what, f"agorai trade accept {trade_id}", until=trade.deadline))
     advice += [one for seen in found.transfers if (one := _of_transfer(seen, account))]
-    return sorted(advice, key=lambda one: (not one.urgent, one.until or float("inf")))
+    return sorted(advice, key=_place)
+
+
+def _place(advice: Advice) -> tuple[bool, float]:
+    return not advice.urgent, advice.until or float("inf")
 
 
 def _of_account(found: Found) -> list[Advice]:
@@ -162,7 +183,7 @@ def _of_account(found: Found) -> list[Advice]:
 def _of_machine(found: Found, moment: float) -> list[Advice]:
     advice = []
     if found.carrier and "chain" in found.failing:
-        again = f"Stop the node that carries it and start it again: AGORAI_HOME={found.carrier} agorai up"
+        again = f"Stop the node that carries it and start it again: AGORAI_HOME={found.carrier} {found.carrier_again}"
         what = "The embedded chain does not answer; it goes on from its last saved state."
         advice.append(Advice(what, again, urgent=True))
     if found.free_bytes is not None and found.free_bytes < health.LEAST_FREE:
@@ -194,6 +215,9 @@ def _of_transfer(seen: TransferSeen, account: Address) -> Advice | None:
     if seen.deal.data_consumer == account and state.data_provided and not state.requested_forceful_refund:
         what = f"{name} waits for you to look at the data and verify it."
         return Advice(what, f"agorai transfer verify {seen.id}", until=state.deadline)
+    if seen.deal.data_consumer == account and state.data_provided and seen.by_panel:
+        what = f"{name}: unless the panel is asked in time, its provider is paid."
+        return Advice(what, f"agorai transfer contest {seen.id}", until=state.deadline)
     return None
 
 
@@ -211,7 +235,8 @@ async def _hear_ports(info: NodeFile, found: Found) -> None:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15)) as session:
         for one in await health.readiness(session, info):
             if one.failing is None:
-                found.failing[one.name] = f"It does not answer at {one.url}. Start it again: `agorai up`."
+                again = f"Start it again: `{info.up_again}`."
+                found.failing[one.name] = f"It does not answer at {one.url}. {again}"
             else:
                 found.failing |= one.failing
         for url in {info.url, info.vault_url}:

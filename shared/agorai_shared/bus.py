@@ -24,6 +24,7 @@ from typing import Any, Final, TypeVar
 import orjson
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError, NoServersError, StaleConnectionError, UnexpectedEOF
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import StorageType, StreamConfig, StreamInfo
@@ -49,6 +50,10 @@ _NOT_STORED: Final = "batch is incomplete"
 _FENCED: Final = frozenset({10070, 10071})  # wrong last message id, wrong last sequence
 _STREAM_NAME_IN_USE: Final = 10058
 _UNAVAILABLE: Final = 503
+_LOST: Final = (
+    OSError, TimeoutError, UnexpectedEOF, StaleConnectionError, ConnectionClosedError, NoServersError,
+)  # fmt: skip
+"""What a connection says whose server is away."""
 
 
 class BusUnreachableError(UnavailableError):
@@ -111,6 +116,51 @@ async def close(client: Client) -> None:
         await cancelled([connecting])
 
 
+class Watch:
+    """Tells of one connection's errors, each once while it is lost, and that the bus is away (`logging.absent`).
+
+    Its methods are a client's callbacks.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._by = f"connection {name} {id(self)}"
+        self._reason = ""
+        self._lost = False
+        self._told: set[str] = set()
+
+    async def on_error(self, error: Exception) -> None:
+        """Take an error: what a lost connection brings with it, or something else."""
+        said = str(error) or type(error).__name__
+        lost = isinstance(error, _LOST) and not isinstance(error, ssl.SSLError)
+        say = log.debug if lost or said in self._told else log.warning
+        say("bus.error", bus=self._name, error=said)
+        if lost:
+            self._reason = said
+            if self._lost:
+                logging.absent("bus", self._by, said)
+        elif self._lost:
+            self._told.add(said)
+
+    async def on_lost(self) -> None:
+        """Take that the connection is lost; one that was closed had no error before."""
+        self._lost = True
+        log.debug("bus.disconnected", bus=self._name)
+        if self._reason:
+            logging.absent("bus", self._by, self._reason)
+
+    async def on_back(self) -> None:
+        """Take that it is there again."""
+        self._reason, self._lost = "", False
+        self._told.clear()
+        log.info("bus.reconnected", bus=self._name)
+        logging.present(self._by)
+
+    async def on_closed(self) -> None:
+        """Take that it is closed for good."""
+        logging.forget(self._by)
+
+
 async def connect(
     url: str,
     *,
@@ -140,16 +190,10 @@ async def connect(
         if failures >= len(servers) and not failed.done():
             failed.set_result(error)
         if not opening:
-            log.warning("bus.error", bus=name, error=str(error) or type(error).__name__)
-
-    async def on_lost() -> None:
-        if not client.is_closed:
-            log.warning("bus.disconnected", bus=name)
-
-    async def on_back() -> None:
-        log.info("bus.reconnected", bus=name)
+            await watch.on_error(error)
 
     opening = True
+    watch = Watch(name)
     client = Client()
     connecting = asyncio.create_task(
         client.connect(
@@ -162,8 +206,9 @@ async def connect(
             reconnect_time_wait=0.2,  # type: ignore[arg-type]
             max_reconnect_attempts=-1,
             error_cb=on_error,
-            disconnected_cb=on_lost,
-            reconnected_cb=on_back,
+            disconnected_cb=watch.on_lost,
+            reconnected_cb=watch.on_back,
+            closed_cb=watch.on_closed,
             pending_size=16 << 20,
             tls=tls,
             tls_handshake_first=tls is not None,

@@ -255,6 +255,7 @@ class Reconciler(Generic[StateT, StepT]):
         finally:
             self._closed = True
             await cancelled([clock, scan, *self._tasks])
+            logging.forget(self._part("open items"))
             for key, item in self._items.items():  # whose task had not begun
                 self._leave(key, item.looked)
             self._items.clear()
@@ -280,10 +281,19 @@ class Reconciler(Generic[StateT, StepT]):
                 for key in await self._protocol.open_items():
                     self.wake(key)
                 attempt, pause = 0, self._rescan_s
+                logging.present(self._part("open items"))
             except Exception as error:  # noqa: BLE001 - whatever it was, the open items are still to be found
                 pause = self._retry.delay(attempt)
                 attempt += 1
-                log.warning("reconciler.open_items_unread", protocol=self._protocol.name, error=str(error))
+                logging.trouble(
+                    log,
+                    "reconciler.open_items_unread",
+                    error,
+                    self._part("open items"),
+                    self._scope.chain_id,
+                    protocol=self._protocol.name,
+                    error=str(error),
+                )
             await asyncio.sleep(pause)
 
     async def _attend(self, key: int, item: _Item) -> None:
@@ -302,8 +312,13 @@ class Reconciler(Generic[StateT, StepT]):
                         item.woken.set()
         finally:
             del self._items[key]
+            logging.forget(self._part(key))
             ITEMS.labels(name).set(len(self._items))
             self._leave(key, current, item.looked)
+
+    def _part(self, what: object) -> str:
+        """Name what may miss bus or chain."""
+        return f"{self._protocol.name} {what} {id(self)}"
 
     def _leave(self, key: int, *unlooked: asyncio.Future[None]) -> None:
         for future in unlooked:
@@ -320,6 +335,7 @@ class Reconciler(Generic[StateT, StepT]):
                 with LOOKS.labels(self._protocol.name).time():
                     look_again = await self._look(key, item)
                 item.at_rest()
+                logging.present(self._part(key))
         except Exception as error:  # noqa: BLE001 - a fault in one item must not end the others
             return await self._failed(key, item, error)
         return None
@@ -330,7 +346,16 @@ class Reconciler(Generic[StateT, StepT]):
             item.in_vain += 1
         if item.in_vain < self._retry.attempts:
             pause = self._retry.delay(item.failed - 1)
-            log.warning("item.retry", attempt=item.failed, pause_s=round(pause, 2), error=str(error))
+            logging.trouble(
+                log,
+                "item.retry",
+                error,
+                self._part(key),
+                self._scope.chain_id,
+                attempt=item.failed,
+                pause_s=round(pause, 2),
+                error=str(error),
+            )
             return pause
         name = self._protocol.name
         DEAD.labels(name).inc()

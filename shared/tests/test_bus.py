@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from nats.aio.client import Client
 from nats.js.api import StreamConfig
+from structlog.testing import capture_logs
 
 from agorai_shared import bus
 from agorai_shared.bus import OutMessage
@@ -26,6 +28,16 @@ async def client(nats_server: Running) -> AsyncGenerator[Client]:
     await bus.ensure_stream(client.jetstream(), STREAM)
     yield client
     await client.close()
+
+
+@pytest.fixture
+def said() -> Iterator[list[Any]]:
+    with capture_logs() as entries:
+        yield entries
+
+
+def warned(said: list[Any]) -> list[str]:
+    return [entry["event"] for entry in said if entry["log_level"] == "warning"]
 
 
 def things(count: int) -> list[OutMessage]:
@@ -111,7 +123,9 @@ async def test_a_secret_in_the_url_is_not_told() -> None:
     assert "secret" not in str(caught.value)
 
 
-async def test_a_connection_comes_back_by_itself(tmp_path: Path) -> None:
+async def test_a_connection_comes_back_by_itself_and_says_once_that_it_was_lost_and_is_back(
+    tmp_path: Path, said: list[Any]
+) -> None:
     async with running_nats(tmp_path / "js") as server:
         client = await bus.connect(server.url)
         await bus.ensure_stream(client.jetstream(), STREAM)
@@ -120,7 +134,8 @@ async def test_a_connection_comes_back_by_itself(tmp_path: Path) -> None:
         await bus.publish_batch(client, "THINGS", things(1), 0, timeout_s=0.5)
     async with running_nats(tmp_path / "js", port=port):
         async with asyncio.timeout(60):
-            while not client.is_connected:  # noqa: ASYNC110 - the client has no event for it
+            while "bus.back" not in warned(said):  # noqa: ASYNC110 - the client has no event for it
                 await asyncio.sleep(0.01)
         assert await bus.publish_batch(client, "THINGS", things(2), 0) == 2
+        assert warned(said) == ["bus.away", "bus.back"]
     await client.close()

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from agorai_shared import ending
 from agorai_shared.errors import InputError, UnavailableError
 from agorai_shared.reconciler import Reconciler, ReconcilerClosedError, Retry, Scope, idempotency_key
+from agorai_shared.rpc import RpcUnreachableError
 from agorai_shared.tracing import trace_id
 from agorai_shared.trail import DeadLetter, Step
 from agorai_shared.types import Address
@@ -208,6 +211,24 @@ async def test_a_wake_is_done_only_once_a_look_that_began_after_it_has_ended() -
         assert not second.done()
         gates[1].set()
         await second
+
+
+async def test_while_the_chain_is_away_that_is_told_once_however_many_items_want_it() -> None:
+    async def away(key: int) -> None:
+        if protocol.looks[key] <= 5:
+            raise RpcUnreachableError("http://127.0.0.1:9", "refused")
+
+    protocol = Counting(on_look=away)
+    with capture_logs([merge_contextvars]) as said:
+        async with running(protocol) as world:
+            for key in range(3):
+                world.reconciler.wake(key)
+            await protocol.until(lambda: sum(looks == 6 for looks in protocol.looks.values()) == 3)
+            await asyncio.gather(*map(world.reconciler.wake, range(3)))
+    warned = [entry["event"] for entry in said if entry["log_level"] == "warning"]
+    assert warned == ["chain.away", "chain.back"]
+    tries = [entry for entry in said if entry["event"] == "item.retry"]
+    assert Counter(entry["item"] for entry in tries) == {0: 5, 1: 5, 2: 5}
 
 
 async def test_what_may_pass_by_itself_is_tried_until_it_does() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ import typer
 from pydantic import ValidationError
 
 from agorai.cli.amounts import tokens
-from agorai.cli.output import HOME, JSON, emit, progress, styled, table, with_client
-from agorai.client import Client, JobFailedError, accuracy, address_of
+from agorai.cli.output import HOME, JSON, emit, err, progress, styled, table, with_client
+from agorai.client import Client, JobFailedError, OnStage, accuracy, address_of
 from agorai.devchain import TOKEN
+from agorai_shared.bindings.invocation import Paid, State
 from agorai_shared.bindings.registry import Kind, Registry
 from agorai_shared.contract import Call
+from agorai_shared.market import topic_of
 from agorai_shared.types import ResourceId, Wei
 from agorai_shared.validation import first_fault
 from agorai_trainer.messages import Offer
@@ -68,12 +71,14 @@ def buy(
     async def work(client: Client) -> dict[str, Any]:
         with progress(as_json) as tell:
             bought = await client.buy(resource, max_price=_wei(max_price), on_stage=tell)
+        kind = (await client.market.resource(resource)).kind
         return {
             "invocation": bought.invocation,
             "resource": bought.resource,
             "price": bought.price / TOKEN,
             "expires_at": bought.expires_at or None,
             "transaction": bought.transaction,
+            "next": _use(kind, bought.resource, bought.invocation),
         }
 
     found = with_client(home, as_json, work)
@@ -81,12 +86,21 @@ def buy(
         found,
         as_json,
         lambda: styled(
-            "[bold green]✓[/] Invocation [bold]{invocation}[/] gives the right to resource {resource} for {price}.",
+            "[bold green]✓[/] Invocation [bold]{invocation}[/] gives the right to resource {resource} for {price}.\n"
+            "Use it: [bold]{use}[/].",
             invocation=found["invocation"],
             resource=resource,
             price=f"{found['price']:g}",
+            use=found["next"],
         ),
     )
+
+
+def _use(kind: int, resource: int, invocation: int) -> str:
+    """Give the command by which a right is used."""
+    if kind == Kind.MODEL:
+        return f"agorai invoke {resource} FILE.csv --invocation {invocation}"
+    return f"agorai train {resource} --task TASK.toml --name NAME --invocation {invocation}"
 
 
 def _wei(tokens: float | None) -> Wei | None:
@@ -103,7 +117,62 @@ def _right_kept(invocation: int) -> Iterator[None]:
         raise
 
 
-INVOCATION = typer.Option(None, min=1, help="A right bought before; by default one is bought now.")
+INVOCATION = typer.Option(
+    None, min=1, help="A right bought before; by default one that is there, and else one is bought now."
+)
+
+
+async def _right(
+    client: Client,
+    resource: int,
+    invocation: int | None,
+    max_price: float | None,
+    as_json: bool,
+    tell: OnStage,
+) -> tuple[int, bool]:
+    """Give the right to use a resource, and whether it was bought now: nothing is paid while one is there."""
+    if invocation is not None:
+        return invocation, False
+    tell("looking for a right that is there")
+    known = await usable_right(client, resource)
+    if known is None:
+        return (await client.buy(resource, max_price=_wei(max_price), on_stage=tell)).invocation, True
+    if not as_json:
+        err.print(
+            f"Invocation {known.id} gives the right to it and is used; nothing is paid. "
+            f"For another right: `agorai buy {resource}`.",
+            highlight=False,
+        )
+    await client.delivered(known.id, on_stage=tell)
+    return known.id, False
+
+
+async def usable_right(client: Client, resource: int) -> Paid | None:
+    """Find the oldest right to a resource that this account has paid for and can use, now or once it is delivered."""
+    market, head = client.market, await client.chain.head()
+    now = max(int(time.time()), head.timestamp)
+    mine, final = topic_of(client.address), (await client.chain.final()).number
+    found = await market.events(client.deployment.invocation, Paid, None, mine, last=head.number)
+    for paid, block in found:
+        if paid.resource != resource:
+            continue
+        if block > final:
+            await _final(client, block)
+        (item,) = await client.chain.read(market.invocation.item(paid.id))
+        if item.state == State.PAID and now <= item.deadline:
+            return paid
+        lasts = (not item.expires_at or now < item.expires_at) and (item.uses_left or not item.limited)
+        if item.state == State.DELIVERED and lasts and not (await client.vault.grant(paid.id)).refusal:
+            return paid
+    return None
+
+
+async def _final(client: Client, block: int) -> None:
+    """Wait until a block is final."""
+    async with contextlib.aclosing(client.chain.heads()) as heads:
+        async for _ in heads:
+            if (await client.chain.final()).number >= block:
+                return
 
 
 def train(
@@ -134,16 +203,14 @@ def train(
         declared = files.read_task(task)
         with progress(as_json) as tell:
             files.check_task(declared, await client.listing(resource))
-            right = (
-                invocation
-                or (await client.buy(resource, max_price=_wei(max_price), on_stage=tell)).invocation
-            )
+            right, bought = await _right(client, resource, invocation, max_price, as_json, tell)
             with _right_kept(right):
                 status = await client.train(right, declared, offer, on_stage=tell)
         metrics = status.metrics
         return {
             "resource": status.resource,
             "invocation": right,
+            "bought": bought,
             "accuracy": metrics.accuracy if metrics else None,
             "test_rows": metrics.n_test if metrics else None,
             "cid": status.sealed,
@@ -181,15 +248,13 @@ def invoke(
         with progress(as_json) as tell:
             listing = await client.listing(resource)
             content = files.read_features(file, listing)
-            right = (
-                invocation
-                or (await client.buy(resource, max_price=_wei(max_price), on_stage=tell)).invocation
-            )
+            right, bought = await _right(client, resource, invocation, max_price, as_json, tell)
             with _right_kept(right):
                 predictions = await client.predict(right, content, on_stage=tell)
         return {
             "resource": resource,
             "invocation": right,
+            "bought": bought,
             "target": (listing.metadata and listing.metadata.target) or "prediction",
             "predictions": predictions,
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import typer
@@ -14,7 +15,7 @@ from agorai.cli.passphrase import ask_passphrase
 from agorai.client import Client
 from agorai.devchain import TOKEN
 from agorai.home import Home, NodeFile, PlatformFile
-from agorai.parts import chosen
+from agorai.parts import STAGE, chosen
 from agorai_shared.types import Wei
 
 
@@ -55,7 +56,7 @@ def up(
     started = time.monotonic()
     parts = local(lambda: chosen(only, joins=join is not None), as_json)
     # The services, which other verbs do without.
-    from agorai import composing  # noqa: PLC0415
+    from agorai import composing, node  # noqa: PLC0415
     from agorai.platform import ChainChoice  # noqa: PLC0415
     from agorai_shared.service import relax_collector, until_signalled  # noqa: PLC0415
     from agorai_vault import keys as key_files  # noqa: PLC0415
@@ -77,12 +78,18 @@ def up(
     async def work() -> None:
         opens = wanted.opens_keys(place)
         passphrase = ask_passphrase(new=not key_files.exist(place.vault)) if opens else ""
-        async with composing.running(place, wanted, passphrase) as composed:
+        async with AsyncExitStack() as stack:
+            with progress(as_json or verbose) as tell:  # the log tells more
+                STAGE.set(tell)
+                # before anything is started or written
+                keys = await asyncio.to_thread(node.opened_keys, place, passphrase) if opens else None
+                composed = await stack.enter_async_context(composing.running(place, wanted, passphrase, keys))
             seconds = time.monotonic() - started
             signalled = asyncio.create_task(until_signalled())
             lost = asyncio.create_task(composed.platform.chain_lost())
             await asyncio.sleep(0)  # whoever reads that it is up may stop it at once
             if composed.node is None:
+                composed.platform.info.model_copy(update={"alone": True}).save(place.platform_file)
                 _announce_hub(composed.platform.info, place, seconds, as_json)
             else:
                 _announce(composed.node, place, seconds, as_json)

@@ -13,7 +13,7 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-from agorai.cli.output import HOME, JSON, emit, styled, table, with_client
+from agorai.cli.output import HOME, JSON, emit, run, styled, table
 from agorai.client import Client
 from agorai.devchain import TOKEN
 from agorai.home import Home, NodeFile
@@ -26,10 +26,11 @@ def status(home: Path = HOME, as_json: bool = JSON) -> None:
     """Say whether the node is well, and if not, what to do; ends with 1 when it is not."""
     from agorai import status as states  # noqa: PLC0415 - what of trades and transfers other verbs do without
 
-    async def work(client: Client) -> tuple[NodeFile, Found]:
-        return client.info, await states.look(client, Home(home))
+    async def work() -> tuple[NodeFile, Found]:
+        async with Client.connect(Home(home).running()) as client:
+            return client.info, await states.look(client, Home(home))
 
-    info, found = with_client(home, as_json, work)
+    info, found = run(work, as_json)
     advice = states.advise(found, info.address)
     well = not found.failing and not any(one.urgent for one in advice)
     balances, trainer = found.balances, found.trainer
@@ -39,10 +40,11 @@ def status(home: Path = HOME, as_json: bool = JSON) -> None:
         "failing": found.failing,
         "attention": [asdict(one) for one in advice],
         "name": info.name,
-        "address": info.address,
+        "address": info.address or None,
         "url": info.url,
         "dashboard": info.dashboard_url,
         "parts": info.parts,
+        "left_out": info.left_out,
         "head": found.head,
         "final": found.final,
         "lag_blocks": found.lag_blocks,
@@ -86,6 +88,8 @@ def _screen(info: NodeFile, found: Found, advice: list[Advice], *, well: bool) -
 
 
 def _rows(info: NodeFile, found: Found) -> Iterator[tuple[str, str]]:
+    if info.left_out:
+        yield "left out", f"{', '.join(info.left_out)} (on purpose: --only)"
     if found.head is not None:
         lag = "" if found.lag_blocks is None else f"; the hub is {found.lag_blocks} blocks behind"
         yield "chain", f"head {found.head}, final {found.final}{lag}"

@@ -61,6 +61,7 @@ class Projector:
         self._stuck: str | None = None
         self._anew = False
         self._rebuilding = False
+        self._by = f"read model {id(self)}"
 
     @property
     def projection(self) -> Projection:
@@ -98,6 +99,7 @@ class Projector:
         finally:
             with suppress(NatsError, OSError):
                 await heard.unsubscribe()
+            logging.forget(self._by)
             await self.write(self.model.close)
             self._writer.shutdown()
 
@@ -121,9 +123,10 @@ class Projector:
                     looked = loop.time()
                 more = await self._take_portion(client)
                 self._stuck = None
+                logging.present(self._by)
             except (BusUnreachableError, BusRefusedError, DatabaseAwayError) as error:
                 self._stuck = str(error)
-                log.warning("projection.waits", reason=str(error))
+                logging.trouble(log, "projection.waits", error, self._by, reason=str(error))
                 looked = -LOOK_S  # the stream may be another when the bus is back
                 await asyncio.sleep(AWAY_S)
                 continue

@@ -19,6 +19,8 @@ from agorai.cli.main import app
 from agorai_dashboard import pages_frame
 from agorai_dashboard.formatting import curve_table, relative, span, spark, tokens, web_address
 from agorai_dashboard.views import Curve, Point
+from agorai_dashboard.views_node import ChainHealth, NodeHealth
+from agorai_dashboard.views_overview import Projection
 from agorai_hub.subscription_forms import DescribedInFull
 from agorai_shared.event_filter import EventFilter
 from agorai_shared.trail import Dead
@@ -26,7 +28,7 @@ from agorai_shared.trail import Dead
 from .guarded import VIEWER
 from .listening import listening
 from .pages_story import World, registered
-from .pages_world import browsing, running, showing
+from .pages_world import ME, browsing, running, showing
 
 ROOT = Path(__file__).parents[3]
 VENDORED = ROOT / "services/dashboard/agorai_dashboard/static/vendor/chart.umd.min.js"
@@ -223,12 +225,31 @@ def test_the_chart_library_is_the_locked_one() -> None:
     assert VENDORED.read_bytes() == installed.read_bytes()
 
 
+def test_the_contracts_of_a_chain_are_listed_each_with_its_address() -> None:
+    place = "0x" + "4" * 40
+    known = {"name": "DataPool", "address": place, "start_block": 1234, "members": None, "has_code": True}
+    made = {"name": "Pair", "address": None, "start_block": 1, "members": 3, "has_code": None}
+    chain = ChainHealth(5, {"head": 17, "contracts": [known, made]})
+    health = NodeHealth(0, ME, (), (chain,), Projection(1, 1, 1, 0, 1, rebuilding=False), (), (), (), 0)
+    page = (
+        pages_frame.templates()
+        .get_template("node.html")
+        .render(
+            it=health, theme="auto", section="/node", now=0, me=ME, signed_in=None, operator=True,
+            block_shown=1, note=None,
+        )
+    )  # fmt: skip
+    assert re.search(r'<th scope="row">DataPool</th><td data-name="address">.*?data-copy="' + place, page)
+    assert "3 made by its factory" in page
+    assert "start_block" not in page
+
+
 def test_commands_on_pages_can_be_given() -> None:
     templates = Path(pages_frame.__file__).parent / "templates"
-    told = re.findall(
-        r'"(agorai [^"{}]+?)"', "".join(one.read_text() for one in sorted(templates.glob("*.html")))
-    )
+    text = "".join(one.read_text() for one in sorted(templates.glob("*.html")))
+    told = re.findall(r'"(agorai [^"{}]+?)"', text)
     assert len(told) >= 6
+    assert not re.search(r'row\.id ~ "[^"]*docs/examples', text)  # what is others' wants files of one's own
     command = typer.main.get_command(app)
     for line in told:
         group: Any = command

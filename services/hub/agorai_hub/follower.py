@@ -75,9 +75,16 @@ class Follower:
         self._stops = 0
         self._final_due = False
         self._label = str(decoder.chain_id)
+        self._by = f"hub {decoder.chain_id} {id(self)}"
 
     async def run(self) -> None:
         """Follow until cancelled; return only after a reorg past finality, which `status.stopped` tells."""
+        try:
+            await self._run()
+        finally:
+            logging.forget(self._by)
+
+    async def _run(self) -> None:
         while True:
             try:
                 await self._lead()
@@ -101,12 +108,22 @@ class Follower:
         pause = PAUSES_S[min(self._failures, len(PAUSES_S) - 1)]
         self._failures += 1
         self.status.trouble(str(error) or type(error).__name__)
-        log.warning("hub.trouble", reason=str(error), attempt=self._failures, pause_s=pause)
+        logging.trouble(
+            log,
+            "hub.trouble",
+            error,
+            self._by,
+            self.decoder.chain_id,
+            reason=str(error),
+            attempt=self._failures,
+            pause_s=pause,
+        )
         await asyncio.sleep(pause)
 
     def _all_well(self, branch: Branch | None = None) -> None:
         if self._failures:
             log.info("hub.recovered", attempts=self._failures)
+            logging.present(self._by)
         if self._reorg_depth and branch is not None:
             log.info("hub.reorg.followed", depth=self._reorg_depth, head=branch.window.tip.number)
         self._failures = self._reorg_depth = 0

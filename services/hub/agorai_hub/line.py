@@ -135,6 +135,8 @@ class Line:
             )
             stack.push_async_callback(_closed, rpc)
             self._rpc = rpc
+            by = f"start of a hub {id(self)}"
+            stack.callback(logging.forget, by)
             chain = Chain(rpc, Finality(self.followed.confirmations))
             attempt = 0
             while True:
@@ -146,12 +148,21 @@ class Line:
                         self.status.chain_id = chain_id
                     streams = Streams(client, chain_id, writer_name())
                     await streams.ensure(self.settings.replicas)
+                    logging.present(by)
                     break
                 except (UnavailableError, RpcResponseError, bus.BusRefusedError) as error:
                     self.status.trouble(str(error))
                     pause = _PAUSES_S[min(attempt, len(_PAUSES_S) - 1)]
                     attempt += 1
-                    log.warning("hub.not_started", reason=str(error), pause_s=pause)
+                    logging.trouble(
+                        log,
+                        "hub.not_started",
+                        error,
+                        by,
+                        self.followed.chain_id,
+                        reason=str(error),
+                        pause_s=pause,
+                    )
                     await asyncio.sleep(pause)
                 except ChainTwiceError as error:
                     self.status.trouble(str(error))

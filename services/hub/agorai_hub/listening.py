@@ -224,7 +224,8 @@ class _Room:
         if (error is not None) != self.away:
             self.away = error is not None
             if error is not None:
-                log.warning("events.bus_away", reason=str(error))
+                say = log.debug if logging.is_told(error) else log.warning
+                say("events.bus_away", reason=str(error))
             else:
                 log.info("events.bus_back")
 

@@ -105,9 +105,16 @@ class SecondPass:
         self._streams = Streams(client, decoder.chain_id, writer="")
         self._key = f"audit.{decoder.chain_id}"
         self._label = str(decoder.chain_id)
+        self._by = f"audit {decoder.chain_id} {id(self)}"
 
     async def run(self) -> None:
         """Audit until cancelled."""
+        try:
+            await self._run()
+        finally:
+            logging.forget(self._by)
+
+    async def _run(self) -> None:
         failures = 0
         while True:
             try:
@@ -122,6 +129,7 @@ class SecondPass:
                     last = min(final, cursor + BLOCKS)
                     whole = await self._look(cursor + 1, last)
                     failures = 0
+                    logging.present(self._by)
                     if whole:
                         cursor = last
                         await self._save(cursor)
@@ -139,7 +147,17 @@ class SecondPass:
             ) as error:
                 pause = PAUSES_S[min(failures, len(PAUSES_S) - 1)]
                 failures += 1
-                log.warning("hub.audit.waits", chain=self._decoder.chain_id, reason=str(error), pause_s=pause)
+                chain_id = self._decoder.chain_id
+                logging.trouble(
+                    log,
+                    "hub.audit.waits",
+                    error,
+                    self._by,
+                    chain_id,
+                    chain=chain_id,
+                    reason=str(error),
+                    pause_s=pause,
+                )
                 await asyncio.sleep(pause)
 
     async def _look(self, first: int, last: int) -> bool:

@@ -198,7 +198,8 @@ class Webhooks:
             except (AgoraiError, NatsError, OSError) as error:
                 pause = _PAUSES_S[min(failures, len(_PAUSES_S) - 1)]
                 failures += 1
-                log.warning("webhooks.trouble", reason=str(error), pause_s=pause)
+                say = log.debug if logging.is_told(error) else log.warning
+                say("webhooks.trouble", reason=str(error), pause_s=pause)
                 await asyncio.sleep(pause)
 
     async def _keep_in_step(self) -> None:
@@ -347,7 +348,8 @@ class Webhooks:
                     log.exception("webhook.fault", subscription=id_)
                 pause = _PAUSES_S[min(failures, len(_PAUSES_S) - 1)]
                 failures += 1
-                log.warning("webhook.trouble", subscription=id_, reason=str(error), pause_s=pause)
+                say = log.debug if logging.is_told(error) else log.warning
+                say("webhook.trouble", subscription=id_, reason=str(error), pause_s=pause)
                 await asyncio.sleep(pause)
 
     async def _until_allowed(self, id_: str) -> None:
@@ -370,7 +372,8 @@ class Webhooks:
             again_s = 0.0
             raise
         except (AgoraiError, NatsError, OSError) as error:
-            log.warning("webhook.trouble", subscription=id_, reason=str(error), pause_s=again_s)
+            say = log.debug if logging.is_told(error) else log.warning
+            say("webhook.trouble", subscription=id_, reason=str(error), pause_s=again_s)
         finally:
             if again_s is not None:  # another attempt, here or elsewhere
                 with suppress(NatsError, OSError):

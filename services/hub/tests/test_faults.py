@@ -6,6 +6,8 @@ import asyncio
 from contextlib import ExitStack
 from pathlib import Path
 
+from structlog.testing import capture_logs
+
 from agorai_shared import bus
 from agorai_shared.testing import running_nats
 
@@ -46,6 +48,14 @@ async def test_a_node_that_is_behind_at_start_loses_nothing(world: World) -> Non
 
 
 async def test_a_node_that_goes_away_and_comes_back(world: World) -> None:
+    with capture_logs() as said:
+        await _away_and_back(world)
+    warned = [entry["event"] for entry in said if entry["log_level"] == "warning"]
+    assert warned == ["chain.away", "chain.back"]
+    assert "hub.trouble" in {entry["event"] for entry in said if entry["log_level"] == "debug"}
+
+
+async def _away_and_back(world: World) -> None:
     async with (
         Proxy(world.node.url).serving() as proxy,
         world.hub(confirmations=1, rpc_url=proxy.url, poll_s=0.01) as hub,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
+import subprocess
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ _IMPORT_S = 180.0
 _HELLO_S = 10.0
 _END_S = 10.0
 _HELLO_BYTES = 1 << 16
+_ERRORS_S = 1.0
 _KEPT_ERRORS = 4096
 
 
@@ -70,8 +70,9 @@ class Zygote:
 
     def __init__(self, preload: Sequence[str], threads: Threads, path: Sequence[Path]) -> None:
         self._preload, self._threads, self._path = tuple(preload), threads, tuple(path)
-        self._process: Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._said: socket.socket | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._endings: dict[int, asyncio.Future[Ending]] = {}
         self._tokens = 0
@@ -79,18 +80,14 @@ class Zygote:
         self._ready: asyncio.Future[None] | None = None
         self.lost = False
 
-    async def start(self) -> None:
-        """Start the process and wait until it has imported its modules.
-
-        Raises
-        ------
-        SandboxStartError
-            If it ends or is not ready within three minutes.
-        """
+    def begin(self) -> None:
+        """Start the process, which imports its modules from now on; needs no event loop."""
         ours, theirs = socket.socketpair()
-        with theirs:
+        said, saying = socket.socketpair()
+        with theirs, saying:
             ours.setblocking(False)
-            self._control = ours
+            said.setblocking(False)
+            self._control, self._said = ours, said
             arguments = [
                 *self._interpreter(),
                 "-m",
@@ -98,11 +95,22 @@ class Zygote:
                 str(theirs.fileno()),
                 *self._preload,
             ]
-            self._process = await asyncio.create_subprocess_exec(
-                *arguments,
-                stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE,
+            self._process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=saying.fileno(),
                 env=self._environment(), cwd="/", pass_fds=(theirs.fileno(),), start_new_session=True,
             )  # fmt: skip
+
+    async def start(self) -> None:
+        """Start the process, if it was not begun, and wait until it has imported its modules.
+
+        Raises
+        ------
+        SandboxStartError
+            If it ends or is not ready within three minutes.
+        """
+        if self._process is None:
+            self.begin()
         self._ready = asyncio.get_running_loop().create_future()
         self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._collect_errors())]
         try:
@@ -179,12 +187,15 @@ class Zygote:
             self._control.close()
             self._control = None
         if process is not None:
-            with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGKILL)
-            await process.wait()
+            process.kill()
+            await asyncio.to_thread(process.wait)
+        if self._tasks:  # what it said last is there, though not read
+            await asyncio.wait(self._tasks[-1:], timeout=_ERRORS_S)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._said is not None:
+            self._said.close()
         self._lose()
 
     async def _listen(self) -> None:
@@ -228,10 +239,10 @@ class Zygote:
         self._endings.pop(token, None)
 
     async def _collect_errors(self) -> None:
-        assert self._process is not None  # noqa: S101 - for the type checker: it has just been started
-        assert self._process.stderr is not None  # noqa: S101
-        while data := await self._process.stderr.read(4096):
-            self._errors = (self._errors + data)[-_KEPT_ERRORS:]
+        assert self._said is not None  # noqa: S101 - for the type checker: it has just been started
+        with suppress(OSError):
+            while data := await asyncio.get_running_loop().sock_recv(self._said, 4096):
+                self._errors = (self._errors + data)[-_KEPT_ERRORS:]
 
     def _interpreter(self) -> list[str]:
         return [sys.executable, "-s", "-P"]

@@ -6,6 +6,7 @@ import asyncio
 import os
 import select
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -16,7 +17,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from agorai_trainer import training
+from agorai_trainer import sandbox, training
 from agorai_trainer.estimators import ExtraMissingError
 from agorai_trainer.frames import Json
 from agorai_trainer.sandbox import Sandbox
@@ -228,6 +229,30 @@ async def test_closing_ends_every_process(own: Sandbox) -> None:
         await job
     await gone(pid)
     await gone(zygote)
+
+
+async def test_a_process_that_was_begun_ahead_is_that_of_the_first_sandbox(iris: bytes) -> None:
+    sandbox.begin()
+    (begun,) = sandbox._begun.values()
+    assert begun._process is not None
+    async with Sandbox() as own:
+        await own.summarize(iris)
+        assert psutil.Process(begun._process.pid).children()
+    assert not sandbox._begun
+
+
+async def test_the_trainer_begins_it_before_it_imports_what_takes_long() -> None:
+    """Nothing of the bus, the chain or learning is imported by then."""
+    code = """
+import runpy, sys
+from agorai_trainer import sandbox
+sandbox.begin = lambda: sys.exit(" ".join({"faststream", "aiohttp", "web3", "numpy", "sklearn"} & {*sys.modules}))
+runpy.run_module("agorai_trainer.app", run_name="__main__")
+"""
+    found = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert found.stderr.strip() == ""
 
 
 _HOST = """
