@@ -106,7 +106,7 @@ async def running(
         if sandbox is not None:
             stack.push_async_callback(sandbox.close)
         opening = asyncio.create_task(_keys(home, wanted, passphrase, keys))
-        others: list[asyncio.Task[Any]] = [asyncio.create_task(sandbox.start())] if sandbox else []
+        others: list[asyncio.Task[Any]] = [asyncio.create_task(sandbox.check())] if sandbox else []
         if DASHBOARD in wanted.parts:
             others.append(asyncio.create_task(_load_dashboard()))
         stack.push_async_callback(cancelled, [opening, *others])

@@ -150,6 +150,7 @@ async def create(
 
         @asynccontextmanager
         async def running() -> AsyncIterator[None]:
+            await sandbox.start()
             async with reconciler.running(), versions.running(), reveals.running(), tasks.running():
                 yield
 

@@ -59,7 +59,7 @@ class BorrowingSandbox(Sandbox):
         self._session = await self._stack.enter_async_context(
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=2))
         )
-        return await super().__aenter__()
+        return self  # it starts with the service, beside the rest of it
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
