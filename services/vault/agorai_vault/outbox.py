@@ -155,6 +155,7 @@ class Outbox:
         finally:
             watcher.cancel()
             await asyncio.gather(watcher, return_exceptions=True)
+            logging.forget(f"outbox {id(self)}")
 
     def on_block(self) -> None:
         """Tell that there is a new final block."""
@@ -282,7 +283,7 @@ class Outbox:
             log.info("outbox.not_taken", once=once, why=why)
 
     async def _watch(self) -> None:
-        looked = -math.inf
+        looked, part = -math.inf, f"outbox {id(self)}"
         while True:
             try:
                 due = time.monotonic() - looked > SEND_AGAIN_S
@@ -293,8 +294,9 @@ class Outbox:
                 await self._replace_stuck()
                 if due:
                     await self._measure()
+                logging.present(part)
             except AgoraiError as error:
-                log.warning("outbox.chain_unreachable", error=str(error))
+                logging.trouble(log, "outbox.not_looked", error, part, self._chain.chain_id, error=str(error))
             except Exception:
                 log.exception("outbox.watch_failed")  # whatever a node answers, what was sent stays watched
             self._new_block.clear()
