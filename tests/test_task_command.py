@@ -38,6 +38,7 @@ from agorai.task_refusals import (
     SUBTASK_STATES,
     TASK_STATES,
     HiddenSetError,
+    TaskModeError,
     TaskRefusedError,
     TaskSpecError,
 )
@@ -155,7 +156,7 @@ async def test_features_that_a_spec_names_are_left_as_they_are() -> None:
     [
         ({"round_window": "5w"}, "round_window: write '5w' as a number and s, m, h or d"),
         ({"award": -1}, "award: it is -1, and must be 0 at least"),
-        ({"mode": "secret"}, "mode: it is 'secret'; take 'open', 'dai' or 'aggregate'"),
+        ({"mode": "secret"}, "mode: it is 'secret'; take 'open', 'dai', 'aggregate' or 'encrypted'"),
         ({"wanted": {"providers": 2}}, "wanted.most_fee: it is missing"),
         ({"colour": "red"}, "colour: there is no such member"),
     ],
@@ -184,6 +185,44 @@ async def test_a_model_that_there_is_not_is_refused_before_a_node_is_asked(
 ) -> None:
     with pytest.raises(error, match=why):
         planned(HIDDEN.read_bytes() if changes.get("target") is None else b"x,y\n1,2\n", **changes)
+
+
+async def test_what_is_trained_encrypted_takes_one_plain_step_a_round_on_rows_that_hide_enough() -> None:
+    asked = {"kind": "logistic_regression", "learning_rate": 2}
+    found = planned(HIDDEN.read_bytes(), mode="encrypted", model=asked, rounds=20)
+    assert (found.model["l2"], found.model["local_epochs"], found.contribution.method) == (0, 1, "samples")
+    assert found.wanted.least_rows == 20 * 3 + 1
+    assert planned(HIDDEN.read_bytes(), mode="encrypted", model=asked, rounds=2).wanted.least_rows == 20
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"model": {"kind": "svm"}}, "`kind` is svm"),
+        ({"model": {"kind": "logistic_regression", "l2": 1}}, "`l2` must be 0, not 1"),
+        ({"model": {"kind": "logistic_regression", "local_epochs": 5}}, "`local_epochs` must be 1, not 5"),
+        ({"strategy": {"name": "FedProx", "proximal_mu": 0.1}}, "trains without `proximal_mu`"),
+        ({"privacy": {"clip": 1, "noise": 1}}, "cannot shorten and blur"),
+        ({"contribution": {"method": "shapley"}}, "`method` is shapley"),
+        ({"contribution": {"method": "leave_one_out"}}, "`method` is leave_one_out"),
+        (
+            {
+                "model": {
+                    "kind": "logistic_regression",
+                    "features": [{"name": f"f{place}"} for place in range(50)],
+                }
+            },
+            "it has 153 weights, and mode encrypted takes 128 at most",
+        ),
+    ],
+)
+async def test_what_cannot_be_trained_encrypted_is_refused_with_what_to_do(
+    changes: dict[str, object], why: str
+) -> None:
+    changes = {"mode": "encrypted", "model": {"kind": "logistic_regression"}} | changes
+    with pytest.raises(TaskModeError, match=why) as refused:
+        planned(HIDDEN.read_bytes(), **changes)
+    assert refused.value.remedy
 
 
 async def test_a_test_set_without_columns_to_learn_from_is_refused() -> None:

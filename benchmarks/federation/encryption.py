@@ -12,6 +12,7 @@ from sklearn.datasets import load_breast_cancer
 
 from agorai_shared import ckks
 from agorai_shared.ckks import HeKeys
+from agorai_shared.he_parameters import TRAINING
 from agorai_shared.vectors import Vector
 from agorai_trainer.federated import encrypted, models
 from agorai_trainer.federated.models import ModelSpec
@@ -99,7 +100,7 @@ def encrypted_epochs(rows: int = ROWS, epochs: int = EPOCHS) -> dict[str, Any]:
     drawn = np.resize(others, rows)
     features = (features - features[others].mean(axis=0)) / features[others].std(axis=0)
     samples, known = features[drawn], labels[drawn]
-    keys = HeKeys.generate(encrypted.TRAINING)
+    keys = HeKeys.generate(TRAINING)
     began = time.perf_counter()
     sent = encrypted.encrypt_samples(keys.public, samples, known, 2)
     encryption = time.perf_counter() - began

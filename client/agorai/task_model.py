@@ -49,6 +49,8 @@ class TrainedModel:
 async def trained(tasks: Tasks, task: int) -> TrainedModel:
     """Fetch a task's final model, as its model provider or, once the payout is proposed, as anyone.
 
+    In mode `encrypted` nobody but the model provider ever may.
+
     Raises
     ------
     NotTrainedError, TaskAbsentError, FileAbsentError

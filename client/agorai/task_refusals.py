@@ -2,6 +2,7 @@
 
 InputError
 ├── TaskSpecError           a description that no task can have
+├── TaskModeError           a description whose mode cannot train it
 ├── HiddenSetError          a test set of which no features can be told
 └── NotOfferableError       something that cannot be offered to training
 RefusedError
@@ -158,6 +159,13 @@ class TaskSpecError(InputError):
 
     def __init__(self, what: str, error: ValidationError) -> None:
         super().__init__(f"{what}: {first_fault(error)}.", remedy="Mend it and repeat; nothing was sent.")
+
+
+class TaskModeError(InputError):
+    """A task's mode cannot train what it describes."""
+
+    def __init__(self, part: str, why: str, remedy: str) -> None:
+        super().__init__(f"The {part} does not suit the task's mode: {why}.", remedy=remedy)
 
 
 class HiddenSetError(InputError):

@@ -12,12 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, Valid
 
 from agorai.devchain import TOKEN
 from agorai.pool_spec import Tokens, Window, duration, read
-from agorai.task_refusals import HiddenSetError, TaskSpecError
+from agorai.task_refusals import HiddenSetError, TaskModeError, TaskSpecError
 from agorai.tasks import TaskPlan, TaskTerms
 from agorai_shared.documents import Share
 from agorai_shared.federated import MOST_SUBTASKS, ContributionRule, Mode, Privacy, Stop, Wanted
 from agorai_shared.types import Wei
 from agorai_trainer import tables
+from agorai_trainer.federated.encryptable import least_rows, unfit
 from agorai_trainer.federated.models import ModelSpec
 from agorai_trainer.federated.specs import StrategySpec
 from agorai_trainer.table_refusals import listed
@@ -83,6 +84,8 @@ class TaskSpec(BaseModel):
         ------
         TaskSpecError, HiddenSetError
             If there is no such model or strategy, or no features that the test set has.
+        TaskModeError
+            If the mode cannot train what is described.
         InputError
             A leaf of `agorai_trainer.table_refusals`, if the test set is no table of its columns.
         """
@@ -91,7 +94,13 @@ class TaskSpec(BaseModel):
             strategy = TypeAdapter[Any](StrategySpec).validate_python(self.strategy)
         except ValidationError as error:
             raise TaskSpecError("The strategy", error) from error
-        wanted = self.wanted
+        wanted, rows, contribution = self.wanted, self.wanted.least_rows, self.contribution
+        if self.mode == "encrypted":
+            if "method" not in contribution.model_fields_set:
+                contribution = contribution.model_copy(update={"method": "samples"})
+            if fault := unfit(model, strategy, self.privacy, contribution):
+                raise TaskModeError(*fault)
+            rows = max(rows, least_rows(model, self.rounds))  # data providers with fewer decline
         return TaskPlan(
             name=self.name,
             description=self.description,
@@ -102,11 +111,11 @@ class TaskSpec(BaseModel):
             wanted=Wanted(
                 providers=wanted.providers,
                 most_fee=str(_wei(wanted.most_fee)),
-                least_rows=wanted.least_rows,
+                least_rows=rows,
                 least_quality=wanted.least_quality,
                 adders=wanted.adders,
             ),
-            contribution=self.contribution,
+            contribution=contribution,
             stop=self.stop,
             terms=TaskTerms(
                 budget=_wei(self.budget),
@@ -127,6 +136,8 @@ class TaskSpec(BaseModel):
         if self.target not in table.names:
             why = f"it has no column {self.target!r}, but {listed(table.names)}"
             raise HiddenSetError(why, "Give as `target` the column to be foretold, spelled as in the header.")
+        if self.mode == "encrypted":
+            given = {"l2": 0, "local_epochs": 1} | given
         if "features" not in given:
             names = tuple(name for name in table.names if name != self.target)
             if not names:

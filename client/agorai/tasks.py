@@ -162,7 +162,13 @@ class Tasks(Contracts):
         nonce = secrets.token_hex(32)
         key = await self.client.vault.task_key(nonce)
         asked = KeepTaskTest(
-            model=plan.model, strategy=plan.strategy, test=sealed.cid, mode=plan.mode, key=key.public
+            model=plan.model,
+            strategy=plan.strategy,
+            test=sealed.cid,
+            mode=plan.mode,
+            privacy=plan.privacy,
+            contribution=plan.contribution,
+            key=key.public,
         )
         kept = await self.trainer.keep_test(asked)
         document = TaskDocument(

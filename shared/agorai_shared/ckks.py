@@ -249,7 +249,7 @@ def decrypt(secret: bytes, ciphertext: bytes) -> Vector:
     if not np.abs(opened).max() <= parameters.most_value * read.terms + parameters.error:
         raise SumRangeError
     seed = hmac.digest(secret, ciphertext, "sha256")
-    shown = opened + _normal(seed, read.length) * parameters.noise
+    shown = opened + normal(seed, read.length) * parameters.noise
     # a float's own last bits would tell of what the noise hides
     grid = 2.0 ** (math.floor(math.log2(parameters.noise)) - 3)
     return np.asarray(np.rint(shown / grid) * grid)
@@ -343,7 +343,7 @@ def _checked(vector: Vector, most: float) -> Vector:
     return vector
 
 
-def _normal(seed: bytes, count: int) -> Vector:
+def normal(seed: bytes, count: int) -> Vector:
     """Draw standard normal variates from a seed, by SHAKE256 and Box and Muller's method."""
     bits = np.frombuffer(hashlib.shake_256(seed).digest(16 * count), "<u8").reshape(2, count)
     radius, angle = ((bits >> np.uint64(11)) + np.uint64(1)) * 2.0**-53

@@ -26,12 +26,13 @@ Amount = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,28})$")]
 """Of the token's smallest unit, in decimal; as JSON numbers such amounts are not exact."""
 Id = Annotated[int, Field(gt=0, lt=1 << 64)]
 Round = Annotated[int, Field(ge=0, lt=1 << 16)]
-Mode = Literal["open", "dai", "aggregate"]
+Mode = Literal["open", "dai", "aggregate", "encrypted"]
 """How updates travel.
 
 `open`: sealed to the task's key alone, which is revealed in the end. `dai`: encrypted homomorphically besides, under
 the model provider's key, which decrypts each (DAI, 4.3 and 4.4). `aggregate`: encrypted homomorphically and sealed to
-adders, who have no key; the model provider is handed sums of two at least.
+adders, who have no key; the model provider is handed sums of two at least. `encrypted`: samples and model are
+encrypted homomorphically, and computers train on them without a key (DAI, 4.4: 3).
 """
 
 
@@ -84,6 +85,10 @@ class TaskBinding(Document):
     def model(self, round_: int) -> str:
         """Give the context of the global model behind a round; 0 is the first model."""
         return f"{self}:model:{round_}"
+
+    def encrypted(self, round_: int) -> str:
+        """Give the context of the same model, encrypted homomorphically."""
+        return f"{self}:encrypted:{round_}"
 
     def update(self, subtask: int, round_: int) -> str:
         """Give the context of what a subtask gives in a round."""
@@ -139,12 +144,15 @@ class Wanted(Document):
 
 
 class HomomorphicKey(Document):
-    """What updates are encrypted by, and what sums of them are decrypted by once the task's key is revealed."""
+    """What updates are encrypted by, and what sums of them are decrypted by once the task's key is revealed.
+
+    In mode `encrypted` it is what samples are encrypted by, which computers keep: its secret is never revealed.
+    """
 
     public: CidText
     """Of the public key's file; see `agorai_shared.ckks`."""
     secret: Envelope
-    """The secret key's file, sealed to the task's key."""
+    """The secret key's file, sealed to the task's key; in mode `encrypted` to the model provider's account alone."""
 
     @staticmethod
     def context(key: str) -> str:
@@ -179,6 +187,8 @@ class TaskDocument(Document):
     def _has_what_its_mode_needs(self) -> Self:
         if (self.homomorphic is None) != (self.mode == "open"):
             raise ValueError(f"mode {self.mode} and its homomorphic key do not go together")
+        if self.mode == "encrypted" and self.homomorphic and self.homomorphic.secret.to_task is not None:
+            raise ValueError("in mode encrypted the secret key must not be revealed with the task's")
         return self
 
 
@@ -190,10 +200,12 @@ class DataHandover(Document):
     subtask: Id
     resource: Id
     data: Envelope
+    """The data set; in mode `encrypted` its samples, encrypted homomorphically."""
     round: Round = 0
     """The round in which the computer takes over from another, if it does."""
     model: Envelope | None = None
-    """The global model with which that round begins, which the model provider has not sealed to this computer."""
+    """The global model with which that round begins, which the model provider has not sealed to this computer; in
+    mode `encrypted` as the round's record has it encrypted."""
 
 
 class UpdateDocument(Document):
@@ -206,7 +218,8 @@ class UpdateDocument(Document):
     samples: int = Field(gt=0, lt=1 << 32)
     """No more than its data set has rows."""
     update: Envelope
-    """Parameters as bytes or, where they are encrypted homomorphically, a ciphertext of them times `samples`."""
+    """Parameters as bytes or, where they are encrypted homomorphically, a ciphertext of them times `samples`; in mode
+    `encrypted` what `agorai_shared.he_results` reads."""
 
 
 class Refused(Document):
@@ -251,11 +264,14 @@ class RoundDocument(Document):
     adder: Id | None = None
     """Whose sums these updates were taken from, in mode `aggregate`."""
     model: Envelope
-    """Parameters as bytes, sealed to the task's key, and to data providers and computers of the next round."""
+    """Parameters as bytes, sealed to the task's key, and to data providers and computers of the next round; in mode
+    `encrypted` to the model provider's account alone."""
+    encrypted: Envelope | None = None
+    """In mode `encrypted`, of a model that is trained further: it as a ciphertext, sealed as `model` else is."""
     state: Envelope
-    """What the strategy keeps, sealed to the task's key alone."""
+    """What the strategy keeps, sealed to the task's key alone; in mode `encrypted` as `model` is."""
     right: Count
-    """Test samples that the global model foretells rightly."""
+    """Test samples that the global model foretells rightly; in mode `encrypted` the model provider's word."""
 
 
 class Contribution(Document):

@@ -138,3 +138,12 @@ SUMS: Final = HeParameters(
 """For updates that are weighted by their samples and added: up to 1,024 of values up to 4,194,304, each value true to
 0.0002; each takes 64 bytes.
 """
+TRAINING: Final = HeParameters(
+    degree=8192,
+    modulus_bits=(41, 34, 34, 34, 34, 41),
+    scale_bits=34,
+    most_value=16,
+    most_terms=1,
+    multiplies=True,
+)
+"""To train on encrypted samples with: four multiplications deep; weights stay below 64."""

@@ -9,7 +9,7 @@ from agorai_shared import cid
 from agorai_shared.ckks import NotHomomorphicError, OtherKeyError, SumRangeError
 from agorai_shared.digest_files import FileAbsentError, FileOversizeError
 from agorai_shared.documents import DocumentMalformedError
-from agorai_shared.envelopes import EnvelopeFaultyError, NotForKeyError, TaskKey, open_as_task
+from agorai_shared.envelopes import EnvelopeFaultyError, NotForKeyError, TaskKey, inlined, open_as_task
 from agorai_shared.errors import AgoraiError, IntegrityError, RemoteError
 from agorai_shared.sealing import NotSealedError, SealTamperedError, WrongKeyError, open_bytes
 from agorai_shared.shared_jwe import Envelope
@@ -47,11 +47,14 @@ FAULT_CODES: Final = frozenset(
     {
         "envelope_faulty", "not_for_key", "not_sealed", "seal_tampered", "seal_truncated", "wrong_key",
         "block_malformed", "not_a_file", "tree_inconsistent", "cid_unsupported", "plaintext_too_large",
+        "file_oversize",
     }
 )  # fmt: skip
-"""Codes of errors, as the vault tells them, that only who sealed an envelope can have caused."""
+"""Codes of errors, as vault and trainer tell them, that only who sealed an envelope can have caused."""
 
-GONE_CODES: Final = frozenset({"no_peer_has", "not_a_member", "plaintext_cut_off", "store_url"})
+GONE_CODES: Final = frozenset(
+    {"no_peer_has", "not_a_member", "plaintext_cut_off", "store_url", "file_absent"}
+)
 """Codes of errors that say that what was sealed is not to be had whole; who sealed it can cause each of them."""
 
 
@@ -97,8 +100,10 @@ class TaskOpener:
         history, opened = await self.files.history(task), await self.files.opened(task)
         if history.proposals and envelope.to_task is not None:
             key = open_as_task(envelope, TaskKey(history.proposals[0].key), context)
-            digest, owners = cid.digest_of(Cid(envelope.cid)), [author, opened.model_provider]
-            sealed = await self.files.file(digest, f"envelope {context}", owners, sealed_size(most))
+            sealed = inlined(envelope)
+            if sealed is None:
+                digest, owners = cid.digest_of(Cid(envelope.cid)), [author, opened.model_provider]
+                sealed = await self.files.file(digest, f"envelope {context}", owners, sealed_size(most))
             return open_bytes(sealed, key)
         mine = opened.model_provider == self.me and envelope.to_task is not None
         nonce = (await self.files.document(task)).nonce if mine else None

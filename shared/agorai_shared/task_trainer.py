@@ -13,7 +13,7 @@ from uuid import uuid4
 from pydantic import Field, JsonValue
 
 from agorai_shared.documents import CidText
-from agorai_shared.federated import HomomorphicKey, Mode
+from agorai_shared.federated import ContributionRule, HomomorphicKey, Mode, Privacy
 from agorai_shared.message import Message
 from agorai_shared.pool import Sha256
 from agorai_shared.trainer import JobId
@@ -47,6 +47,8 @@ class KeepTaskTest(Message):
     test: CidText
     """A CSV or Parquet file with the task's columns, sealed by this node's vault."""
     mode: Mode
+    privacy: Privacy | None = None
+    contribution: ContributionRule = ContributionRule()
     key: str
     """The task's public key."""
 

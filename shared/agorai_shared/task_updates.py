@@ -1,7 +1,8 @@
 """What a training task's participants give in its rounds, read for whom it is readable, in each mode.
 
 In mode `dai` an update is a ciphertext, which whoever has the homomorphic key decrypts: the model provider, and
-everyone once the task's key is revealed. In mode `aggregate` it is sealed to adders, and others read sums only.
+everyone once the task's key is revealed. In mode `aggregate` it is sealed to adders, and others read sums only. In
+mode `encrypted` only the model provider ever decrypts one, and others tell one by its form.
 
     KeyFaultyError (IntegrityError)         the model provider's fault: there is no such homomorphic key
     ModeError (NotFoundError)               a task in the open has no homomorphic key
@@ -17,16 +18,23 @@ from typing import Final
 
 import numpy as np
 
-from agorai_shared import cid, ckks, vectors
+from agorai_shared import cid, ckks, he_results, vectors
 from agorai_shared.bindings.training_task import Updated
 from agorai_shared.ckks import HeKeys, NotHomomorphicError
 from agorai_shared.digest_files import FileOversizeError, several
 from agorai_shared.documents import DocumentMalformedError, Metadata
 from agorai_shared.envelopes import NotForKeyError
 from agorai_shared.errors import AgoraiError, IntegrityError, NotFoundError
-from agorai_shared.federated import GroupSum, HomomorphicKey, Refused, SumsDocument, UpdateDocument
+from agorai_shared.federated import (
+    GroupSum,
+    HomomorphicKey,
+    Refused,
+    SumsDocument,
+    TaskDocument,
+    UpdateDocument,
+)
 from agorai_shared.groups import deal
-from agorai_shared.he_parameters import SUMS
+from agorai_shared.he_parameters import SUMS, TRAINING, HeParameters
 from agorai_shared.task_files import TaskFiles
 from agorai_shared.task_history import TaskHistory
 from agorai_shared.task_reader import (
@@ -46,6 +54,8 @@ BUDGET_S: Final = 60.0
 """How long what is not waited for any longer may take to come."""
 _MOST_KEY: Final = 1 << 20
 """Bytes of a homomorphic key's file."""
+_MOST_MULTIPLYING: Final = 6 << 20
+"""Bytes of that of a public key by which ciphertexts are multiplied."""
 
 
 class KeyFaultyError(IntegrityError):
@@ -101,7 +111,7 @@ class UpdateReader(TaskOpener):
         """By subtask."""
 
     async def public(self, task: int) -> bytes:
-        """Give the file of a task's homomorphic public key, which is one to add updates under.
+        """Give the file of a task's homomorphic public key, which is one for its mode.
 
         Raises
         ------
@@ -109,14 +119,16 @@ class UpdateReader(TaskOpener):
             If it is none.
         FileAbsentError
         """
+        wanted = parameters_of(await self.files.document(task))
+        most = _MOST_MULTIPLYING if wanted.multiplies else _MOST_KEY
         key, author = await self._homomorphic(task), (await self.files.opened(task)).model_provider
         digest = cid.digest_of(Cid(key.public))
         try:
-            raw = await self.files.file(digest, f"homomorphic key of task {task}", [author], _MOST_KEY)
+            raw = await self.files.file(digest, f"homomorphic key of task {task}", [author], most)
             parameters = ckks.read_public(raw).parameters
         except (FileOversizeError, NotHomomorphicError) as error:
             raise KeyFaultyError(task, error.message) from error
-        if parameters != SUMS:
+        if parameters != wanted:
             raise KeyFaultyError(task, "It has other parameters.")
         return raw
 
@@ -128,11 +140,7 @@ class UpdateReader(TaskOpener):
         AgoraiError
             `is_fault` and `is_gone` say whose fault it is; `KeyFaultyError` is the model provider's.
         """
-        document = await self.delivered(event)
-        if document.update.to_task is None:  # nobody could ever audit it
-            raise NotForKeyError("the task's key")
-        context = self.files.binding(task).update(event.subtask, event.round)
-        data = await self.open(task, document.update, context, event.computer, most)
+        document, data = await self._unsealed(task, event, most)
         if (await self.files.document(task)).mode == "open":
             return document, vectors.of_any_length(data)
         total, terms = await self._decrypted(task, data)
@@ -140,8 +148,31 @@ class UpdateReader(TaskOpener):
             raise CiphertextUnfitError(f"it says that it holds {terms} vectors")
         return document, total / document.samples
 
-    async def delivered(self, event: Updated) -> UpdateDocument:
-        """Give what a subtask says of what it delivered.
+    async def result(self, task: int, event: Updated) -> tuple[UpdateDocument, bytes]:
+        """Give what a subtask made of encrypted samples, as model provider or auditor; raises as `update` does.
+
+        Everyone can tell this form, and nothing else of an update may show: see `encrypted` in the trainer.
+        """
+        outputs, features = shape_of(await self.files.document(task))
+        key_id = ckks.read_public(await self.public(task)).id
+        document, data = await self._unsealed(task, event, he_results.size(outputs * (1 + features)))
+        read = await asyncio.to_thread(he_results.read, data, key_id)
+        if (read.outputs, read.features) != (outputs, features):
+            why = (
+                f"it is of {read.outputs} outputs and {read.features} features, not {outputs} and {features}"
+            )
+            raise CiphertextUnfitError(why)
+        return document, data
+
+    async def _unsealed(self, task: int, event: Updated, most: int) -> tuple[UpdateDocument, bytes]:
+        document = await self.delivered(event)
+        if document.update.to_task is None:  # nobody could ever audit it
+            raise NotForKeyError("the task's key")
+        context = self.files.binding(task).update(event.subtask, event.round)
+        return document, await self.open(task, document.update, context, event.computer, most)
+
+    async def delivered(self, event: Updated, *, pin: bool = False) -> UpdateDocument:
+        """Give what a subtask says of what it delivered, pinned if it comes from elsewhere and is to be.
 
         Raises
         ------
@@ -149,8 +180,8 @@ class UpdateReader(TaskOpener):
             If its data set has fewer rows than it says that it was trained on.
         FileAbsentError, DocumentMalformedError
         """
-        document = await self.files.update(event)
-        rows = await self._rows(event)
+        document = await self.files.update(event, pin=pin)
+        rows = await self.rows(event.task, event.subtask)
         if rows is not None and document.samples > rows:
             raise SamplesExcessError(document.samples, rows)
         return document
@@ -256,20 +287,20 @@ class UpdateReader(TaskOpener):
             raise
         return GroupMean(group.members, samples, total / samples)
 
-    async def _rows(self, event: Updated) -> int | None:
+    async def rows(self, task: int, subtask: int) -> int | None:
         """Give how many rows a data set has, as its owner said when it was registered; None if it did not."""
-        digest, owner = await self._metadata(event)
-        what = f"metadata of the data of subtask {event.subtask}"
-        owners = [owner, (await self.files.opened(event.task)).model_provider]
+        digest, owner = await self._metadata(task, subtask)
+        what = f"metadata of the data of subtask {subtask}"
+        owners = [owner, (await self.files.opened(task)).model_provider]
         return (await self.files.read(Metadata, digest, what, owners)).rows
 
-    async def _metadata(self, event: Updated) -> tuple[bytes, Address]:
+    async def _metadata(self, task: int, subtask: int) -> tuple[bytes, Address]:
         """Give the digest of what a subtask's data were registered with, and by whom, which never change."""
-        if event.subtask not in self._registered:
-            resource = (await self.files.history(event.task)).subtasks[event.subtask].resource
+        if subtask not in self._registered:
+            resource = (await self.files.history(task)).subtasks[subtask].resource
             found = await self.files.market.resource(ResourceId(resource))
-            self._registered[event.subtask] = found.metadata, found.owner
-        return self._registered[event.subtask]
+            self._registered[subtask] = found.metadata, found.owner
+        return self._registered[subtask]
 
     async def _decrypted(self, task: int, ciphertext: bytes) -> tuple[Vector, int]:
         """Give the sum that a ciphertext holds, and of how many vectors it says to be one."""
@@ -278,7 +309,7 @@ class UpdateReader(TaskOpener):
         return total, ckks.read_ciphertext(ciphertext, SUMS, ckks.read_secret(keys.secret).public_id).terms
 
     async def keys(self, task: int) -> HeKeys:
-        """Give a task's homomorphic keys, as model provider or auditor.
+        """Give a task's homomorphic keys, as model provider or, but for mode `encrypted`, as auditor.
 
         Raises
         ------
@@ -294,7 +325,7 @@ class UpdateReader(TaskOpener):
             public = await self.public(task)
             try:
                 secret = await self.open(task, key.secret, context, author, _MOST_KEY)
-                keys = HeKeys(SUMS, public, secret)
+                keys = HeKeys(parameters_of(document), public, secret)
                 if not await asyncio.to_thread(_belong_together, keys):
                     raise KeyFaultyError(task, "Its secret key is not that of its public key.")
             except AgoraiError as error:
@@ -312,10 +343,35 @@ class UpdateReader(TaskOpener):
 
 
 def _belong_together(keys: HeKeys) -> bool:
-    """Say whether what is encrypted by the public key is decrypted by the secret one, in every place."""
+    """Say whether what is encrypted by the public key is decrypted by the secret one, in every place.
+
+    Of a key to train with, whose own model provider alone reads it, only whether its files are one pair's.
+    """
+    if keys.parameters == TRAINING:
+        secret = ckks.read_secret(keys.secret)
+        return (secret.parameters, secret.public_id) == (TRAINING, ckks.read_public(keys.public).id)
     probe = np.linspace(-SUMS.most_value, SUMS.most_value, SUMS.slots)
     found = ckks.decrypt(keys.secret, ckks.encrypt(keys.public, probe))
     return bool(np.abs(found - probe).max() <= SUMS.error)
+
+
+def parameters_of(document: TaskDocument) -> HeParameters:
+    """Give what the homomorphic key of a task must be made with."""
+    return TRAINING if document.mode == "encrypted" else SUMS
+
+
+def shape_of(document: TaskDocument) -> tuple[int, int]:
+    """Give outputs and features of a model that is trained encrypted.
+
+    Raises
+    ------
+    DocumentMalformedError
+        If it is of another kind.
+    """
+    features, classes = document.model.get("features"), document.model.get("classes")
+    if not isinstance(features, list) or not isinstance(classes, list):
+        raise DocumentMalformedError("task", "its model has no list of features, or none of classes")
+    return (len(classes) if len(classes) > 2 else 1), len(features)
 
 
 def check_dealt(history: TaskHistory, event: Updated, document: SumsDocument) -> None:

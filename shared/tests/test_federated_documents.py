@@ -58,6 +58,9 @@ WRITTEN: tuple[Document, ...] = (
     DOCUMENT,
     DataHandover(task=TASK, subtask=3, resource=1, data=ENVELOPE),
     DataHandover(task=TASK, subtask=3, resource=1, data=ENVELOPE, round=2, model=ENVELOPE),
+    RoundDocument(
+        task=TASK, round=2, taken=(1, 3), model=ENVELOPE, encrypted=ENVELOPE, state=ENVELOPE, right=300
+    ),
     UpdateDocument(task=TASK, subtask=3, round=2, samples=9, update=ENVELOPE),
     RoundDocument(
         task=TASK, round=2, taken=(3, 1), refused=(Refused(subtask=2, why="not finite"),), model=ENVELOPE,
@@ -68,7 +71,7 @@ WRITTEN: tuple[Document, ...] = (
         delivered={"3": 2}, rows=(PayoutRow(account=CONTRACT, amount="12"),), test_set=cid.of_raw(b"test"),
     ),
 )  # fmt: skip
-UPDATE, ROUND, PAYOUT = WRITTEN[5:]
+UPDATE, ROUND, PAYOUT = WRITTEN[-3:]
 
 
 @pytest.mark.parametrize("document", WRITTEN, ids=lambda one: type(one).__name__)

@@ -23,7 +23,7 @@ def download(
     home: Path = HOME,
     as_json: bool = JSON,
 ) -> None:
-    """Fetch a task's final model: its model provider, or anyone once the payout is proposed."""
+    """Fetch a task's final model: its model provider, or, not in mode encrypted, anyone once a payout is proposed."""
     from agorai.task_model import trained  # noqa: PLC0415 - libraries of models, for this alone
 
     async def work(client: Client) -> dict[str, Any]:

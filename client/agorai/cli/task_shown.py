@@ -142,7 +142,9 @@ def plan_table(plan: TaskPlan) -> object:
         shown.add_row(
             "privacy", f"steps clipped to {plan.privacy.clip:g}, noise {plan.privacy.noise:g} times that"
         )
-    if plan.mode != "open":
+    if plan.mode == "encrypted":
+        shown.add_row("mode", "encrypted: computers see neither samples nor model")
+    elif plan.mode != "open":
         shown.add_row("mode", f"{plan.mode}: updates are encrypted homomorphically")
     if plan.mode == "aggregate":
         shown.add_row("adders", f"{plan.wanted.adders}, who are paid a fee likewise")

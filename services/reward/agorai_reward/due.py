@@ -8,6 +8,9 @@ A record whose global models are not what the updates make of them allows no hon
 could begin each round with a model that nothing improves, and keep the award. The award of such a task is shared by
 rounds delivered, as the contract shares that of an abandoned one, and nothing is held against updates that began with
 a false model.
+
+Where nobody but the model provider ever sees updates and models, the payout goes by what everyone can tell: whatever
+has the form of an update is paid, and the award is shared by samples.
 """
 
 from __future__ import annotations
@@ -34,6 +37,11 @@ Worths: TypeAlias = Callable[[int, Sequence[Coalition]], Mapping[Coalition, int]
 with and these updates make, less those of that model alone. None if it cannot be done, as without the test set."""
 
 
+_BY_FORM: Final = (
+    "Neither models nor updates are recomputed: whoever saw what updates decrypt to could read the samples from it. "
+    "Updates are paid by their form, and the award by samples; the counts of correct test samples are the model "
+    "provider's word."
+)
 _MOST_DENOMINATOR: Final = 6 * math.factorial(shapley.MOST_EXACT)
 """Exact values of up to ten players, shared by two or three, have none that does not divide it."""
 
@@ -50,6 +58,8 @@ class Terms:
     """To draw in a round with more players than have exact Shapley values."""
     by_groups: bool = False
     """Whether only sums of updates are seen."""
+    by_form: bool = False
+    """Whether updates are known by their form only, and models by nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +69,10 @@ class Submission:
     subtask: int
     samples: int
     vector: Vector | None
-    """None if its bytes are not served, or where only sums are seen; bytes that are no vector are an empty one."""
+    """None if its bytes are not served, or where only sums or forms are seen; bytes that are no vector, or have no
+    such form, are an empty one."""
+    is_formed: bool = False
+    """Whether it is an update by its form, where that is all that is seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +148,7 @@ def due(record: Record, worths: Worths) -> Due:
     if missing:
         return Due(None, {}, {}, (), missing)
     honest, noted = _honest_rounds(record)
-    judged = [] if record.terms.by_groups else list(_judge(record, honest))
+    judged = [] if record.terms.by_groups or record.terms.by_form else list(_judge(record, honest))
     unpaid = {(number, found.subtask) for number, found in judged if found.reason in UNPAID}
     delivered: Counter[int] = Counter()
     contributions: dict[int, Fraction] = {subtask.id: Fraction(0) for subtask in record.subtasks}
@@ -183,13 +196,15 @@ def _missing(record: Record) -> list[Finding]:
         texts += [
             f"The update of subtask {update.subtask} in round {number} was taken and is not served."
             for update in round_.updates
-            if update.vector is None and update.subtask in round_.taken
+            if update.vector is None and not update.is_formed and update.subtask in round_.taken
         ]
     return [Finding(Kind.MISSING, text) for text in texts]
 
 
 def _honest_rounds(record: Record) -> tuple[int, list[Finding]]:
     """Give how many rounds have a true record, from the first one on, and what is false in the next."""
+    if record.terms.by_form:
+        return len(record.rounds), [Finding(Kind.NOTED, _BY_FORM)]
     models = [model for model in record.models if model is not None]
     if not conduct.usable(models[0], models[0]):
         return -1, [Finding(Kind.NOTED, "The initial model is not a vector of finite numbers.")]
@@ -232,6 +247,8 @@ def _served(record: Record, round_: TaskRound) -> list[Submission]:
     """Give the updates that count as delivered: neither taken nor served is not delivered."""
     if record.terms.by_groups:
         return list(round_.updates)
+    if record.terms.by_form:
+        return [update for update in round_.updates if update.is_formed]
     return [update for update in round_.updates if update.vector is not None]
 
 

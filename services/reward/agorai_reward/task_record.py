@@ -15,7 +15,7 @@ from agorai_shared.bindings.training_task import Updated
 from agorai_shared.digest_files import FileAbsentError
 from agorai_shared.documents import DocumentMalformedError
 from agorai_shared.errors import AgoraiError, RemoteError
-from agorai_shared.federated import PayoutDocument
+from agorai_shared.federated import Mode, PayoutDocument
 from agorai_shared.he_parameters import SUMS
 from agorai_shared.task_history import TaskHistory
 from agorai_shared.task_reader import is_fault, is_gone
@@ -49,9 +49,9 @@ class Records:
         files = self.opener.files
         opened, history = await files.opened(task), await files.history(task)
         document, on_chain = await files.document(task), await files.task(task)
-        count = len(history.rounds)
-        readable = document.mode == "open" or await self._is_key_sound(task)
-        models = [await self._model(task, number) for number in range(count + 1)]
+        count, by_form = len(history.rounds), document.mode == "encrypted"
+        readable = document.mode == "open" or await self._is_key_sound(task, document.mode)
+        models = [_EMPTY if by_form else await self._model(task, number) for number in range(count + 1)]
         rounds = [
             await self._round(task, number, models[number]) if readable else self._unreadable(history, number)
             for number in range(1, count + 1)
@@ -61,9 +61,10 @@ class Records:
                 task=task,
                 budget=on_chain.budget,
                 award=opened.terms.award,
-                method=document.contribution.method,
+                method="samples" if by_form else document.contribution.method,
                 permutations=document.contribution.permutations,
                 by_groups=document.mode == "aggregate" or not readable,
+                by_form=by_form,
             ),
             subtasks=_subtasks(history),
             rounds=tuple(rounds),
@@ -126,9 +127,9 @@ class Records:
                 return None
             raise
 
-    async def _is_key_sound(self, task: int) -> bool:
+    async def _is_key_sound(self, task: int, mode: Mode) -> bool:
         try:
-            await self.opener.keys(task)
+            await (self.opener.public(task) if mode == "encrypted" else self.opener.keys(task))
         except KeyFaultyError:
             return False
         return True
@@ -147,11 +148,12 @@ class Records:
     async def _round(self, task: int, number: int, model: Vector | None) -> TaskRound:
         files = self.opener.files
         history, record = await files.history(task), await files.round(task, number)
-        aggregated = model if await self._is_true(task, number) else _FALSE
+        mode = (await files.document(task)).mode
+        aggregated = model if mode == "encrypted" or await self._is_true(task, number) else _FALSE
         seed, taken = history.rounds[number - 1].seed, frozenset(record.taken)
         events = [history.rounds[number - 1].updates[id_] for id_ in history.trained(number)]
-        if (await files.document(task)).mode != "aggregate":
-            updates = [await self._submission(task, event) for event in events]
+        if mode != "aggregate":
+            updates = [await self._submission(task, event, mode) for event in events]
             return TaskRound(tuple(updates), taken, aggregated, seed, {})
         sums = await self.opener.sums(task, number, _MOST_SUM, final=True, adder=record.adder)
         if sums is None:
@@ -180,14 +182,18 @@ class Records:
         try:
             return await self.trainer.replay(task, number)
         except RemoteError as error:
-            if error.retryable or error.code == "internal":  # which says nothing of the record
+            says_nothing = error.retryable or error.code == "internal"
+            if says_nothing and not is_fault(error):
                 raise
             return False
 
-    async def _submission(self, task: int, event: Updated) -> Submission:
+    async def _submission(self, task: int, event: Updated, mode: Mode) -> Submission:
         samples = 0
         try:
             samples = (await self.opener.files.update(event)).samples
+            if mode == "encrypted":
+                await self.opener.result(task, event)
+                return Submission(event.subtask, samples, None, is_formed=True)
             _, vector = await self.opener.update(task, event, MOST_BYTES)
         except AgoraiError as error:
             if is_fault(error):

@@ -210,7 +210,7 @@ class Member:
         absent = cast("Any", None)
         return CaseProtocol(
             self.files.market, self.ground.panel, absent, self.me, cast("Any", self.wallet), absent, votes,
-            self.ground.pools.address, cast("Any", self.trainer), absent, absent,
+            self.ground.pools.address, cast("Any", self.trainer), absent, absent, absent,
         )  # fmt: skip
 
     @property

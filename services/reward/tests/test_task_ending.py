@@ -15,7 +15,7 @@ from agorai_reward.due import Record, Worths
 from agorai_reward.task_handlers import TaskProtocol
 from agorai_shared.digest_files import FileAbsentError
 from agorai_shared.documents import DocumentMalformedError
-from agorai_shared.errors import AgoraiError, NotFoundError
+from agorai_shared.errors import AgoraiError, NotFoundError, RemoteError
 from agorai_shared.types import Address
 
 ABSENT = FileAbsentError("record", bytes(32), NotFoundError("nobody has it"))
@@ -63,6 +63,7 @@ async def test_a_computation_that_is_given_up_leaves_no_thread_waiting(
     [
         (DocumentMalformedError("round", "it is of another"), False, True),
         (ABSENT, True, True),
+        (RemoteError(dict(ABSENT.to_problem())), True, True),
         (ABSENT, False, False),
     ],
 )

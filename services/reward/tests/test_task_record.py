@@ -15,11 +15,11 @@ from agorai_reward.due import Coalition, Kind, due
 from agorai_reward.task_record import Records
 from agorai_shared import vectors
 from agorai_shared.bindings.training_task import Begun, Role, Updated
-from agorai_shared.digest_files import FileAbsentError
-from agorai_shared.errors import AgoraiError, NotFoundError
+from agorai_shared.digest_files import FileAbsentError, FileOversizeError
+from agorai_shared.errors import AgoraiError, NotFoundError, RemoteError
 from agorai_shared.federated import ContributionRule, Refused
 from agorai_shared.task_history import Line, TaskHistory
-from agorai_shared.task_reader import SamplesExcessError
+from agorai_shared.task_reader import CiphertextUnfitError, SamplesExcessError
 from agorai_shared.task_updates import GroupMean, KeyFaultyError, Sums
 from agorai_shared.types import Address
 
@@ -99,11 +99,33 @@ class OpenerDouble:
         return self.summed
 
 
+class FormsDouble(OpenerDouble):
+    """The same of a task that is trained encrypted: forms are told, and nothing is opened."""
+
+    def __init__(self, *, key: AgoraiError | None = None, **faults: AgoraiError) -> None:
+        super().__init__("encrypted", key=key)
+        self.updates |= {int(id_.removeprefix("u")): fault for id_, fault in faults.items()}
+        self.public = self.keys
+        self.keys = self.open = self.update = None  # type: ignore[assignment]
+
+    async def result(self, _task: int, event: Updated) -> None:
+        await self.delivered(event)
+
+
 def records(opener: OpenerDouble) -> Records:
     async def replay(_task: int, _number: int) -> bool:
         return True
 
     return Records(cast("Any", opener), cast("Any", SimpleNamespace(replay=replay)))
+
+
+def forms(opener: FormsDouble) -> Records:
+    """Give records whose trainer is asked for nothing."""
+    return Records(cast("Any", opener), cast("Any", None))
+
+
+def unmeasured(_number: int, _coalitions: Sequence[Coalition]) -> dict[Coalition, int]:
+    raise AssertionError("nothing can be measured")
 
 
 def nothing(_number: int, coalitions: Sequence[Coalition]) -> dict[Coalition, int]:
@@ -180,3 +202,49 @@ async def test_without_groups_what_an_adder_has_passed_is_paid_and_what_came_beh
     opener.taken = ()
     what = due(await records(opener).record(1), nothing)
     assert what.delivered == {2: 1, ADDER: 1}
+
+
+UNFORMED = CiphertextUnfitError("it is of another size")
+
+
+@pytest.mark.parametrize("method", ["samples", "shapley"])
+async def test_where_nothing_is_decrypted_what_has_the_form_of_an_update_is_paid_by_samples(
+    method: str,
+) -> None:
+    opener = FormsDouble(u4=UNFORMED, u5=ABSENT)
+    opener.files.document = opener.giving(
+        SimpleNamespace(mode="encrypted", contribution=ContributionRule(method=cast("Any", method)))
+    )
+    opener.taken = (1, 2, 4)
+    found = due(await forms(opener).record(1), unmeasured)
+    assert found.delivered == {1: 1, 2: 1, 3: 1}
+    assert found.contributions == dict.fromkeys((1, 2, 3), Fraction(1, 3)) | dict.fromkeys((4, 5, ADDER), 0)
+    assert {one.kind for one in found.findings} == {Kind.NOTED}
+    why, left_out, wrongly = (one.text for one in found.findings)
+    assert why.startswith("Neither models nor updates are recomputed: ")
+    assert "left out sound updates, of subtasks 3;" in left_out
+    assert "took updates that are not due a fee, of subtasks 4." in wrongly
+
+
+async def test_what_was_taken_by_its_form_and_is_not_served_leaves_it_unknown() -> None:
+    found = due(await forms(FormsDouble(u5=ABSENT)).record(1), unmeasured)
+    assert found.rows is None
+    assert [one.kind for one in found.findings] == [Kind.MISSING]
+
+
+async def test_where_the_public_key_is_none_all_count_and_nobody_asks_for_the_secret_one() -> None:
+    found = due(await forms(FormsDouble(key=KeyFaultyError(1, "it is none"))).record(1), unmeasured)
+    assert found.delivered == dict.fromkeys((*TRAINERS, ADDER), 1)
+
+
+async def test_a_larger_file_than_a_record_may_have_makes_it_false() -> None:
+    oversize = FileOversizeError("model", bytes(32), NotFoundError("it has more bytes"))
+
+    async def replay(_task: int, _number: int) -> bool:
+        raise RemoteError(dict(oversize.to_problem()))
+
+    opener = OpenerDouble("open")
+    found = due(
+        await Records(cast("Any", opener), cast("Any", SimpleNamespace(replay=replay))).record(1), nothing
+    )
+    assert "is not what the updates taken make" in found.findings[0].text

@@ -10,7 +10,7 @@ if __name__ == "__main__":
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, closing, nullcontext
 from dataclasses import asdict
 from functools import partial
 from typing import Final
@@ -75,8 +75,7 @@ async def create(
         rpc = await stack.enter_async_context(Rpc(node.rpc_url))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         store = ContentStore(settings.store_url, token, session)
-        jobs = JobStore(settings.path)
-        stack.callback(jobs.close)
+        jobs = stack.enter_context(closing(JobStore(settings.path)))
         commander = Commander(bus_of(broker), settings.address, token)
         vault = Vault(commander, settings.vault_url, token, session, verb="step")
         max_content = settings.max_content_mib << 20
@@ -87,8 +86,9 @@ async def create(
         reconciler: Reconciler[decide.JobState, decide.Step] = Reconciler(
             protocol, Scope(deployment.chain_id, "trainer", settings.address), trail
         )
-        kept = PoolStore(settings.path, deployment.chain_id, deployment.data_pool)
-        stack.callback(kept.close)
+        kept = stack.enter_context(
+            closing(PoolStore(settings.path, deployment.chain_id, deployment.data_pool))
+        )
         reader = PoolReader(settings.address, PoolFiles(market), vault, kept)
         pools = PoolProtocol(reader, kept, PoolSandbox(sandbox))
         scope = Scope(deployment.chain_id, "DataPool", deployment.data_pool)

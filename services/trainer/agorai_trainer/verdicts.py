@@ -34,9 +34,11 @@ from agorai_trainer.tasks import Limits
 
 _RAISING = frozenset(
     {
+        "agorai_shared.ckks",
         "agorai_shared.pool",
         "agorai_shared.vectors",
         "agorai_trainer.estimators",
+        "agorai_trainer.federated.encrypted",
         "agorai_trainer.formats.refusals",
         "agorai_trainer.pooling.refusals",
         "agorai_trainer.table_refusals",

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import orjson
 import pytest
+from pydantic import ValidationError
 
 from agorai_shared import ckks, vectors
 from agorai_shared.bindings.training_task import Role, Updated
@@ -18,13 +19,15 @@ from agorai_shared.ckks import HeKeys, Vector
 from agorai_shared.digest_files import FileAbsentError
 from agorai_shared.documents import DocumentMalformedError
 from agorai_shared.envelopes import TaskKey
-from agorai_shared.errors import RemoteError
+from agorai_shared.errors import AgoraiError, RemoteError
 from agorai_shared.federated import GroupSum, HomomorphicKey, Refused, SumsDocument
 from agorai_shared.groups import deal
-from agorai_shared.he_parameters import SUMS, HeParameters
+from agorai_shared.he_parameters import SUMS, TRAINING, HeParameters
+from agorai_shared.task_reader import is_fault
 from agorai_shared.task_updates import KeyFaultyError, check_dealt
 from agorai_shared.types import Address, Cid
-from agorai_trainer.federated.reading import Given
+from agorai_trainer.federated import encrypted as encrypted_steps
+from agorai_trainer.federated.reading import Given, TaskUnusableError
 
 from .reading_ground import (
     ADA,
@@ -35,6 +38,7 @@ from .reading_ground import (
     PUBLIC,
     ROUND,
     SIZE,
+    SPEC,
     SUBTASK,
     TASK,
     VECTOR,
@@ -108,6 +112,11 @@ def noise(seed: int = 1) -> bytes:
     primes = np.array(SUMS.primes[:-1], np.uint64)[:, None]
     words = np.random.default_rng(seed).integers(0, 1 << 62, (2, 2, SUMS.degree), np.uint64) % primes
     return encrypted()[: HEADER.size] + words.astype("<u8").tobytes()
+
+
+def raw_vector(vector: Vector) -> bytes:
+    """Write a vector that `vectors` would refuse to."""
+    return vectors.to_bytes(np.zeros(len(vector)))[: -8 * len(vector)] + vector.astype("<f8").tobytes()
 
 
 Made: TypeAlias = Callable[[], bytes]
@@ -288,6 +297,197 @@ async def test_a_public_key_that_is_not_served_is_waited_for_and_no_author_is_bl
     for final in (False, True):
         with pytest.raises(FileAbsentError):
             await ground.reader.terms(1, ROUND, final=final)
+
+
+# -------------------------------------------------------------------------------------- mode encrypted
+
+STEPWISE = SPEC.model_copy(update={"l2": 0.0, "local_epochs": 1})
+WEIGHTS = encrypted_steps.weights_of(VECTOR, 2)
+BY_SAMPLES = {"method": "samples"}
+
+
+@cache
+def _training_pair(which: int) -> HeKeys:
+    return HeKeys.generate(TRAINING)
+
+
+def training_keys(which: int = 0) -> HeKeys:
+    """Give the task's pair to train with, or another."""
+    return _training_pair(which)
+
+
+@cache
+def sent(which: int = 0, features: int = 2, classes: int = 2) -> bytes:
+    samples, labels = np.ones((3, features)), np.array([0, 1, 1])
+    return encrypted_steps.encrypt_samples(training_keys(which).public, samples, labels, classes)
+
+
+@cache
+def stepped(which: int = 0, features: int = 2, classes: int = 2) -> bytes:
+    """Give what a computer delivers."""
+    weights = np.zeros((1 if classes == 2 else classes, 1 + features))
+    weights[0, : 1 + min(features, 2)] = WEIGHTS[0, : 1 + features]
+    public = training_keys(which).public
+    return encrypted_steps.epoch(
+        public, encrypted_steps.encrypt_model(public, weights), sent(which, features, classes), 1.0
+    )
+
+
+class StepwiseGround(EncryptedGround):
+    """A task that is trained on encrypted samples."""
+
+    async def described_stepwise(self, pair: HeKeys | None = None, **changes: Any) -> None:
+        made = pair or training_keys()
+        context = HomomorphicKey.context(PUBLIC[KEY])
+        self.secret = await self.sealed(made.secret, context, None, to=(MIRA,), author=MIRA)
+        key = HomomorphicKey(public=await self.store.put(made.public), secret=self.secret)
+        model = STEPWISE.model_dump(mode="json")
+        document = {"mode": "encrypted", "model": model, "homomorphic": key, "contribution": BY_SAMPLES}
+        await self.described(**document | changes)
+
+
+async def stepwise(
+    *, revealed: bool = False, me: Address = MIRA, pair: HeKeys | None = None
+) -> StepwiseGround:
+    ground = StepwiseGround(revealed=revealed, me=me)
+    await ground.described_stepwise(pair)
+    await ground.files.document(1)
+    return ground
+
+
+async def test_what_was_trained_on_encrypted_samples_is_read_by_the_model_provider(revealed: bool) -> None:
+    ground = await stepwise(revealed=revealed)
+    await ground.gave(stepped())
+    (given,) = await ground.reader.updates(1, ROUND)
+    assert given.update is not None
+    made = encrypted_steps.decrypt_model(training_keys().secret, stepped())
+    assert np.array_equal(given.update.vector, encrypted_steps.vector_of(made))
+    assert given.update.samples == SAMPLES
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (lambda: stepped(1), "under another key"),
+        (encrypted, ""),
+        (lambda: stepped()[:7] + SUMS.digest + stepped()[39:], "under other parameters"),
+        (lambda: stepped()[:-8], "should follow its header"),
+        (lambda: stepped()[:-8] + b"\xff" * 8, "no residue"),
+        (lambda: stepped(0, 1), "it is of 1 outputs and 1 features, not 1 and 2"),
+        (lambda: stepped(0, 1, 3), "more"),
+        (lambda: raw_vector(np.full(SIZE, np.nan)), "no result of this version"),
+        (lambda: b"", "cut short"),
+    ],
+)
+async def test_what_is_no_result_of_this_model_is_no_update(made: Made, why: str) -> None:
+    for revealed in (False, True):
+        ground = await stepwise(revealed=revealed)
+        event = await ground.gave(made())
+        assert why in await ground.why()
+        # and everyone can tell: who leaves it out need not be believed
+        stranger = await stepwise(revealed=True, me=EVE)
+        with pytest.raises(AgoraiError) as told:
+            await stranger.reader.result(1, await stranger.gave(made()))
+        assert is_fault(told.value)
+        assert event.subtask == SUBTASK
+
+
+@pytest.mark.parametrize("context", [TASK.update(SUBTASK, ROUND + 1), TASK.update(SUBTASK + 1, ROUND)])
+async def test_a_result_of_another_round_or_subtask_is_no_update(context: str, revealed: bool) -> None:
+    ground = await stepwise(revealed=revealed)
+    await ground.delivered(update(await ground.sealed(stepped(), context)))
+    assert "was sealed for" in await ground.why()
+
+
+async def test_a_result_that_nobody_could_audit_or_of_too_many_samples_is_no_update(revealed: bool) -> None:
+    ground = await stepwise(revealed=revealed)
+    sealed = await ground.sealed(stepped(), to=(MIRA,), key=None)
+    await ground.delivered(update(sealed))
+    assert "not sealed to the task's key" in await ground.why()
+    ground = await stepwise(revealed=revealed)
+    await ground.gave(stepped(), samples=101)
+    assert "its data set has 100" in await ground.why()
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        lambda: HeKeys(SUMS, keys().public, keys().secret),
+        lambda: HeKeys(TRAINING, b"x" * 99, b"x" * 99),
+        lambda: HeKeys(TRAINING, training_keys().public[:-8], training_keys().secret),
+    ],
+)
+async def test_a_key_by_which_nobody_could_train_is_the_model_provider_s_fault(
+    pair: Callable[[], HeKeys],
+) -> None:
+    ground = await stepwise(pair=pair())
+    assert not await ground.reader.is_key_sound(1)
+    await ground.gave(stepped())
+    with pytest.raises(KeyFaultyError):
+        await ground.reader.updates(1, ROUND)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        lambda: training_keys(1).secret,
+        lambda: keys().secret,
+        lambda: training_keys().secret[:-8],
+        lambda: b"",
+    ],
+)
+async def test_a_secret_key_of_another_pair_is_the_model_provider_s_fault(secret: Made) -> None:
+    ground = await stepwise(pair=HeKeys(TRAINING, training_keys().public, secret()))
+    assert await ground.reader.is_key_sound(1)
+    await ground.gave(stepped())
+    with pytest.raises(KeyFaultyError):
+        await ground.reader.updates(1, ROUND)
+
+
+async def test_nobody_but_the_model_provider_opens_the_secret_key() -> None:
+    ground = await stepwise(revealed=True, me=EVE)
+    with pytest.raises(KeyFaultyError, match="not sealed to"):
+        await ground.reader.keys(1)
+
+
+async def test_a_task_whose_secret_key_would_be_revealed_is_no_task() -> None:
+    ground = StepwiseGround(revealed=False)
+    secret = await ground.sealed(b"secret", HomomorphicKey.context(PUBLIC[KEY]), author=MIRA)
+    key = HomomorphicKey(public=await ground.store.put(b"public"), secret=secret)
+    with pytest.raises(ValidationError, match="must not be revealed"):
+        await ground.described_stepwise(homomorphic=key)
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"model": SPEC.model_dump(mode="json")}, "model"),
+        ({"strategy": {"name": "FedProx", "proximal_mu": 0.5}}, "strategy"),
+        ({"privacy": {"clip": 1.0, "noise": 1.0}}, "privacy"),
+        ({"contribution": {"method": "shapley"}}, "contribution"),
+    ],
+)
+async def test_a_task_that_its_mode_cannot_train_is_told_by_its_part(
+    changes: dict[str, Any], part: str
+) -> None:
+    ground = StepwiseGround(revealed=False)
+    await ground.described_stepwise(**changes)
+    with pytest.raises(TaskUnusableError, match=f"its {part} is malformed"):
+        await ground.reader.described(1)
+
+
+async def test_a_model_is_read_encrypted_by_whom_it_is_sealed_to_and_is_missed_where_there_is_none() -> None:
+    ground = await stepwise(me=EVE)
+    await ground.gave(stepped())
+    model = encrypted_steps.encrypt_model(training_keys().public, WEIGHTS)
+    sealed = await ground.sealed(model, TASK.encrypted(ROUND), None, to=(EVE,), author=MIRA)
+    await ground.finished(encrypted=sealed)
+    assert await ground.reader.encrypted_model(1, ROUND) == model
+    ground = await stepwise(me=EVE)
+    await ground.gave(stepped())
+    await ground.finished()
+    with pytest.raises(DocumentMalformedError, match="does not have the model encrypted"):
+        await ground.reader.encrypted_model(1, ROUND)
 
 
 # ------------------------------------------------------------------------------- mode aggregate: the adder
@@ -646,8 +846,12 @@ async def test_what_is_audited_of_a_round_is_kept_against_its_adder_s_going_away
     round_.store.names.clear()
     assert await round_.reader.keep(given, final=False) == given
     assert {group.sum.cid for group in document.sums} <= round_.store.names.keys()
+    round_.store.names.clear()
+    assert await round_.reader.keep(given, final=False) == given
+    assert not round_.store.names, "what is pinned is put into the store once"
     del round_.store.files[Cid(document.sums[1].sum.cid)]
     round_.files._small.clear()
+    round_.files.pinned.clear()
     with pytest.raises(FileAbsentError):
         await round_.reader.keep(given, final=False)
     kept, left = await round_.reader.keep(given, final=True)

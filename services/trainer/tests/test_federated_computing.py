@@ -61,7 +61,7 @@ def protocol(data: bytes | Exception, *findings: Finding, in_time: bool = True) 
         me=CORA,
         files=files,
         vault=SimpleNamespace(),
-        described=giving(SimpleNamespace(document=document, model="model")),
+        described=giving(SimpleNamespace(document=document, model="model", is_encrypted=False)),
         leaves_time=giving(in_time),
     )
     offers = SimpleNamespace(

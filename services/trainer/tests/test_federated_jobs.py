@@ -198,6 +198,16 @@ def test_data_that_fit_have_no_findings_though_classes_are_missing(iris: bytes) 
     assert faults(of_iris(), one_class) == []
 
 
+def test_what_is_encrypted_may_be_no_further_from_its_mean_than_a_ciphertext_holds(iris: bytes) -> None:
+    (petal,) = [column for column in COLUMNS if column.name == "f2"]  # from 1 to 6.9
+    narrow = petal.model_copy(update={"offset": 0.0, "scale": 0.4, "minimum": None, "maximum": 9.0})
+    spec = of_iris(features=tuple(narrow if one is petal else one for one in COLUMNS))
+    assert check(spec, iris, 10, None, 18.0).findings == ()
+    (found,) = check(spec, iris, 10, None, 16.0).findings
+    assert (found.fault, found.column) == ("range", "f2")
+    assert "from -6.4 to 6.4" in found.explanation
+
+
 @pytest.mark.parametrize("extra", ["", "and more columns"])
 def test_every_fault_is_found_and_named(iris: bytes, extra: str) -> None:
     table = frame(iris)

@@ -245,8 +245,8 @@ async def test_what_was_taken_is_kept_against_its_author_s_going_away() -> None:
     await ground.described()
     document = update(await ground.sealed(vectors.to_bytes(VECTOR)))
     await ground.delivered(document)
-    (given,) = await ground.reader.updates(1, ROUND)
     ground.store.names.clear()
+    (given,) = await ground.reader.updates(1, ROUND)
     assert await ground.reader.keep([given], final=False) == [given]
     wanted = {cid.of_raw(document.to_bytes()), document.update.cid, cid.of_raw(METADATA.to_bytes())}
     assert wanted <= ground.store.names.keys()
@@ -262,6 +262,7 @@ async def test_what_was_read_and_is_gone_is_waited_for_and_in_the_end_not_taken(
     assert kept.update is not None
     del ground.store.files[Cid(document.update.cid)]
     ground.reader.files._small.clear()
+    ground.reader.files.pinned.clear()
     with pytest.raises(FileAbsentError):
         await ground.reader.keep(given, final=False)
     (kept,) = await ground.reader.keep(given, final=True)

@@ -19,7 +19,7 @@ from agorai_shared.content import NODE_PIN
 from agorai_shared.digest_files import MOST_FILE
 from agorai_shared.errors import InputError
 from agorai_shared.federated import HomomorphicKey, Mode
-from agorai_shared.he_parameters import SUMS
+from agorai_shared.he_parameters import SUMS, TRAINING
 from agorai_shared.single_flight import SingleFlight
 from agorai_shared.task_trainer import (
     KeepTaskTest,
@@ -39,6 +39,7 @@ from agorai_shared.validation import first_fault
 from agorai_shared.vault import SealEnvelope
 from agorai_shared.vectors import Vector
 from agorai_trainer.federated import models
+from agorai_trainer.federated.encryptable import unfit
 from agorai_trainer.federated.models import ModelSpec
 from agorai_trainer.federated.owning import aggregated
 from agorai_trainer.federated.reading import STRATEGY, Described, Given, TaskReader
@@ -56,9 +57,9 @@ _AT_ONCE: Final = 64
 class TaskDescriptionError(InputError):
     """A task's model or strategy is not described as this trainer reads it."""
 
-    def __init__(self, part: str, why: str) -> None:
+    def __init__(self, part: str, why: str, remedy: str = "") -> None:
         super().__init__(
-            f"The task's {part} is malformed: {why}.", remedy="See docs/tasks.md for its members."
+            f"The task's {part} is malformed: {why}.", remedy=remedy or "See docs/tasks.md for its members."
         )
 
 
@@ -88,10 +89,14 @@ class TaskCommands:
         """
         try:
             spec = ModelSpec.model_validate_json(orjson.dumps(command.model))
-            STRATEGY.validate_json(orjson.dumps(command.strategy))
+            strategy_spec = STRATEGY.validate_json(orjson.dumps(command.strategy))
         except ValidationError as error:
             part = "model" if error.title == "ModelSpec" else "strategy"
             raise TaskDescriptionError(part, first_fault(error)) from error
+        if command.mode == "encrypted":
+            fault = unfit(spec, strategy_spec, command.privacy, command.contribution)
+            if fault:
+                raise TaskDescriptionError(*fault)
         data = await self._reader.vault.own(Cid(command.test), MOST_FILE)
         checked = await self._sandbox.check_data(spec, data, 1)
         if checked.findings:
@@ -100,7 +105,9 @@ class TaskCommands:
             raise TaskDescriptionError(
                 "model", f"of {models.size(spec):,} parameters, at most {MOST_ENCRYPTED:,} can be encrypted"
             )
-        homomorphic = None if command.mode == "open" else await self._homomorphic_key(command.key)
+        homomorphic = (
+            None if command.mode == "open" else await self._homomorphic_key(command.key, command.mode)
+        )
         kept = self._store.keep_test(cid.digest_of(unixfs.cid_of(data)), Cid(command.test))
         return KeptTaskTest(
             commitment=kept.commitment.hex(),
@@ -109,13 +116,22 @@ class TaskCommands:
             homomorphic=homomorphic,
         )
 
-    async def _homomorphic_key(self, key: str) -> HomomorphicKey:
-        """Make a key pair, whose secret key is in the task's hands."""
-        made = await asyncio.to_thread(HeKeys.generate)
+    async def _homomorphic_key(self, key: str, mode: Mode) -> HomomorphicKey:
+        """Make a key pair, whose secret key is in the task's hands.
+
+        In mode `encrypted` computers keep what is encrypted by it, and the task's key is revealed for audits: so the
+        secret key is in this account's hands alone, and nobody is ever told it.
+        """
+        hidden = mode == "encrypted"
+        made = await asyncio.to_thread(HeKeys.generate, TRAINING if hidden else SUMS)
         stored = await self._reader.files.market.store.put(
             made.public, name=f"{NODE_PIN}homomorphic key of {key}"
         )
-        to = SealEnvelope(context=HomomorphicKey.context(key), task=key)
+        to = SealEnvelope(
+            context=HomomorphicKey.context(key),
+            members=(self._reader.me,) if hidden else (),
+            task=None if hidden else key,
+        )
         return HomomorphicKey(public=stored, secret=await self._reader.vault.seal_envelope(made.secret, to))
 
     async def reveal_test(self, command: RevealTest) -> RevealedTest:

@@ -27,8 +27,13 @@ def read(spec: ModelSpec, data: bytes) -> tuple[Matrix, Target]:
     return table.matrix(spec.feature_names), _target(spec, table)
 
 
-def check(spec: ModelSpec, data: bytes, fewest_rows: int, schema: Schema | None) -> Checked:
-    """Find what the task cannot use, and where the schema that the data were offered with is not true."""
+def check(
+    spec: ModelSpec, data: bytes, fewest_rows: int, schema: Schema | None, most: float | None = None
+) -> Checked:
+    """Find what the task cannot use, and where the schema that the data were offered with is not true.
+
+    `most` is the most that a scaled feature may be, of either sign.
+    """
     try:
         table = tables.parse(data)
     except InputError as error:
@@ -38,7 +43,7 @@ def check(spec: ModelSpec, data: bytes, fewest_rows: int, schema: Schema | None)
         why = f"The data have {table.rows} rows, and the task wants {fewest_rows} or more."
         found.append(_finding("rows", None, why))
     for column in spec.features:
-        found += _of_column(table, column)
+        found += _of_column(table, column if most is None else _bounded(column, most))
     found += _of_classes(spec, table) if spec.classes else _of_column(table, spec.target)
     if schema is not None:
         found += _of_schema(table, schema)
@@ -61,6 +66,14 @@ def _of_column(table: Table, column: Column) -> list[Finding]:
         why = f"{outside} values are outside of the task's range from {low} to {high}."
         return [_finding("range", column.name, why)]
     return []
+
+
+def _bounded(column: Column, most: float) -> Column:
+    """Give a column whose scaled values are no more than `most`, of either sign."""
+    low, high = column.offset - most * column.scale, column.offset + most * column.scale
+    minimum = low if column.minimum is None else max(low, column.minimum)
+    maximum = high if column.maximum is None else min(high, column.maximum)
+    return column.model_copy(update={"minimum": minimum, "maximum": maximum})
 
 
 def _of_classes(spec: ModelSpec, table: Table) -> list[Finding]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from agorai_shared import cid, ckks, groups, logging, vectors
 from agorai_shared.bindings.training_task import Approved, Role, SubtaskState, TaskState
 from agorai_shared.chain import at_one_block
+from agorai_shared.ckks import NotHomomorphicError, OtherKeyError
 from agorai_shared.content import NODE_PIN
 from agorai_shared.contract import Call
 from agorai_shared.documents import Document, DocumentMalformedError
@@ -20,11 +21,12 @@ from agorai_shared.reconciler import idempotency_key
 from agorai_shared.shared_jwe import Envelope
 from agorai_shared.task_history import Line
 from agorai_shared.types import Digest, ResourceId
-from agorai_shared.vault import OpenEnvelope, SealEnvelope
+from agorai_shared.vault import OpenEnvelope, PlaintextTooLargeError, SealEnvelope
 from agorai_shared.vectors import Vector
-from agorai_trainer.federated import decide, models
+from agorai_trainer.federated import decide, encrypted, models
+from agorai_trainer.federated.encryptable import MOST_SAMPLES, shape
 from agorai_trainer.federated.offers import Offers
-from agorai_trainer.federated.reading import TaskReader
+from agorai_trainer.federated.reading import Described, TaskReader
 from agorai_trainer.federated.sandboxed import FederatedSandbox
 from agorai_trainer.federated.sending import send_in_time
 
@@ -48,8 +50,8 @@ class ComputedProtocol:
         self._reader, self._files, self._vault = reader, reader.files, reader.vault
         self._offers, self._sandbox, self._most = offers, sandbox, max_content
         self._trained: OrderedDict[tuple[int, int], Digest] = OrderedDict()
-        self._own_data: OrderedDict[int, bytes] = OrderedDict()
-        """By resource, of this account's own: a resource's data never change."""
+        self._own_data: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        """By resource, and by task where they are encrypted for it, of this account's own: they never change."""
         self._task_of: dict[int, int] = {}
         """By subtask."""
         self._accepted: set[int] = set()
@@ -147,11 +149,16 @@ class ComputedProtocol:
         described = await self._reader.described(task)
         try:
             data = await self._data(task, line)
-        except (RemoteError, DocumentMalformedError) as error:
+        except (RemoteError, DocumentMalformedError, PlaintextTooLargeError) as error:
             if error.retryable:
                 raise
             log.warning("subtask.data_unusable", subtask=key, why=error.message)
             return False
+        if described.is_encrypted:
+            why = await self._unfit(described, task, key, data)
+            if why:
+                log.warning("subtask.data_unfit", subtask=key, why=why)
+            return not why
         schema = await self._offers.schema(line.resource)
         least = described.document.wanted.least_rows
         found = await self._sandbox.check_data(described.model, data, least, schema)
@@ -159,39 +166,76 @@ class ComputedProtocol:
             log.warning("subtask.data_unfit", subtask=key, fault=one.fault, column=one.column)
         return not found.findings
 
+    async def _unfit(self, described: Described, task: int, key: int, samples: bytes) -> str:
+        """Say why encrypted samples are not what the task wants, as far as who cannot see them can tell."""
+        if not await self._reader.is_key_sound(task):
+            return "the task's homomorphic key is none"
+        try:
+            public = await self._reader.public(task)
+            told = await asyncio.to_thread(encrypted.read_samples, public, samples)
+        except (NotHomomorphicError, OtherKeyError) as error:
+            return error.message
+        outputs, features = shape(described.model)
+        if (told.outputs, told.features) != (outputs, features):
+            return f"they are of {told.outputs} outputs and {told.features} features, not {outputs} and {features}"
+        least, most = described.document.wanted.least_rows, await self._reader.rows(task, key)
+        if told.rows < least or (most is not None and told.rows > most):  # or no update of them were taken
+            return f"they are {told.rows} rows, not {least} to {most or 'as many as there are'}"
+        return ""
+
     async def _data(self, task: int, line: Line) -> bytes:
+        described = await self._reader.described(task)
         if not any(line.data):  # this account's own
-            if line.resource in self._own_data:
-                self._own_data.move_to_end(line.resource)
-                return self._own_data[line.resource]
+            own = line.resource, task if described.is_encrypted else 0
+            if own in self._own_data:
+                self._own_data.move_to_end(own)
+                return self._own_data[own]
             commitment = (await self._files.market.resource(ResourceId(line.resource))).commitment
             sealed = await self._vault.content(commitment)
             if sealed is not None:
-                return self._kept(line.resource, await self._vault.own(sealed, self._most))
+                data = await self._vault.own(sealed, self._most)
+                if described.is_encrypted:
+                    data = await self._sandbox.encrypt(described.model, await self._reader.public(task), data)
+                return self._kept(own, data)
         handover = await self._files.handover(task, line)
         context = self._files.binding(task).data(handover.subtask)
-        return await self._open(handover.data, context, line)
+        most = MOST_SAMPLES if described.is_encrypted else self._most
+        return await self._open(handover.data, context, line, most)
 
-    def _kept(self, resource: int, data: bytes) -> bytes:
+    def _kept(self, own: tuple[int, int], data: bytes) -> bytes:
         """Keep own data for the next rounds, the least lately used no longer."""
-        self._own_data[resource] = data
+        self._own_data[own] = data
         while sum(map(len, self._own_data.values())) > _KEPT_DATA:
             self._own_data.popitem(last=False)
         return data
 
     async def _model(self, task: int, line: Line, number: int) -> Vector:
         """Give the global model with which a round begins."""
-        if line.replaces and any(line.data):
-            handover = await self._files.handover(task, line)
-            if handover.model is not None and handover.round == number:
-                context = self._files.binding(task).model(number - 1)
-                data = await self._open(handover.model, context, line)
-                return vectors.from_bytes(data, models.size((await self._reader.described(task)).model))
-        return await self._reader.model(task, number - 1)
+        described, context = await self._reader.described(task), self._files.binding(task).model(number - 1)
+        data = await self._handed(task, line, number, context, described.most_bytes)
+        if data is None:
+            return await self._reader.model(task, number - 1)
+        return vectors.from_bytes(data, models.size(described.model))
 
-    async def _open(self, envelope: Envelope, context: str, line: Line) -> bytes:
+    async def _encrypted_model(self, task: int, line: Line, number: int) -> bytes:
+        """Give the same as a ciphertext, in mode `encrypted`."""
+        most = encrypted.model_size(models.size((await self._reader.described(task)).model))
+        context = self._files.binding(task).encrypted(number - 1)
+        data = await self._handed(task, line, number, context, most)
+        return await self._reader.encrypted_model(task, number - 1) if data is None else data
+
+    async def _handed(self, task: int, line: Line, number: int, context: str, most: int) -> bytes | None:
+        """Give the global model that a data provider has handed over to a computer that came late; None: none."""
+        if not (line.replaces and any(line.data)):
+            return None
+        handover = await self._files.handover(task, line)
+        if handover.model is None or handover.round != number:
+            return None
+        return await self._open(handover.model, context, line, most)
+
+    async def _open(self, envelope: Envelope, context: str, line: Line, most: int) -> bytes:
         asked = OpenEnvelope(envelope=envelope, context=context, author=line.data_provider)
-        return await self._vault.open_envelope(asked, self._most)
+        return await self._vault.open_envelope(asked, most)
 
     async def _awaits(self, task: int, number: int) -> bool:
         """Say whether an open round waits for updates still."""
@@ -200,7 +244,7 @@ class ComputedProtocol:
         found = await self._files.market.chain.read(*map(self._files.contract.subtask_of, trainers))
         return any(one.state == SubtaskState.READY and one.updated == number - 1 for one in found)
 
-    async def _encrypted(self, task: int, vector: Vector, samples: int) -> bytes:
+    async def _bytes_of(self, task: int, vector: Vector, samples: int) -> bytes:
         """Give the bytes of an update, as the task's mode has them."""
         if (await self._reader.described(task)).document.mode == "open":
             return vectors.to_bytes(vector)
@@ -243,10 +287,22 @@ class ComputedProtocol:
         return digest
 
     async def _train(self, task: int, key: int, number: int) -> Digest:
-        binding = self._files.binding(task)
+        binding, described = self._files.binding(task), await self._reader.described(task)
+        train = self._stepped if described.is_encrypted else self._fitted
+        data, samples = await train(described, task, key, number)
+        log.info("subtask.trained", subtask=key, round=number, samples=samples)
+        context = binding.update(key, number)
+        to = SealEnvelope(context=context, task=described.document.key, inline=True)
+        if described.document.mode == "aggregate":
+            to = SealEnvelope(context=context, members=await self._reader.adders(task), lenient=True)
+        update = await self._vault.seal_envelope(data, to)
+        document = UpdateDocument(task=binding, subtask=key, round=number, samples=samples, update=update)
+        return await self._put(document, key, number)
+
+    async def _fitted(self, described: Described, task: int, key: int, number: int) -> tuple[bytes, int]:
+        """Train on data in the clear; gives the bytes of the update, and the samples."""
         with at_one_block():
             line = (await self._files.history(task)).subtasks[key]
-            described = await self._reader.described(task)
             vector, data = await self._model(task, line, number), await self._data(task, line)
         trained = await self._sandbox.fit(
             described.model,
@@ -255,21 +311,22 @@ class ComputedProtocol:
             number,
             described.proximal_mu,
             described.document.privacy,
-            keep=f"subtask {key} of {binding}",
+            keep=self._origin(task, key),
         )
-        log.info("subtask.trained", subtask=key, round=number, samples=trained.samples)
-        context, data = (
-            binding.update(key, number),
-            await self._encrypted(task, trained.vector, trained.samples),
-        )
-        to = SealEnvelope(context=context, task=described.document.key)
-        if described.document.mode == "aggregate":
-            to = SealEnvelope(context=context, members=await self._reader.adders(task), lenient=True)
-        update = await self._vault.seal_envelope(data, to)
-        document = UpdateDocument(
-            task=binding, subtask=key, round=number, samples=trained.samples, update=update
-        )
-        return await self._put(document, key, number)
+        return await self._bytes_of(task, trained.vector, trained.samples), trained.samples
+
+    async def _stepped(self, described: Described, task: int, key: int, number: int) -> tuple[bytes, int]:
+        """Train on encrypted data, as `_fitted`."""
+        with at_one_block():
+            line = (await self._files.history(task)).subtasks[key]
+            model, samples = await self._encrypted_model(task, line, number), await self._data(task, line)
+        public, rate = await self._reader.public(task), described.model.learning_rate
+        told = await asyncio.to_thread(encrypted.read_samples, public, samples)
+        result = await self._sandbox.step(public, model, samples, rate, keep=self._origin(task, key))
+        return result, told.rows
+
+    def _origin(self, task: int, key: int) -> str:
+        return f"subtask {key} of {self._files.binding(task)}"
 
     async def _once_asked(self, task: int, subtask: int) -> str:
         """Give one key for whatever is answered when asked: the state of the task changes meanwhile."""

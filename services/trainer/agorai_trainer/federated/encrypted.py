@@ -25,49 +25,55 @@ An epoch is one step; it takes all the depth that the key has, and `refresh` giv
 - The data provider sees its own samples only.
 - The samples are encrypted under the model provider's key: if computer and model provider join hands they read them,
   so the computer is the data provider's choice.
-- Weights given out are hints about the key to whoever holds the result: show those of the last epoch only.
+- **Nobody else may see what a result decrypts to.** A computer that makes one up learns some digits of the secret key
+  by each weight that it is shown, and has kept the samples that this opens. So a task never shows an update, a model,
+  or a reason that depends on either: results are taken by their form, and what cannot be used is left out in
+  silence. What is told is how many test samples a model foretells rightly, a coarse oracle.
+- A model provider that publishes or sells the model shows it, too. Of honest results `decrypt_model` then tells
+  nothing of the key: a weight shown as it decrypts would be an exact linear equation in it for whoever holds the
+  result (perfect hints: Dachman-Soled, Ducas, Gong, Rossi, "LWE with side information", CRYPTO 2020), and noise makes
+  it one more of the equations with errors that a public key is made of. Against forged results noise does not help.
 
     SamplesRefusedError (InputError)
 """
 
 from __future__ import annotations
 
+import hmac
 import random
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from agorai_shared import ckks, seal_objects
-from agorai_shared.ckks import HeKeys, NotHomomorphicError, OtherKeyError, PublicKey
+from agorai_shared import ckks, he_results, seal_objects
+from agorai_shared.ckks import HeKeys, NotHomomorphicError, OtherKeyError, PublicKey, Vector
 from agorai_shared.errors import InputError
-from agorai_shared.he_parameters import HeParameters
-
-TRAINING: Final = HeParameters(
-    degree=8192,
-    modulus_bits=(41, 34, 34, 34, 34, 41),
-    scale_bits=34,
-    most_value=16,
-    most_terms=1,
-    multiplies=True,
-)
-"""Of the key to train with: four multiplications deep; weights stay below 64."""
+from agorai_shared.he_parameters import TRAINING
 
 SIGMOID: Final = (0.5, 1.20096 / 8, -0.81562 / 8**3)
 """Coefficients of z**0, z**1 and z**3."""
 
 _NOISE_BITS: Final = 16
-"""What hides the error of a weight is normal, of a standard deviation of 2**-_NOISE_BITS."""
+"""What hides the error of a weight, and what hides the key, is normal, of a standard deviation of 2**-_NOISE_BITS."""
 
 _SAMPLES: Final = struct.Struct(">6sBIII")
 _SAMPLES_MAGIC: Final = b"AGOHEX"
-_RESULT: Final = struct.Struct(">6sB32s32sII")
-_RESULT_MAGIC: Final = b"AGOHER"
 _VERSION: Final = 1
 
 Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What encrypted samples say of themselves."""
+
+    rows: int
+    features: int
+    outputs: int
 
 
 class SamplesRefusedError(InputError):
@@ -99,7 +105,7 @@ def encrypt_samples(public: bytes, samples: Matrix, labels: npt.NDArray[np.int64
         )
     if labels.min() < 0 or labels.max() >= classes:
         raise SamplesRefusedError(f"a label is none of 0 to {classes - 1}")
-    wanted = range(1, classes) if classes == 2 else range(classes)
+    wanted = _told_apart(classes)
     columns = np.column_stack([np.ones(rows), samples, *(labels == which for which in wanted)])
     padded = np.pad(columns, ((0, -rows % TRAINING.slots), (0, 0)))
     blocks = padded.reshape(-1, TRAINING.slots, columns.shape[1]).swapaxes(1, 2)
@@ -144,12 +150,14 @@ def epoch(public: bytes, model: bytes, samples: bytes, learning_rate: float) -> 
         )
     except (RuntimeError, ValueError) as error:  # of words that hold no ciphertext, such as zeros
         raise NotHomomorphicError("model or the samples", "SEAL refuses them") from error
-    header = _RESULT.pack(_RESULT_MAGIC, _VERSION, key.parameters.digest, key.id, outputs, features)
-    return header + b"".join(map(_extract, stepped))
+    return he_results.written(key.id, outputs, features, map(_extract, stepped))
 
 
 def decrypt_model(secret: bytes, result: bytes) -> Matrix:
-    """Give the weights behind an epoch, shape [outputs, 1 + features].
+    """Give the weights behind an epoch, shape [outputs, 1 + features], true to 2**-13, for the key's owner alone.
+
+    They are blurred and rounded, so that a model made of honest ones may be published. The same result gives the
+    same weights.
 
     Raises
     ------
@@ -159,29 +167,60 @@ def decrypt_model(secret: bytes, result: bytes) -> Matrix:
     key = ckks.read_secret(secret)
     if key.parameters != TRAINING:
         raise OtherKeyError("other parameters")
-    if len(result) < _RESULT.size:
-        raise NotHomomorphicError("result", "it is cut short")
-    magic, version, digest, made_for, outputs, features = _RESULT.unpack_from(result)
-    if (magic, version) != (_RESULT_MAGIC, _VERSION):
-        raise NotHomomorphicError("result", "it is no result of this version")
-    if digest != TRAINING.digest or made_for != key.public_id:
-        raise OtherKeyError("another key")
-    count = outputs * (1 + features)
-    shape = (count, 1, 1 + TRAINING.degree)
-    prime = TRAINING.primes[0]
-    (words,) = ckks.arrays(memoryview(result)[_RESULT.size :], [shape], (prime,), "result")
+    read, prime = he_results.read(result, key.public_id), TRAINING.primes[0]
     per_degree = pow(TRAINING.degree, -1, prime)
     of_secret = key.words[0].astype(object)
-    weights = np.empty(count)
-    for at, (constant, *rest) in enumerate(words[:, 0].astype(object)):
+    weights = np.empty(len(read.words))
+    for at, (constant, *rest) in enumerate(read.words.astype(object)):
         value = (constant + per_degree * int(np.dot(rest, of_secret))) % prime
         weights[at] = (value - prime if value > prime // 2 else value) / 2**TRAINING.scale_bits
-    return weights.reshape(outputs, 1 + features)
+    noise = ckks.normal(hmac.digest(secret, result, "sha256"), len(weights)) * 2.0**-_NOISE_BITS
+    grid = 2.0 ** -(_NOISE_BITS + 3)  # a float's own last bits would tell of what the noise hides
+    return (np.rint((weights + noise) / grid) * grid).reshape(read.outputs, 1 + read.features)
 
 
 def refresh(keys: HeKeys, result: bytes) -> bytes:
     """Give the model for the next epoch; raises as `decrypt_model` and `encrypt_model` do."""
     return encrypt_model(keys.public, decrypt_model(keys.secret, result))
+
+
+def read_samples(public: bytes, samples: bytes) -> Samples:
+    """Tell what encrypted samples say of themselves; anybody may have made them.
+
+    Raises
+    ------
+    NotHomomorphicError, OtherKeyError
+        If they are none, or not encrypted under this key.
+    """
+    rows, features, outputs, _ = _read_samples(_key(public), samples)
+    return Samples(rows, features, outputs)
+
+
+def samples_size(rows: int, features: int, outputs: int) -> int:
+    """Give how many bytes encrypted samples have at most."""
+    blocks = -(-rows // TRAINING.slots)
+    return _SAMPLES.size + TRAINING.ciphertext_size(blocks * TRAINING.slots * (1 + features + outputs))
+
+
+def model_size(weights: int) -> int:
+    """Give how many bytes an encrypted model has at most."""
+    return TRAINING.ciphertext_size(weights * TRAINING.slots)
+
+
+def weights_of(vector: Vector, features: int) -> Matrix:
+    """Give the parameters of a model without hidden layers, ordered as of a `nets.Net`, as weights to encrypt."""
+    inputs, biases = np.split(vector, [len(vector) // (1 + features) * features])
+    return np.column_stack([biases, inputs.reshape(features, -1).T])
+
+
+def vector_of(weights: Matrix) -> Vector:
+    """Give weights as a model's parameters: the opposite of `weights_of`."""
+    return np.concatenate([weights[:, 1:].T.ravel(), weights[:, 0]])
+
+
+def _told_apart(classes: int) -> range:
+    """Give the classes that have an output."""
+    return range(1, classes) if classes == 2 else range(classes)
 
 
 def _key(public: bytes) -> PublicKey:

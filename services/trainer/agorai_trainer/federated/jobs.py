@@ -7,7 +7,7 @@ import orjson
 from agorai_shared import vectors
 from agorai_shared.documents import Schema
 from agorai_shared.federated import Privacy
-from agorai_trainer.federated import checking, models, published
+from agorai_trainer.federated import checking, encrypted, models, published
 from agorai_trainer.federated.models import ModelSpec
 from agorai_trainer.federated.privacy import privatised
 from agorai_trainer.frames import Job, Json, Reply
@@ -45,8 +45,30 @@ def check_data(job: Job) -> Reply:
     said = job.body["schema"]
     schema = None if said is None else Schema.model_validate_json(orjson.dumps(said))
     (data,) = job.blobs
-    found = checking.check(_spec(job.body), data, int(str(job.body["fewest_rows"])), schema)
+    most = job.body["most"]
+    found = checking.check(
+        _spec(job.body),
+        data,
+        int(str(job.body["fewest_rows"])),
+        schema,
+        None if most is None else float(str(most)),
+    )
     return Reply(found.model_dump(mode="json"))
+
+
+def encrypt(job: Job) -> Reply:
+    """Encrypt the second blob, a provider's data, under the first, a public key."""
+    spec = _spec(job.body)
+    public, data = job.blobs
+    features, target = checking.read(spec, data)
+    samples, labels = models.scaled(spec, features), models.class_numbers(spec, target)
+    return Reply({}, (encrypted.encrypt_samples(public, samples, labels, len(spec.classes or ())),))
+
+
+def step(job: Job) -> Reply:
+    """Take a step from the second blob, a model, on the third, samples; both are encrypted under the first, a key."""
+    public, model, samples = job.blobs
+    return Reply({}, (encrypted.epoch(public, model, samples, float(str(job.body["learning_rate"]))),))
 
 
 def store(job: Job) -> Reply:

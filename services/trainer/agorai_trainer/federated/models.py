@@ -175,9 +175,7 @@ def fit(
         raise EmptyTableError("no rows")
     known = _scaled(target, spec.target) if spec.classes is None else class_numbers(spec, target)
     with one_thread(), np.errstate(all="ignore"):
-        seen = np.ascontiguousarray(
-            _scaled_features(spec, features)
-        )  # the order decides how sums are rounded
+        seen = np.ascontiguousarray(scaled(spec, features))  # the order decides how sums are rounded
         if not (np.isfinite(seen).all() and np.isfinite(known).all()):
             raise TrainingRefusedError(spec.kind, "scaled as the task says, the data are beyond all bounds")
         objective = Objective(spec.net, spec.loss, seen, known, vector, spec.l2, proximal_mu)
@@ -238,20 +236,21 @@ def right(spec: ModelSpec, vector: Vector, features: Matrix, target: Target) -> 
 
 def _outputs(spec: ModelSpec, vector: Vector, features: Matrix) -> Matrix:
     require(vector, size(spec))
-    return spec.net.outputs_of(vector, _scaled_features(spec, features))
+    return spec.net.outputs_of(vector, scaled(spec, features))
 
 
-def _scaled_features(spec: ModelSpec, features: Matrix) -> Matrix:
+def scaled(spec: ModelSpec, features: Matrix) -> Matrix:
+    """Give features as the model learns them; beyond all bounds where they, or what scales them, are."""
     offsets = np.array([column.offset for column in spec.features])
     scales = np.array([column.scale for column in spec.features])
     with np.errstate(all="ignore"):
-        scaled: Matrix = (features - offsets) / scales
-    return scaled
+        found: Matrix = (features - offsets) / scales
+    return found
 
 
 def _scaled(target: Target, column: Column) -> Vector:
-    scaled: Vector = (target.astype(np.float64) - column.offset) / column.scale
-    return scaled
+    found: Vector = (target.astype(np.float64) - column.offset) / column.scale
+    return found
 
 
 def _numbers(spec: ModelSpec, outputs: Matrix) -> Vector:

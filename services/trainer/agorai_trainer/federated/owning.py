@@ -6,24 +6,30 @@ in the middle of it comes to the same again, and the vault sends a step's transa
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
+
+import numpy as np
 
 from agorai_shared import cid, logging, vectors
 from agorai_shared.bindings.training_task import Opened, SubtaskState, TaskState
 from agorai_shared.chain import at_one_block
 from agorai_shared.content import NODE_PIN
 from agorai_shared.contract import Call
+from agorai_shared.digest_files import several
 from agorai_shared.documents import Document
 from agorai_shared.federated import Refused, RoundDocument
+from agorai_shared.he_parameters import TRAINING
 from agorai_shared.market import topic_of
 from agorai_shared.reconciler import idempotency_key
 from agorai_shared.shared_jwe import Envelope
 from agorai_shared.types import Address, Cid, Digest
 from agorai_shared.vault import SealEnvelope
-from agorai_trainer.federated import decide, models
+from agorai_trainer.federated import decide, encrypted, models
 from agorai_trainer.federated.offers import Offers
 from agorai_trainer.federated.reading import Described, Given, TaskReader
 from agorai_trainer.federated.sandboxed import FederatedSandbox
@@ -67,24 +73,24 @@ class OwnedProtocol:
         task, opened = await self._files.task(key), await self._files.opened(key)
         described = await self._reader.described(key)
         asked: list[decide.Asked] = []
-        candidates: tuple[decide.Candidate, ...] = ()
+        known: list[tuple[Address, int]] = []
         if task.state == TaskState.MATCHING:
-            history = await self._files.history(key)
-            for line in history.subtasks.values():
+            for line in (await self._files.history(key)).subtasks.values():
                 subtask = await self._files.subtask(line.id)
                 asked.append(
                     decide.Asked(line.id, subtask, line.resource, await self._reader.since(line.id, subtask))
                 )
-            known = [(line.data_provider, line.resource) for line in history.subtasks.values()]
-            candidates = await self._candidates(described, known)
-        return decide.Owned(
+                known.append((line.data_provider, line.resource))
+        owned = decide.Owned(
             task=task,
             join_window=opened.terms.join_window,
             providers=described.document.wanted.providers,
             adders=described.document.wanted.adders if described.document.mode == "aggregate" else 0,
             asked=tuple(asked),
-            candidates=candidates,
         )
+        if task.state == TaskState.MATCHING and decide.lacking(owned):
+            return replace(owned, candidates=await self._candidates(described, known))
+        return owned
 
     def next_step(self, state: decide.Owned, now: int) -> decide.OwnedStep | None:
         """Decide."""
@@ -97,16 +103,12 @@ class OwnedProtocol:
     async def perform(self, key: int, step: decide.OwnedStep, once: str) -> bool:
         """Take the step."""
         match step:
-            case decide.Request(candidate):
-                call: Call[Any] = self._files.contract.request(
-                    key, candidate.data_provider, candidate.resource, candidate.fee, candidate.role
-                )
-                once = self._once(key, "request", candidate.data_provider, candidate.resource)
+            case decide.Request(candidates):
+                await several(partial(self._request, key), candidates)
+                return False
             case decide.Withdraw(subtask):
-                call, once = (
-                    self._files.contract.withdraw_request(subtask),
-                    self._once(key, "withdraw", subtask),
-                )
+                call: Call[Any] = self._files.contract.withdraw_request(subtask)
+                once = self._once(key, "withdraw", subtask)
             case decide.Cancel():
                 call, once = self._files.contract.cancel(key), self._once(key, "cancel")
             case decide.Start():
@@ -115,6 +117,11 @@ class OwnedProtocol:
                 call, once = await self._advanced(key, number), self._once(key, "advance", number)
         await send_in_time(self._vault, once, call)
         return False
+
+    async def _request(self, task: int, candidate: decide.Candidate) -> None:
+        asked = candidate.data_provider, candidate.resource
+        call = self._files.contract.request(task, *asked, candidate.fee, candidate.role)
+        await send_in_time(self._vault, self._once(task, "request", *asked), call)
 
     async def open_items(self) -> Iterable[int]:
         """Find this account's tasks that have not ended."""
@@ -197,8 +204,15 @@ class OwnedProtocol:
         described = await self._reader.described(task)
         binding, key = self._files.binding(task), described.document.key
         readers = await self._readers(task) if goes_on else ()
-        model = await self._sealed(vectors.to_bytes(state.vector), binding.model(number), readers, key)
-        kept = await self._sealed(state.to_bytes(), f"{binding.model(number)}:state", (), key)
+        mine = (self._reader.me,) if described.is_encrypted else ()
+        opens = None if described.is_encrypted else key
+        data = vectors.to_bytes(state.vector)
+        model = await self._sealed(data, binding.model(number), mine or readers, opens)
+        kept = await self._sealed(state.to_bytes(), f"{binding.model(number)}:state", mine, opens)
+        hidden = None
+        if described.is_encrypted and goes_on:
+            data = await self._encrypted(described, task, state)
+            hidden = await self._sealed(data, binding.encrypted(number), readers, key)
         document = RoundDocument(
             task=binding,
             round=number,
@@ -211,6 +225,7 @@ class OwnedProtocol:
             ),
             adder=next((one.adders[0].subtask for one in given if one.update and one.adders), None),
             model=model,
+            encrypted=hidden,
             state=kept,
             right=await self._right(task, described, state) if right is None else right,
         )
@@ -226,6 +241,12 @@ class OwnedProtocol:
             self._ended.popitem(last=False)
         return ended
 
+    async def _encrypted(self, described: Described, task: int, state: State) -> bytes:
+        # A model beyond what can be encrypted is cut off: an end of the training would tell of it.
+        vector = np.clip(state.vector, -TRAINING.most_value, TRAINING.most_value)
+        weights = encrypted.weights_of(vector, len(described.model.features))
+        return await asyncio.to_thread(encrypted.encrypt_model, await self._reader.public(task), weights)
+
     async def _readers(self, task: int) -> tuple[Address, ...]:
         """Give data providers and computers that are ready: whoever is not can be handed the model over later."""
         readers: list[Address] = []
@@ -235,9 +256,9 @@ class OwnedProtocol:
                 readers += [subtask.data_provider, subtask.computer]
         return tuple(dict.fromkeys(readers))
 
-    async def _sealed(self, data: bytes, context: str, to: tuple[Address, ...], key: str) -> Envelope:
+    async def _sealed(self, data: bytes, context: str, to: tuple[Address, ...], key: str | None) -> Envelope:
         # Whoever is left out has the model handed over by its data provider, if it comes back.
-        sealed = SealEnvelope(context=context, members=to, lenient=True, task=key)
+        sealed = SealEnvelope(context=context, members=to, lenient=key is not None, task=key, inline=True)
         return await self._vault.seal_envelope(data, sealed)
 
     async def _put(self, document: Document, what: str) -> Digest:
@@ -251,7 +272,14 @@ class OwnedProtocol:
 
 def aggregated(described: Described, before: State, given: Iterable[Given]) -> State:
     """Give what the strategy makes of a round; if too few updates can be taken, the model stays what it was."""
+    updates = [one.update for one in given if one.update]
+    if described.is_encrypted:
+        # What decrypts to more than can be encrypted again is left out, and counts as taken: nobody may learn of it.
+        sound = [one for one in updates if np.abs(one.vector).max() <= TRAINING.most_value]
+        if len(sound) < len(updates):
+            log.warning("round.weights_too_large", updates=len(updates) - len(sound))
+        updates = sound
     try:
-        return described.strategy.aggregate(before, [one.update for one in given if one.update])
+        return described.strategy.aggregate(before, updates)
     except TooFewUpdatesError:
         return State(before.round + 1, before.vector, before.moments)

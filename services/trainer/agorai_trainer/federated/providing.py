@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from agorai_shared import cid, vectors
+from agorai_shared import cid, logging, vectors
 from agorai_shared.bindings.training_task import Requested, Role, Subtask, SubtaskState, Task, TaskState
 from agorai_shared.content import NODE_PIN
 from agorai_shared.contract import Call
 from agorai_shared.errors import RefusedError
 from agorai_shared.federated import DataHandover, Specification
+from agorai_shared.he_parameters import TRAINING
 from agorai_shared.market import topic_of
 from agorai_shared.reconciler import idempotency_key
 from agorai_shared.task_history import Line, TaskHistory
 from agorai_shared.types import Address, Digest, ResourceId
 from agorai_shared.vault import SealEnvelope
 from agorai_trainer.federated import decide
+from agorai_trainer.federated.encryptable import fits
 from agorai_trainer.federated.offers import Offers
 from agorai_trainer.federated.reading import TaskReader
 from agorai_trainer.federated.sandboxed import FederatedSandbox
 from agorai_trainer.federated.sending import send_in_time
+
+log = logging.get(__name__)
 
 _SOON_S = 60
 """Before half of a round is over its data provider looks round for others."""
@@ -86,7 +90,7 @@ class ProvidedProtocol:
             since=await self._reader.since(key, subtask),
             asks=asks,
             fits=asks is not None and wants and await self._is_fit(subtask.task, line),
-            computers=await self._computers(line, asked) if wants else (),
+            computers=await self._computers(line, subtask.fee, mine, asked) if wants else (),
             replaced=wants and await self._is_replaced(subtask.task, key),
         )
 
@@ -152,12 +156,16 @@ class ProvidedProtocol:
     async def _line(self, task: int, subtask: int) -> Line:
         return (await self._files.history(task)).subtasks[subtask]
 
-    async def _computers(self, line: Line, asked: set[Address]) -> tuple[decide.Computer, ...]:
-        """Give who could compute; this account first, if it offers that, for so its data go nowhere."""
+    async def _computers(
+        self, line: Line, fee: int, mine: Specification | None, asked: set[Address]
+    ) -> tuple[decide.Computer, ...]:
+        """Give who could compute; this account, if it offers that below the fee, for so its data go nowhere."""
+        me = self._reader.me
         if line.role == Role.ADDER:
-            return (decide.Computer(self._reader.me, 0),)
-        found = await self._offers.computing(asked)
-        return tuple(sorted(found, key=lambda one: one.account != self._reader.me))
+            return (decide.Computer(me, 0),)
+        if mine and mine.computing and me not in asked and int(mine.computing.wage) < fee:
+            return (decide.Computer(me, int(mine.computing.wage)),)  # of others nothing need be read
+        return await self._offers.computing({*asked, me})
 
     async def _is_replaced(self, task: int, key: int) -> bool:
         for line in (await self._files.history(task)).subtasks.values():
@@ -178,8 +186,18 @@ class ProvidedProtocol:
     async def _are_data_fit(self, task: int, resource: int) -> bool:
         described = await self._reader.described(task)
         least = described.document.wanted.least_rows
-        checked = await self._sandbox.check_data(described.model, await self._data(resource), least)
-        return not checked.findings
+        most = TRAINING.most_value if described.is_encrypted else None
+        data = await self._data(resource)
+        checked = await self._sandbox.check_data(described.model, data, least, most=most)
+        if checked.findings or not described.is_encrypted:
+            return not checked.findings
+        rounds = (await self._files.opened(task)).terms.rounds
+        if not fits(described.model, checked.rows, rounds):
+            log.warning(
+                "task.rows_do_not_suit", task=task, resource=resource, rows=checked.rows, rounds=rounds
+            )
+            return False
+        return True
 
     async def _data(self, resource: int) -> bytes:
         commitment = (await self._files.market.resource(ResourceId(resource))).commitment
@@ -198,14 +216,20 @@ class ProvidedProtocol:
         if computer.account == self._reader.me:
             return Digest(bytes(32))
         binding, to = self._files.binding(task), (computer.account,)
-        data = await self._data(line.resource)
+        described, data = await self._reader.described(task), await self._data(line.resource)
+        if described.is_encrypted:
+            data = await self._sandbox.encrypt(described.model, await self._reader.public(task), data)
         model = None
         if round_:
-            context = binding.model(round_ - 1)
-            vector = await self._reader.model(task, round_ - 1)
-            model = await self._vault.seal_envelope(
-                vectors.to_bytes(vector), SealEnvelope(context=context, members=to)
-            )
+            if described.is_encrypted:
+                context, plain = (
+                    binding.encrypted(round_ - 1),
+                    await self._reader.encrypted_model(task, round_ - 1),
+                )
+            else:
+                context = binding.model(round_ - 1)
+                plain = vectors.to_bytes(await self._reader.model(task, round_ - 1))
+            model = await self._vault.seal_envelope(plain, SealEnvelope(context=context, members=to))
         document = DataHandover(
             task=binding,
             subtask=subtask,

@@ -20,11 +20,11 @@ from weakref import WeakValueDictionary
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from agorai_shared import cid, ckks, logging, vectors
+from agorai_shared import cid, ckks, he_results, logging, vectors
 from agorai_shared.bindings.training_task import Role, Subtask, SubtaskState, Updated
 from agorai_shared.content import NODE_PIN
 from agorai_shared.digest_files import MOST_FILE, FileAbsentError, hurry, several
-from agorai_shared.documents import Metadata
+from agorai_shared.documents import DocumentMalformedError, Metadata
 from agorai_shared.errors import AgoraiError, InputError, RefusedError
 from agorai_shared.federated import SumsDocument, TaskDocument, UpdateDocument
 from agorai_shared.he_parameters import SUMS
@@ -35,7 +35,8 @@ from agorai_shared.types import Address, Cid
 from agorai_shared.validation import first_fault
 from agorai_shared.vault import Vault
 from agorai_shared.vectors import Vector
-from agorai_trainer.federated import models
+from agorai_trainer.federated import encrypted, models
+from agorai_trainer.federated.encryptable import unfit
 from agorai_trainer.federated.models import ModelSpec
 from agorai_trainer.federated.specs import StrategySpec
 from agorai_trainer.federated.strategies import Strategy, strategy
@@ -105,9 +106,18 @@ class Described:
     @property
     def most_update_bytes(self) -> int:
         """Of the file of an update, or of a sum of them."""
-        if self.document.mode == "open":
-            return self.most_bytes
-        return SUMS.ciphertext_size(models.size(self.model))
+        size = models.size(self.model)
+        match self.document.mode:
+            case "open":
+                return self.most_bytes
+            case "encrypted":
+                return he_results.size(size)
+        return SUMS.ciphertext_size(size)
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether it is trained on encrypted samples."""
+        return self.document.mode == "encrypted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +158,6 @@ class TaskReader(UpdateReader):
         super().__init__(me, files, vault)
         self._kept = kept
         self._described: dict[int, Described] = {}
-        self._pinned: set[bytes] = set()
-        """Digests of the metadata that were pinned by now."""
         self._since: dict[tuple[int, SubtaskState, Address], int] = {}
         self._turns: WeakValueDictionary[Updated, asyncio.Lock] = WeakValueDictionary()
         self._read_by_now: OrderedDict[Updated, Given] = OrderedDict()
@@ -196,6 +204,10 @@ class TaskReader(UpdateReader):
             except ValidationError as error:
                 part = "model" if error.title == "ModelSpec" else "strategy"
                 raise TaskUnusableError(task, part, first_fault(error)) from error
+            if document.mode == "encrypted":
+                fault = unfit(model, spec, document.privacy, document.contribution)
+                if fault:
+                    raise TaskUnusableError(task, fault.part, fault.why)
             self._described[task] = Described(document, model, spec, strategy(spec))
         return self._described[task]
 
@@ -214,6 +226,18 @@ class TaskReader(UpdateReader):
         context = self.files.binding(task).model(number)
         data = await self.open(task, round_.model, context, author, described.most_bytes)
         return vectors.from_bytes(data, models.size(described.model))
+
+    async def encrypted_model(self, task: int, number: int) -> bytes:
+        """Give the same model as it is trained on encrypted samples, as participant; raises as `model` does."""
+        round_, described = await self.files.round(task, number), await self.described(task)
+        if round_.encrypted is None:
+            raise DocumentMalformedError("round", "it does not have the model encrypted")
+        author = (await self.files.opened(task)).model_provider
+        context, most = (
+            self.files.binding(task).encrypted(number),
+            encrypted.model_size(models.size(described.model)),
+        )
+        return await self.open(task, round_.encrypted, context, author, most)
 
     async def state(self, task: int, number: int) -> State:
         """Give what the strategy keeps behind a round, as model provider or auditor; raises as `model` does."""
@@ -252,6 +276,15 @@ class TaskReader(UpdateReader):
                 return await self._sums(task, number, only, final=final)
             events = [line.updates[id_] for id_ in history.trained(number) if only is None or id_ in only]
             return await several(lambda event: self._given(task, event, final=final), events)
+
+    async def update(self, task: int, event: Updated, most: int) -> tuple[UpdateDocument, Vector]:
+        """Give what a subtask delivered; in mode `encrypted` as model provider only."""
+        if not (await self.described(task)).is_encrypted:
+            return await super().update(task, event, most)
+        document, result = await self.result(task, event)
+        keys = await self.keys(task)
+        weights = await asyncio.to_thread(encrypted.decrypt_model, keys.secret, result)
+        return document, encrypted.vector_of(weights)
 
     async def terms(self, task: int, number: int, *, final: bool) -> list[Term]:
         """Give the encrypted updates delivered so far in a round, in the order of the chain, as an adder.
@@ -361,9 +394,13 @@ class TaskReader(UpdateReader):
 
     async def _read_anew(self, task: int, event: Updated) -> Given:
         described = await self.described(task)
-        sealed = (await self.delivered(event)).update
-        # Into this node's own store first, where the vault finds it: what is taken of it is to stay there.
-        await self._sealed(event, sealed.cid, described)
+        # What is taken by the model provider is to stay: it is pinned as it comes.
+        mine = (await self.files.opened(task)).model_provider == self.me
+        sealed = (await self.delivered(event, pin=mine)).update
+        if sealed.inline is None:  # into this node's own store first, where the vault finds it
+            digest, most = cid.digest_of(Cid(sealed.cid)), sealed_size(described.most_update_bytes)
+            fetch = self._pin if mine else self._file
+            await fetch(event, digest, event.computer, most)
         document, vector = await self.update(task, event, described.most_update_bytes)
         why = refusal(vector, models.size(described.model))
         return Given((event,), None if why else Update(event.subtask, vector, document.samples), why or "")
@@ -419,33 +456,34 @@ class TaskReader(UpdateReader):
         described = await self.described(given.events[0].task)
         try:
             for event in given.events:
-                metadata, owner = await self._metadata(event)
-                if metadata not in self._pinned:  # the same in each round
-                    await self._pin(event, metadata, owner, Metadata.MOST_BYTES)
-                    self._pinned.add(metadata)
+                metadata, owner = await self._metadata(event.task, event.subtask)
+                await self._pin(event, metadata, owner, Metadata.MOST_BYTES)
                 await self._pin(event, event.digest, event.computer, UpdateDocument.MOST_BYTES)
             if given.adders:
                 event, sums = given.adders[0], (await self.files.sums(given.adders[0])).sums
                 sealed = next(group.sum for group in sums if group.members == given.subtasks)
             else:
                 sealed = (await self.files.update(event)).update
-            most = sealed_size(described.most_update_bytes)
-            await self._pin(event, cid.digest_of(Cid(sealed.cid)), event.computer, most)
+            if sealed.inline is None:
+                most = sealed_size(described.most_update_bytes)
+                await self._pin(event, cid.digest_of(Cid(sealed.cid)), event.computer, most)
         except FileAbsentError as error:
             if not final:
                 raise
             return Given(given.events, None, error.message)
         return given
 
-    async def _sealed(self, event: Updated, name: str, described: Described) -> None:
+    async def _file(self, event: Updated, digest: bytes, author: Address, most: int, pin: str = "") -> bytes:
         what = f"update of subtask {event.subtask} in round {event.round}"
-        most = sealed_size(described.most_update_bytes)
-        await self.files.file(cid.digest_of(Cid(name)), what, [event.computer], most)
+        return await self.files.file(digest, what, [author], most, pin=pin)
 
     async def _pin(self, event: Updated, digest: bytes, author: Address, most: int) -> None:
-        what = f"update of subtask {event.subtask} in round {event.round}"
-        data = await self.files.file(digest, what, [author], most)
-        await self.files.market.store.put(data, name=f"{NODE_PIN}{what}")
+        name = f"{NODE_PIN}update of subtask {event.subtask} in round {event.round}"
+        if digest not in self.files.pinned:
+            data = await self._file(event, digest, author, most, name)
+        if digest not in self.files.pinned:  # it came from this node's own store, or memory
+            await self.files.market.store.put(data, name=name)
+            self.files.pinned.add(digest)
 
 
 STRATEGY: TypeAdapter[StrategySpec] = TypeAdapter(StrategySpec)

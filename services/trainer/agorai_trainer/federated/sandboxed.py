@@ -14,7 +14,8 @@ from typing import Annotated, Final, TypeVar
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from agorai_shared import vectors
+from agorai_shared import ckks, he_results, vectors
+from agorai_shared.ckks import NotHomomorphicError, OtherKeyError
 from agorai_shared.documents import Count, Schema
 from agorai_shared.federated import Privacy
 from agorai_shared.vectors import Vector, VectorRefusedError
@@ -118,12 +119,40 @@ class FederatedSandbox:
         return said
 
     async def check_data(
-        self, spec: ModelSpec, data: bytes, fewest_rows: int, schema: Schema | None = None
+        self,
+        spec: ModelSpec,
+        data: bytes,
+        fewest_rows: int,
+        schema: Schema | None = None,
+        most: float | None = None,
     ) -> Checked:
-        """Check a provider's data against the task and the schema that they were offered with."""
+        """Check a provider's data against the task and the schema that they were offered with: `checking.check`."""
         said = None if schema is None else schema.model_dump(mode="json")
-        body: Json = {"spec": _json(spec), "fewest_rows": fewest_rows, "schema": said}
+        body: Json = {"spec": _json(spec), "fewest_rows": fewest_rows, "schema": said, "most": most}
         return _read(Checked, await self._run("check_data", body, [data]))
+
+    async def encrypt(self, spec: ModelSpec, public: bytes, data: bytes) -> bytes:
+        """Encrypt a provider's data to be trained on; arguments and errors as of `encrypted.encrypt_samples`.
+
+        Raises
+        ------
+        TargetKindError
+        InputError
+            A leaf of `table_refusals`.
+        """
+        return _blob(await self._run("encrypt", {"spec": _json(spec)}, [public, data]))
+
+    async def step(
+        self, public: bytes, model: bytes, samples: bytes, learning_rate: float, keep: str | None = None
+    ) -> bytes:
+        """Take a step on encrypted samples; see `encrypted.epoch` and, for `keep`, `Sandbox.run`."""
+        body: Json = {"learning_rate": learning_rate}
+        result = _blob(await self._run("step", body, [public, model, samples], keep=keep))
+        try:
+            he_results.read(result, ckks.read_public(public).id)
+        except (NotHomomorphicError, OtherKeyError) as error:
+            raise verdicts.OutputLimitError("it is no result") from error
+        return result
 
     async def store(self, spec: ModelSpec, vector: Vector) -> bytes:
         """Give a task's model as a file of the format `published.format_of` and the schema `published.schema_of`.
