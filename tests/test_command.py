@@ -114,12 +114,23 @@ def test_what_is_bought_is_told_with_the_command_that_uses_it(
     assert (second["invocation"] > first["invocation"], second["bought"]) == (True, True)
     right = agorai(buyer.home, "buy", first["resource"])  # its own model, as good as any
     assert f"agorai invoke {first['resource']} FILE.csv --invocation" in " ".join(right.stdout.split())
+    other = ("--invocation", bought["invocation"])
+    wrong = buyer.agorai("invoke", first["resource"], flowers, *other, status=1)["error"]
+    assert f"gives the right to resource {counted}, not to {first['resource']}" in wrong["detail"]
 
 
-async def test_a_payment_that_is_not_final_yet_is_waited_for_and_not_made_again() -> None:
-    me, zeros = Address("0x" + "22" * 20), dict.fromkeys(Item.__dataclass_fields__, 0)
-    paid = Paid(InvocationId(7), me, me, ResourceId(3), Wei(1), 2**39)
-    item = Item(**{**zeros, "state": State.PAID, "deadline": 2**39})  # type: ignore[arg-type]
+ME, ZEROS = Address("0x" + "22" * 20), dict.fromkeys(Item.__dataclass_fields__, 0)
+
+
+def paid_for(invocation: int, state: State) -> tuple[Paid, Item]:
+    item = Item(**{**ZEROS, "state": state, "deadline": 2**39})  # type: ignore[arg-type]
+    return Paid(InvocationId(invocation), ME, ME, ResourceId(3), Wei(1), 2**39), item
+
+
+@pytest.mark.parametrize("stays", [True, False])
+async def test_a_payment_that_is_not_final_yet_is_waited_for_and_not_made_again(stays: bool) -> None:
+    """Unless a reorganization of the chain took it away: its number may be another's then."""
+    paid, item = paid_for(7, State.PAID)
     final = [3]
 
     class OfChain:
@@ -141,11 +152,37 @@ async def test_a_payment_that_is_not_final_yet_is_waited_for_and_not_made_again(
         invocation = SimpleNamespace(item=lambda _id: None)
 
         async def events(self, *_: object, last: int) -> list[tuple[Paid, int]]:
-            return [(paid, last)]
+            return [(paid, last)] if stays or final == [3] else []
 
-    deployment = SimpleNamespace(invocation=me)
-    client = SimpleNamespace(address=me, chain=OfChain(), market=OfMarket(), deployment=deployment)
-    assert await usable_right(cast("Client", client), 3) == paid
+    deployment = SimpleNamespace(invocation=ME)
+    client = SimpleNamespace(address=ME, chain=OfChain(), market=OfMarket(), deployment=deployment)
+    assert await usable_right(cast("Client", client), 3) == (paid if stays else None)
+
+
+async def test_a_right_that_is_there_is_used_rather_than_one_that_is_still_to_be_delivered() -> None:
+    rights = [paid_for(7, State.PAID), paid_for(8, State.DELIVERED), paid_for(9, State.DELIVERED)]
+
+    async def block() -> object:
+        return SimpleNamespace(number=5, timestamp=0)
+
+    async def read(item: Item) -> tuple[Item]:
+        return (item,)
+
+    async def events(*_: object, last: int) -> list[tuple[Paid, int]]:
+        return [(paid, last) for paid, _ in rights]
+
+    async def grant(_id: int) -> object:
+        return SimpleNamespace(refusal=None)
+
+    items = {paid.id: item for paid, item in rights}
+    client = SimpleNamespace(
+        address=ME,
+        chain=SimpleNamespace(head=block, final=block, read=read),
+        market=SimpleNamespace(invocation=SimpleNamespace(item=items.get), events=events),
+        deployment=SimpleNamespace(invocation=ME),
+        vault=SimpleNamespace(grant=grant),
+    )
+    assert await usable_right(cast("Client", client), 3) == rights[1][0]
 
 
 def test_versions_show_accuracy_price_and_predecessor(nodes: tuple[Node, Node], model: int) -> None:

@@ -40,7 +40,9 @@ from agorai_shared.bindings.registry import Kind, ResourceParams
 from agorai_shared.chain import ContractRevertError
 from agorai_shared.errors import RemoteError
 from agorai_shared.market import ResourceNotFoundError
+from agorai_shared.shared_jwe import Envelope
 from agorai_shared.types import Address, InvocationId, ResourceId, Wei
+from agorai_shared.vault import SealEnvelope
 from agorai_trainer.formats.refusals import PickleRefusedError
 from agorai_trainer.messages import Offer
 from agorai_trainer.tasks import TrainingTask
@@ -500,6 +502,24 @@ async def test_a_payment_that_was_not_taken_is_taken_later(dealing: Transferring
     assert before < await dealing.coin("owner") < before + AMOUNT  # the fee is its own
     with pytest.raises(TransferRefusedError, match="Nothing is credited"):
         await owner.withdraw()
+
+
+async def test_a_provider_gives_nothing_if_what_comes_before_it_took_nearly_all_the_time(
+    dealing: Transferring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Data whose key is seen, and mined too late, are given away."""
+    owner, transfer = dealing["owner"], await dealing.opened()
+    seal = owner.client.vault.seal_envelope
+
+    async def slowly(content: bytes, to: SealEnvelope) -> Envelope:
+        sealed = await seal(content, to)
+        await pass_until(owner.client, (await owner.look(transfer)).state.deadline - 20)
+        return sealed
+
+    monkeypatch.setattr(owner.client.vault, "seal_envelope", slowly)
+    with pytest.raises(NotProvidableError, match="or so nearly"):
+        await owner.provide(transfer)
+    assert (await owner.look(transfer)).provided is None
 
 
 async def test_a_panel_that_cannot_be_formed_ends_with_half_each_and_its_bonus_comes_back(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from string import Formatter
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from rich.console import Console
@@ -15,6 +18,7 @@ from typer.testing import CliRunner
 from agorai.cli.data_transfer_shown import differences_table, transfer_json, transfers_told
 from agorai.cli.main import app
 from agorai.cli.vote import _about, _case
+from agorai.client import Client
 from agorai.devchain import TOKEN
 from agorai.exchange import explained, refusal
 from agorai.transfer_refusals import (
@@ -24,9 +28,9 @@ from agorai.transfer_refusals import (
     shown,
 )
 from agorai.transfer_state import Awaited, TransferSeen, awaited, standing
-from agorai.transfers import read_id
+from agorai.transfers import Transfers, read_id
 from agorai.voting import Drawing
-from agorai_shared.bindings.data_transfer import DataTransfer, Deal, Outcome, State
+from agorai_shared.bindings.data_transfer import DataProvided, DataTransfer, Deal, Outcome, State
 from agorai_shared.bindings.voting_panel import Case, Config, Phase, Seat, Verdict
 from agorai_shared.chain import ContractRevertError
 from agorai_shared.panel import PanelCase
@@ -187,6 +191,30 @@ def test_a_transfer_that_has_ended_waits_for_nobody() -> None:
     for outcome in Outcome:
         seen = at(900, outcome, open=False, deadline=0)
         assert (awaited(seen), standing(seen)) == (None, outcome.name.lower())
+
+
+async def test_a_provider_who_serves_slowly_does_not_keep_its_consumer_from_asking_the_panel_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    provided = DataProvided(ID, CARLA, PAUL, b"e" * 32, b"d" * 32)
+    seen = replace(
+        at(1_000, data_provided=True), provided=provided, by_panel=True
+    )  # which is the last second
+    asked: list[object] = []
+
+    async def look(_self: object, _transfer: int) -> TransferSeen:
+        return seen
+
+    async def hangs(*_: object) -> None:
+        asked.append(None)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Transfers, "look", look)
+    market = SimpleNamespace(gateway=hangs, served_by=None)
+    contracts = SimpleNamespace(fair_exchange=JUDITH, voting_panel=JUDITH, data_transfer=JUDITH)
+    client = SimpleNamespace(address=CARLA, market=market, deployment=contracts)
+    await Transfers(cast("Client", client))._keep(ID)
+    assert asked
 
 
 def test_differences_name_columns_and_what_the_schema_says() -> None:

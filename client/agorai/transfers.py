@@ -165,7 +165,8 @@ class Transfers(Contracts):
     async def request_refund(self, transfer: int) -> Hash:
         """Ask the authority, as the consumer, for the money back.
 
-        Where voters may have to rule the node keeps a copy of what was provided, if it is served; as of `contest`.
+        Where voters may have to rule the node keeps a copy of what was provided, if it is served in a quarter of the
+        time that is left; as of `contest`.
         """
         sent = await self._send(transfer, self.contract.request_forceful_refund)
         await self._keep(transfer)
@@ -287,6 +288,7 @@ class Transfers(Contracts):
         to = SealEnvelope(context=self._context(transfer), members=(deal.data_consumer, second))
         envelope = await self.client.vault.seal_envelope(content, to)
         name = f"{NODE_PIN}key of the data of transfer {shown(transfer)}"
+        await self._check_providable(await self.look(transfer))  # all that may have taken long
         key = await self.client.store.put_document(envelope.to_bytes(), name=name)
         tell("providing")
         call = self.contract.provide_data(deal, cids.digest_of(key), cids.digest_of(envelope.cid))
@@ -518,8 +520,10 @@ class Transfers(Contracts):
         if not mine or seen.provided is None:
             return
         block, tree = cids_of(seen.provided.ipfs_data_address)
+        # A provider who serves slowly must not keep the consumer from asking the panel in time.
+        left_s = _KEEP_S if seen.state.contested else (seen.state.deadline - seen.now) / 4
         with suppress(AgoraiError, TimeoutError):
-            async with asyncio.timeout(_KEEP_S):
+            async with asyncio.timeout(min(left_s, _KEEP_S)):
                 served = self.client.market.served_by(
                     await self.client.market.gateway(seen.deal.data_provider)
                 )

@@ -103,18 +103,21 @@ class Document(BaseModel):
         else:
             if found._is_written_again(raw):
                 return found
-            why = "it has an integer beyond 64 bits, or a number that is not finite"
+            why = "it has an integer beyond 64 bits, a number that is not finite, or grows when it is written whole"
         # Outside of the handler, so that the faults, of which there may be many, are not kept with the error.
         raise DocumentMalformedError(kind, why)
 
     def _is_written_again(self, raw: bytes) -> bool:
-        """Tell whether what was read can be passed on: JSON, as strangers write it, has numbers that cannot."""
+        """Tell whether what was read can be passed on: JSON, as strangers write it, may not be so."""
         try:
             written = self.to_bytes()
         except TypeError:
             return False
         if written == raw:
             return True
+        # members that were left out are written
+        if len(written) > self.MOST_BYTES or not _has_at_most(self.MOST_VALUES, written):
+            return False
         try:
             return type(self).model_validate_json(written, strict=True) == self
         except ValidationError:

@@ -23,6 +23,19 @@ class PanelCall(Enum):
     CLOSE = "close"
 
 
+AGAIN_S: Final = 60
+"""How long such a call is not made again for the same state of a case."""
+
+
+def once_more(once: str, now: int) -> str:
+    """Give the key of such a call, which is another after `AGAIN_S`; `now` in seconds since 1970.
+
+    The same state of a case may want it several times: a draw may be another case's, or fail, and leave this one as
+    it was. What is not wanted any more the contract refuses.
+    """
+    return f"{once}/{now // AGAIN_S}"
+
+
 @dataclass(frozen=True, slots=True)
 class PanelCase:
     """A case at a final block, and the panel's times."""

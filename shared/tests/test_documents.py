@@ -143,6 +143,16 @@ def test_what_is_longer_than_its_kind_may_be_is_not_read() -> None:
         Metadata.from_bytes(raw.ljust(Metadata.MOST_BYTES + 1))
 
 
+def test_what_grows_beyond_its_kind_when_it_is_written_whole_is_refused() -> None:
+    """Else who is passed it on, as a voter's sandbox is, refuses what another has read."""
+    said = json.loads(SCHEMA.to_bytes())
+    added = [{"name": f"{n:045}", "type": "text", "missing": 0, "distinct": 0} for n in range(9_900)]
+    raw = json.dumps(said | {"fields": [*said["fields"], *added]}, separators=(",", ":")).encode()
+    assert len(raw) < Schema.MOST_BYTES
+    with pytest.raises(DocumentMalformedError, match="grows when it is written whole"):
+        Schema.from_bytes(raw)
+
+
 @pytest.mark.parametrize(
     ("raw", "why"),
     [

@@ -19,9 +19,11 @@ from agorai.client import Client, JobFailedError, OnStage, accuracy, address_of
 from agorai.devchain import TOKEN
 from agorai_shared.bindings.invocation import Paid, State
 from agorai_shared.bindings.registry import Kind, Registry
+from agorai_shared.chain import ContractRevertError
 from agorai_shared.contract import Call
+from agorai_shared.errors import InputError
 from agorai_shared.market import topic_of
-from agorai_shared.types import ResourceId, Wei
+from agorai_shared.types import InvocationId, ResourceId, Wei
 from agorai_shared.validation import first_fault
 from agorai_trainer.messages import Offer
 
@@ -122,6 +124,16 @@ INVOCATION = typer.Option(
 )
 
 
+class RightElsewhereError(InputError):
+    """A right that was named is one to another resource."""
+
+    def __init__(self, invocation: int, resource: int, wanted: int) -> None:
+        super().__init__(
+            f"Invocation {invocation} gives the right to resource {resource}, not to {wanted}.",
+            remedy="Name another, or leave --invocation out: a right that is there is found.",
+        )
+
+
 async def _right(
     client: Client,
     resource: int,
@@ -132,6 +144,10 @@ async def _right(
 ) -> tuple[int, bool]:
     """Give the right to use a resource, and whether it was bought now: nothing is paid while one is there."""
     if invocation is not None:
+        with contextlib.suppress(ContractRevertError):  # there is none, or not yet: the job says so
+            (item,) = await client.chain.read(client.market.invocation.item(InvocationId(invocation)))
+            if item.resource != resource:
+                raise RightElsewhereError(invocation, item.resource, resource)
         return invocation, False
     tell("looking for a right that is there")
     known = await usable_right(client, resource)
@@ -148,23 +164,25 @@ async def _right(
 
 
 async def usable_right(client: Client, resource: int) -> Paid | None:
-    """Find the oldest right to a resource that this account has paid for and can use, now or once it is delivered."""
+    """Find a right to a resource that this account has paid for: the oldest that it can use, else one to come."""
     market, head = client.market, await client.chain.head()
     now = max(int(time.time()), head.timestamp)
     mine, final = topic_of(client.address), (await client.chain.final()).number
     found = await market.events(client.deployment.invocation, Paid, None, mine, last=head.number)
+    awaited: Paid | None = None
     for paid, block in found:
         if paid.resource != resource:
             continue
-        if block > final:
+        if block > final:  # till then its number may become another's
             await _final(client, block)
+            return await usable_right(client, resource)
         (item,) = await client.chain.read(market.invocation.item(paid.id))
         if item.state == State.PAID and now <= item.deadline:
-            return paid
+            awaited = awaited or paid
         lasts = (not item.expires_at or now < item.expires_at) and (item.uses_left or not item.limited)
         if item.state == State.DELIVERED and lasts and not (await client.vault.grant(paid.id)).refusal:
             return paid
-    return None
+    return awaited
 
 
 async def _final(client: Client, block: int) -> None:

@@ -24,7 +24,7 @@ from agorai_shared.bindings.voting_panel import Case, Config, VotingPanel
 from agorai_shared.contract import Call
 from agorai_shared.errors import RemoteError
 from agorai_shared.market import Market, topic_of
-from agorai_shared.panel import PanelCall, PanelCase
+from agorai_shared.panel import PanelCall, PanelCase, once_more
 from agorai_shared.pool_files import PoolFiles
 from agorai_shared.types import Address, CaseId
 from agorai_shared.vault import Vault, send_step
@@ -107,6 +107,8 @@ class ContributionProtocol:
 
     async def perform(self, key: int, step: decide.Step, once: str) -> bool:
         """Take the step."""
+        if isinstance(step, decide.MovePanel):
+            once = once_more(once, await self.now())
         if step == decide.MovePanel(PanelCall.DRAW):  # of whichever case comes first, maybe not of this one
             (first,) = await self.market.chain.read(self.panel.due_draw())
             once = f"{once}/{first}"

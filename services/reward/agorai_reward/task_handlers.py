@@ -33,7 +33,7 @@ from agorai_shared.contract import Call
 from agorai_shared.errors import AgoraiError, RefusedError
 from agorai_shared.federated import Contribution, PayoutDocument, PayoutRow
 from agorai_shared.market import topic_of
-from agorai_shared.panel import PanelCall, PanelCase
+from agorai_shared.panel import PanelCall, PanelCase, once_more
 from agorai_shared.task_reader import is_fault, is_gone
 from agorai_shared.types import Address, CaseId, Cid, Digest, Wei
 from agorai_shared.vault import send_step
@@ -121,6 +121,8 @@ class TaskProtocol:
 
     async def perform(self, key: int, step: task_decide.Step, once: str) -> bool:
         """Take the step."""
+        if isinstance(step, MovePanel):
+            once = once_more(once, await self.now())
         if step == MovePanel(PanelCall.DRAW):
             (first,) = await self._files.market.chain.read(self._sender.panel.due_draw())
             once = f"{once}/{first}"

@@ -1,8 +1,9 @@
-"""Sending the one transaction of a protocol's step."""
+"""Sending the one transaction of a protocol's step, or another where the same is wanted again."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from itertools import count
 from typing import Any, Final
 
 from agorai_shared.contract import Call
@@ -30,3 +31,18 @@ async def send_step(outbox: Outbox, once: str, make: Callable[[], Awaitable[Call
         if intent.state != TransactionState.REVERTED:
             return key
     raise TransactionRevertedError(intent.label, intent.transaction, intent.reason or "")
+
+
+async def send_again(outbox: Outbox, once: str, make: Callable[[], Awaitable[Call[Any]]]) -> None:
+    """Send a call that one state of an item may want several times, unless it is on its way.
+
+    So it is with the panel's: a draw may be another case's, or fail, and leave this one as it was. The contract must
+    refuse what is not wanted, since the item may have been read just before the last one became final.
+    """
+    for key in (f"{once}/{number}" for number in count()):
+        intent = outbox.find(key)
+        if intent is None:
+            await outbox.send(key, await make())
+            return
+        if intent.state not in (TransactionState.REVERTED, TransactionState.FINAL):
+            return

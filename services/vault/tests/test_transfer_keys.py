@@ -24,16 +24,18 @@ from agorai_shared.documents import DocumentMalformedError
 from agorai_shared.envelopes import open_as_member, seal_to_members
 from agorai_shared.errors import AgoraiError, UnavailableError
 from agorai_shared.market import NotAMemberError
+from agorai_shared.panel import PanelCall
 from agorai_shared.peer_messages import Message
 from agorai_shared.peers import NoPeerHasError
 from agorai_shared.sealing import SealTamperedError, new_content_key, seal_bytes
 from agorai_shared.shared_jwe import Envelope
 from agorai_shared.transfer_key import TOPIC, TransferKey, context
 from agorai_shared.types import Address, CaseId, Cid, Wei
+from agorai_shared.vault import TransactionState
 from agorai_vault.database import SCHEMA
 from agorai_vault.keys import Keys
 from agorai_vault.transfer import opening
-from agorai_vault.transfer.decide import Forget, TellConsumer, TellVoters
+from agorai_vault.transfer.decide import Forget, MovePanel, TellConsumer, TellVoters
 from agorai_vault.transfer.handlers import KeyEarlyError, KeyMisplacedError, TransferProtocol
 from agorai_vault.transfer.opening import NotAboutTransferError, TransferData, TransferKeyAbsentError
 from agorai_vault.transfer.records import TransferRecords
@@ -76,9 +78,12 @@ class World:
     given: Envelope | AgoraiError = GIVEN
     confirms: bool = True
     stored: dict[str, bytes] = field(default_factory=lambda: {OBJECT: SEALED})
+    meanwhile: Envelope | None = None
+    """What the provider tells while its data come."""
     unusable: AgoraiError | None = None
     """What comes of asking for a member's encryption key."""
     posted: list[tuple[Address, TransferKey]] = field(default_factory=list)
+    intents: dict[str, Any] = field(default_factory=dict)
     on_its_way: bool = False
     database: sqlite3.Connection = field(
         default_factory=lambda: sqlite3.connect(":memory:", isolation_level=None)
@@ -97,11 +102,15 @@ class World:
             cast("Any", SimpleNamespace(read=self._file)),
         )
         envelopes = SimpleNamespace(keys=self.me, keys_of=self._keys_of)
-        self.protocol = TransferProtocol(self.data, cast("Any", envelopes), cast("Any", None))
+        outbox = SimpleNamespace(find=self.intents.get, send=self._send)
+        self.protocol = TransferProtocol(self.data, cast("Any", envelopes), cast("Any", outbox))
 
     def _post(self, to: Address, topic: str, body: Any) -> None:
         assert topic == TOPIC
         self.posted.append((to, TransferKey.from_bytes(json.dumps(body).encode())))
+
+    async def _send(self, once: str, call: Call[Any]) -> None:
+        self.intents[once] = SimpleNamespace(state=TransactionState.SENT, function=call.function)
 
     async def _read(self, *calls: Call[Any]) -> tuple[Any, ...]:
         return tuple(map(self._answer, calls))
@@ -170,6 +179,8 @@ def holders(monkeypatch: pytest.MonkeyPatch) -> None:
         async def get(cid: str) -> AsyncIterator[bytes]:
             if cid not in world.stored:
                 raise NoPeerHasError(Cid(cid), {})
+            if world.meanwhile is not None:
+                await world.take(PAUL, world.meanwhile)
             yield world.stored[cid]
 
         return SimpleNamespace(get=get)
@@ -237,6 +248,19 @@ async def test_a_voter_whose_encryption_key_cannot_be_had_is_told_when_it_can() 
     world = World(PAUL, unusable=UnavailableError("it is away"))
     await world.protocol.perform(CASE, TellVoters((VERA.address,)), "once")
     assert (world.posted, (await world.protocol.read(CASE)).untold) == ([], (VERA.address,))
+
+
+async def test_a_draw_that_was_anothers_or_failed_is_made_again_though_the_case_is_as_it_was() -> None:
+    """Else who opens a case of its own just before would have this one wait for ever, and its money with it."""
+    world = World(PAUL, phase=Phase.DRAWING)
+    for call in (PanelCall.DRAW, PanelCall.CLOSE):
+        world.intents.clear()
+        for ended in (TransactionState.FINAL, TransactionState.REVERTED, TransactionState.FINAL):
+            sent = len(world.intents)
+            for _ in range(2):  # what is on its way is not sent again
+                await world.protocol.perform(CASE, MovePanel(call), "once")
+                assert [one.function for one in world.intents.values()] == [call.value] * (sent + 1)
+            world.intents[f"once/{sent}"].state = ended
 
 
 # ----------------------------------------------------------------------------------------------- taking
@@ -316,6 +340,16 @@ async def test_a_side_cannot_take_back_a_key_that_has_opened_the_data() -> None:
     await world.take(PAUL, envelope(VERA, key=new_content_key()))
     assert await world.judged() == PLAIN
     assert world.records.has_opened(CASE) is not None
+
+
+async def test_a_key_that_comes_while_another_opens_the_data_does_not_take_its_place() -> None:
+    """A provider decides how long its data take to come."""
+    world = World(VERA, meanwhile=envelope(VERA, key=new_content_key()))
+    await world.take(PAUL)
+    assert await world.judged() == PLAIN
+    opened = world.records.has_opened(CASE)
+    assert opened is not None
+    assert open_as_member(opened.envelope, VERA.address, VERA.jwk, CONTEXT) == KEY
 
 
 async def test_a_voter_that_nobody_told_a_key_waits_for_one() -> None:

@@ -21,7 +21,7 @@ from agorai_shared.documents import DocumentMalformedError, Metadata, Schema
 from agorai_shared.errors import AgoraiError, NotFoundError, RemoteError, UnavailableError
 from agorai_shared.market import Market, NotAMemberError, topic_of
 from agorai_shared.package import TradeBinding
-from agorai_shared.panel import PanelCall, PanelCase, commitment
+from agorai_shared.panel import PanelCall, PanelCase, commitment, once_more
 from agorai_shared.pool_trainer import JudgeChallenge, PoolTrainer
 from agorai_shared.task_reward import TaskReward
 from agorai_shared.trainer import Compare, Evaluate, Trainer
@@ -266,6 +266,8 @@ class CaseProtocol:
         if isinstance(step, decide.Judge):
             await self._judge(id_, final=step.final)
             return True
+        if isinstance(step, decide.MovePanel):
+            once = once_more(once, await self.now())
         try:
             await self.vault.send(once, self._call(id_, step))
         except RemoteError as error:
@@ -360,7 +362,7 @@ class CaseProtocol:
         try:
             async with self._in_time(case, state, final=final):
                 report = await self.data.inspect(state.item, f"/vault/cases/{case}/data")
-        except (FileAbsentError, CannotTellError, RemoteError) as error:
+        except (FileAbsentError, CannotTellError, JudgementOverdueError, RemoteError) as error:
             if not final or (isinstance(error, RemoteError) and error.code not in GONE_DATA):
                 raise
             self._vote(case, confirms=False, why=f"what is to be judged cannot be had: {error.message}")
@@ -369,9 +371,9 @@ class CaseProtocol:
 
     @asynccontextmanager
     async def _in_time(self, case: CaseId, state: Case, *, final: bool) -> AsyncIterator[None]:
-        """Give up what another service is asked for while there is still time to ask again, or to vote."""
+        """Give up what another service is asked for while there is still time to ask again, or to commit."""
         (config,) = await self.market.chain.read(self.panel.config())
-        until = state.deadline - decide.MARGIN_S if final else decide.last_call(PanelCase(state, config))
+        until = state.deadline - 2 * decide.MARGIN_S if final else decide.last_call(PanelCase(state, config))
         try:
             async with asyncio.timeout(max(until - await self.now(), 1)):
                 yield

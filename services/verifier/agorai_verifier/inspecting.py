@@ -23,6 +23,9 @@ from agorai_shared.types import Address
 
 LIMITS: Final = frozenset({"memory_limit", "cpu_limit", "time_limit"})
 
+BROKEN: Final = LIMITS | {"job_crashed"}
+"""Codes of errors by which a table ends a job, or a machine that runs out of memory does."""
+
 UNFIT: Final = frozenset(
     {
         "empty_table", "encoding", "csv_shape", "column_names", "missing_column", "extra_feature",
@@ -136,7 +139,7 @@ def fault_of_data(found: Comparison) -> str | None:
     """
     differences = found.differences
     if isinstance(differences, Failure):
-        if differences.code in LIMITS:
+        if differences.code in BROKEN:
             raise CannotTellError(differences)
         return f"the data cannot be read: {differences.message}"
     return f"the data are not as their schema says: {'; '.join(differences)}" if differences else None

@@ -377,6 +377,23 @@ async def test_what_a_voters_own_node_cannot_do_about_data_makes_no_vote(
     assert votes.get(CASE) is None
 
 
+@pytest.mark.parametrize(("final", "deadline"), [(False, 1_101), (True, 1_011)])
+async def test_data_that_come_too_slowly_to_be_judged_in_time_count_against_their_provider_in_the_end(
+    votes: Votes, final: bool, deadline: int
+) -> None:
+    """Else who serves them slowly could make every voter silent; there is a second left, as above."""
+    voter = of_transfers(votes, AWAY, deadline)
+    endless = SimpleNamespace(transfers=POOLS, inspect=lambda *_: asyncio.Event().wait())
+    voter = replace(voter, data=cast("Any", endless))
+    if final:
+        await voter._judge(CASE, final=True)
+    else:
+        with pytest.raises(JudgementOverdueError):
+            await voter._judge(CASE, final=False)
+    vote = votes.get(CASE)
+    assert (vote is not None and not vote.confirms) == final
+
+
 DESCRIBED = Schema(
     name="lots", format="csv", rows=1, target=None, task=None,
     fields=(SchemaField(name="a", type="integer", missing=0, distinct=1),),
@@ -443,9 +460,10 @@ async def test_what_only_the_provider_can_have_caused_is_found_against_it_at_onc
 
 
 async def test_what_cannot_be_had_or_told_now_is_said() -> None:
-    limit = Failure(code="memory_limit", message="It took too much.", remedy="")
-    with pytest.raises(CannotTellError):
-        await inspected(Comparison(differences=limit))
+    for code in ("memory_limit", "job_crashed"):  # a machine that runs out of memory ends a job, too
+        broken = Failure(code=code, message="It took too much.", remedy="")
+        with pytest.raises(CannotTellError):
+            await inspected(Comparison(differences=broken))
     for found in (remote("no_peer_has"), remote("transfer_key_absent"), remote("service_unreachable")):
         with pytest.raises(RemoteError):
             await inspected(found)

@@ -36,7 +36,7 @@ from agorai_shared.vault import TradeStatus, TransactionState
 from agorai_shared.verifier import Verifier
 from agorai_vault.keys import Keys
 from agorai_vault.outbox import Outbox
-from agorai_vault.steps import send_step
+from agorai_vault.steps import send_again, send_step
 from agorai_vault.trade import decide
 from agorai_vault.trade.decide import Duty, Finding
 from agorai_vault.trade.packing import PackageNotHeldError, Packing
@@ -351,13 +351,16 @@ class TradeProtocol:
 
     async def _send(self, trade: TradeId, step: decide.Step, once: str) -> None:
         try:
+            if isinstance(step, decide.MovePanel):
+                await send_again(self.outbox, once, lambda: self._call(trade, step))
+                return
             sent = await send_step(self.outbox, once, lambda: self._call(trade, step))
         except ContractRevertError as error:
             if not error.reason.startswith(_NOT_YET):
                 raise
             log.info("trade.early", trade=trade, step=type(step).__name__, why=error.reason)
             if error.reason.startswith("VotingPanel_DrawDue"):  # another case's, which holds all verdicts up
-                await send_step(self.outbox, f"{once}/draw", self._draw)
+                await send_again(self.outbox, f"{once}/draw", self._draw)
             return
         if isinstance(step, decide.GiveEvidence):
             intent = await self.outbox.wait(sent, TransactionState.FINAL, _FINAL_S)

@@ -30,7 +30,7 @@ from agorai_shared.transfer_key import TransferKey
 from agorai_shared.types import Address, CaseId, Cid
 from agorai_vault.envelopes import Envelopes
 from agorai_vault.outbox import Outbox
-from agorai_vault.steps import send_step
+from agorai_vault.steps import send_again
 from agorai_vault.transfer import decide
 from agorai_vault.transfer.opening import NotAboutTransferError, TransferData
 
@@ -256,10 +256,10 @@ class TransferProtocol:
             return self.data.panel.draw()
 
         try:
-            await send_step(self.outbox, once, made)
+            await send_again(self.outbox, once, made)
         except ContractRevertError as error:
             if not error.reason.startswith(_NOT_YET):
                 raise
             log.info("transfer.early", case=id_, call=call.function, why=error.reason)
             if error.reason.startswith("VotingPanel_DrawDue"):  # another case's, which holds all verdicts up
-                await send_step(self.outbox, f"{once}/draw", draw)
+                await send_again(self.outbox, f"{once}/draw", draw)

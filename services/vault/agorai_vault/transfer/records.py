@@ -77,9 +77,10 @@ class TransferRecords:
         ]
 
     def opened(self, kept: Kept) -> None:
-        """Note that a key has opened the data."""
+        """Note that a key has opened the data, also if its sender has told another meanwhile."""
         self._database.execute(
-            "UPDATE transfer_key SET opens = 1 WHERE case_id = ? AND sender = ?", (kept.case, kept.sender)
+            "UPDATE transfer_key SET opens = 1, envelope = ? WHERE case_id = ? AND sender = ?",
+            (kept.envelope.model_dump_json(), kept.case, kept.sender),
         )
 
     def cases(self) -> set[CaseId]:
