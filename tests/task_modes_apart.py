@@ -207,6 +207,7 @@ async def hidden(town: Town, tasks: dict[str, int]) -> int:
     await offer_tumours(town.clients["dora"], rows[TESTED : TESTED + 200])
     await offer_tumours(town.clients["dana"], rows[TESTED + 200 :], computes=True)
     await offer_computing(town.clients["ada"], wage=WAGE // 2)
+    await offer_computing(town.clients["mira"], wage=WAGE // 4)  # who has the key, and is given no samples
     for name in ("dino", "dave"):
         await Tasks(town.clients[name]).offer(Specification())
     mira = Tasks(town.clients["mira"])

@@ -106,6 +106,12 @@ async def test_a_chain_state_that_was_cut_off_is_told(home: Home) -> None:
     assert "cut off" in wrong(await examine(home, None, Chosen()))["chain"].what
 
 
+async def test_a_stopped_node_that_has_joined_is_told_whose_chain_it_uses(home: Home, tmp_path: Path) -> None:
+    Ports(joined=tmp_path / "carrier").save(home.ports_file)
+    found = wrong(await examine(home, None, Chosen()))["chain"]
+    assert (found.level, f"chain of {tmp_path / 'carrier'}," in found.what) == (Level.WARN, True)
+
+
 async def test_packages_of_two_versions_are_told(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_version", lambda name: "0.0.1" if name == "agorai-hub" else "0.1.0")
     assert "agorai-hub 0.0.1" in wrong(await examine(home, None, Chosen()))["versions"].what

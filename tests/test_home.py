@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agorai.home import Home, HomeInUseError, NodeNotRunningError, write_private
+from agorai.home import Home, HomeInUseError, HubFile, NodeNotRunningError, write_private
 
 
 def test_a_file_for_its_owner_alone_takes_the_place_of_one_for_all(tmp_path: Path) -> None:
@@ -32,6 +32,14 @@ def test_a_home_says_who_holds_it_as_long_as_that_process_runs(tmp_path: Path) -
             pass
         with pytest.raises(NodeNotRunningError, match=str(home.node_file)):
             home.running_node()
+        HubFile(url="http://127.0.0.1:1", token="t", pid=os.getpid(), bus_url="nats://127.0.0.1:1").save(
+            home.hub_file
+        )
+        with pytest.raises(NodeNotRunningError, match="no account") as told:
+            home.running_node()
+        assert f"agorai up --join {home.path}" in told.value.remedy
+        assert "kill" not in told.value.remedy
+        home.hub_file.unlink()
     assert home.holder() is None
     with pytest.raises(NodeNotRunningError, match="No node runs"):
         home.running_node()

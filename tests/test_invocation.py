@@ -319,11 +319,18 @@ async def dealing(town: Town, tmp_path_factory: pytest.TempPathFactory) -> Trans
 
 async def test_data_are_paid_for_once_their_consumer_has_verified_them(dealing: Transferring) -> None:
     parties = {name: client.address for name, client in dealing.town.clients.items()}
-    terms = ("--amount", 2.5, "--authority", parties["linhao"], "--duration", "10m")
+    terms = (
+        "--amount",
+        20.5,
+        "--authority",
+        parties["linhao"],
+        "--duration",
+        "10m",
+    )  # more than 64 bits of wei
     command = ("init", dealing.flowers, *terms)
     assert "--yes" in await dealing.refusal("tommy", *command)
     found = await dealing.agorai("tommy", "transfer", *command, "--yes")
-    assert (found["state"], found["role"], found["amount"]) == ("initiated", "consumer", 2.5)
+    assert (found["state"], found["role"], found["amount"]) == ("initiated", "consumer", 20.5)
     transfer = found["transfer"]
     assert "Nothing was provided" in await dealing.refusal(
         "tommy", "download", transfer, dealing.folder / "x"
@@ -336,6 +343,9 @@ async def test_data_are_paid_for_once_their_consumer_has_verified_them(dealing: 
     assert parties["tommy"] in shown_first
     assert "The data are provided." in shown_first
 
+    for stranger in ("owner", next(iter(parties.keys() - {"tommy", "owner", "linhao"}))):
+        refused = await dealing.refusal(stranger, "download", transfer, dealing.folder / "x")
+        assert "sealed to its consumer and its authority" in refused
     file = dealing.folder / "flowers.csv"
     same = await dealing.agorai("tommy", "transfer", "download", transfer, file)
     assert (same["changes"], same["bytes"]) == ([], len(FLOWERS.read_bytes()))
@@ -345,7 +355,7 @@ async def test_data_are_paid_for_once_their_consumer_has_verified_them(dealing: 
     before = await dealing.coin("owner")
     ended = await dealing.agorai("tommy", "transfer", "verify", transfer)
     assert (ended["state"], ended["awaited"]) == ("verified", None)
-    assert await dealing.coin("owner") == before + 5 * TOKEN // 2
+    assert await dealing.coin("owner") == before + 41 * TOKEN // 2
     (seen,) = await dealing.agorai("linhao", "transfer", "list")
     assert (seen["role"], seen["state"]) == ("authority", "verified")
     told = await dealing.run("linhao", "transfer", "show", transfer)
@@ -391,6 +401,8 @@ async def test_what_is_anothers_to_do_is_refused_in_words(dealing: Transferring)
     assert "It can be done after" in await dealing.refusal("tommy", "cancel", shown(transfer))
     assert f"it is {owner}'s to provide" in await dealing.refusal("tommy", "provide", shown(transfer))
     await dealing["owner"].provide(transfer)
+    assert "request-refund" in await dealing.refusal("tommy", "cancel", shown(transfer))
+    assert "not the panel" in await dealing.refusal("tommy", "contest", shown(transfer))
     assert "data were provided" in await dealing.refusal("owner", "provide", shown(transfer))
     assert "There is no transfer" in await dealing.refusal("owner", "show", shown(transfer + 1))
     assert "is no transfer's id" in await dealing.refusal("owner", "show", "seven")
@@ -426,7 +438,9 @@ async def test_a_transfer_that_nobody_should_open_is_refused(
     authority = client.address if client else named
     terms = ("--amount", given["amount"], "--authority", authority, "--duration", given["duration"])
     arguments = (*terms, *seats)
-    assert why in await dealing.refusal(given["consumer"], "init", given["resource"], *arguments, "--yes")
+    for yes in ((), ("--yes",)):  # before it is asked, and without
+        command = ("init", given["resource"], *arguments, *yes)
+        assert why in await dealing.refusal(given["consumer"], *command)
 
 
 async def test_a_provider_gives_nothing_where_it_could_lose_its_data(dealing: Transferring) -> None:

@@ -149,6 +149,35 @@ def test_an_account_does_not_run_twice(carrier: Node, tmp_path: Path) -> None:
     assert json.loads(refused.stderr or refused.stdout)["error"]["title"] == "account_runs"
 
 
+async def test_a_copy_of_a_node_that_has_joined_is_refused_before_it_registers_itself(
+    carrier: Node, tmp_path: Path
+) -> None:
+    wanted = ("--join", carrier.home, "--only", "storage,vault")
+    node, copy = up(tmp_path / "node", *wanted), tmp_path / "copy"
+    copytree(node.home / "vault", copy / "vault")
+    refused = agorai(copy, "up", *wanted, "--json")
+    told = json.loads(refused.stderr or refused.stdout)["error"]
+    assert (told["title"], str(carrier.home) in told["detail"]) == ("account_runs", True)
+    (found,) = [one for one in node.agorai("doctor")["findings"] if one["area"] == "registry"]
+    assert (found["level"], node.agorai("status")["well"]) == ("ok", True)
+    async with Client.connect(Home(node.home)) as client:
+        registry, me = client.market.registry, await client.market.actor(client.address)
+        elsewhere = registry.join(me.roles, me.profile, me.encryption_key, "http://127.0.0.1:1")
+        await client.vault.send("elsewhere", elsewhere)
+        await client.vault.settled("elsewhere")
+    (found,) = [one for one in node.agorai("doctor", status=1)["findings"] if one["area"] == "registry"]
+    assert found["level"] == "fail"
+    assert "http://127.0.0.1:1," in found["what"]
+    (urgent,) = [one for one in node.agorai("status", status=1)["attention"] if one["urgent"]]
+    assert (urgent["what"], urgent["do"]) == (found["what"], found["remedy"])
+    assert stop(node) == 0
+    (found,) = [one for one in node.agorai("doctor")["findings"] if "has joined" in one["what"]]
+    assert str(carrier.home) in found["what"]
+    node = up(node.home, *wanted)
+    assert node.agorai("status")["well"] is True  # it has told the registry
+    assert stop(node) == 0
+
+
 def test_a_home_that_lost_its_marketplace_founds_no_other(tmp_path: Path) -> None:
     (tmp_path / "home" / "vault").mkdir(parents=True)
     for kept in ("vault/vault.sqlite", "chain.json"):

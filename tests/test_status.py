@@ -17,12 +17,14 @@ from agorai.devchain import TOKEN
 from agorai.health import LEAST_FREE, RENEW_BEFORE_S, processes
 from agorai.home import NodeFile
 from agorai.status import FEW_STEPS, Found, advise
+from agorai.transfer_refusals import shown
 from agorai.transfer_state import TransferSeen
 from agorai_shared.bindings.data_transfer import Deal, State
 from agorai_shared.types import Address, Wei
 
 ME = Address("0x1111111111111111111111111111111111111111")
 OTHER = Address("0x2222222222222222222222222222222222222222")
+JUDGE = Address("0x3333333333333333333333333333333333333333")
 NOW = 1_800_000_000
 """A moment, in seconds since 1970."""
 
@@ -111,9 +113,10 @@ async def process(failing: dict[str, str], metrics: str) -> AsyncIterator[str]:
 
 
 def transfer(state: State, *, now: int = NOW) -> TransferSeen:
+    parties = {"data_provider": ME, "data_consumer": OTHER, "authority": JUDGE}
     deal = Deal(
         **{
-            name: {"data_provider": ME, "data_consumer": OTHER}.get(name, 0)  # type: ignore[arg-type]
+            name: parties.get(name, 0)  # type: ignore[arg-type]
             for name in Deal.__dataclass_fields__
         }
     )
@@ -128,14 +131,29 @@ def test_a_transfer_is_for_whoever_it_waits_for_until_its_deadline() -> None:
     waiting = replace(state(), deadline=NOW + 60)
     provided = replace(waiting, data_provided=True)
     (one,) = advise(Found(transfers=[transfer(waiting)]), ME, NOW)
-    assert (one.do, one.until) == ("agorai transfer provide 7", NOW + 60)
+    assert (one.do, one.until) == (f"agorai transfer provide {shown(7)}", NOW + 60)
     assert advise(Found(transfers=[transfer(waiting)]), OTHER, NOW) == []
     (one,) = advise(Found(transfers=[transfer(provided)]), OTHER, NOW)
-    assert one.do == "agorai transfer verify 7"
+    assert one.do == f"agorai transfer verify {shown(7)}"
     disputed = transfer(replace(provided, requested_forceful_refund=True))
     assert advise(Found(transfers=[disputed]), OTHER, NOW) == []
     disputed = replace(disputed, by_panel=True)
     (one,) = advise(Found(transfers=[disputed]), OTHER, NOW)
-    assert one.do == "agorai transfer contest 7"
+    assert one.do == f"agorai transfer contest {shown(7)}"
     assert advise(Found(transfers=[disputed]), ME, NOW) == []
     assert advise(Found(transfers=[transfer(waiting, now=NOW + 61)]), ME, NOW) == []
+
+
+def test_an_authority_is_told_to_rule_once_it_was_asked_until_its_deadline() -> None:
+    waiting = replace(state(), deadline=NOW + 60)
+    refund, settlement = (
+        replace(waiting, **{f"requested_forceful_{what}": True}) for what in ("refund", "settle")
+    )
+    assert advise(Found(transfers=[transfer(waiting)]), JUDGE, NOW) == []
+    (one,) = advise(Found(transfers=[transfer(refund)]), JUDGE, NOW)
+    assert (one.do, one.until) == (f"agorai transfer execute-refund {shown(7)}", NOW + 60)
+    assert shown(7) in one.what
+    for asked in (refund, settlement):
+        (one,) = advise(Found(transfers=[transfer(replace(asked, data_provided=True))]), JUDGE, NOW)
+        assert "execute-refund or execute-settle" in one.do
+    assert advise(Found(transfers=[transfer(refund, now=NOW + 61)]), JUDGE, NOW) == []

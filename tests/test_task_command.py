@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pytest
 import pytest_asyncio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -23,7 +23,14 @@ from agorai.cli import output
 from agorai.cli.main import app
 from agorai.cli.task_audit import _contributions_table, audited_json
 from agorai.cli.task_offers_shown import offers_table
-from agorai.cli.task_shown import members_table, subtasks_table, task_json
+from agorai.cli.task_shown import (
+    members_table,
+    plan_table,
+    subtasks_json,
+    subtasks_table,
+    task_json,
+    task_table,
+)
 from agorai.cli.vote import _about
 from agorai.client import Client
 from agorai.demo.town import LIGHT_SCRYPT_N, Resident, Town, running
@@ -32,6 +39,7 @@ from agorai.exchange import explained, refusal
 from agorai.home import Home
 from agorai.joining import _specification
 from agorai.task_following import watched
+from agorai.task_model import ModelKeptError, trained
 from agorai.task_privacy import epsilon
 from agorai.task_refusals import (
     REFUSALS,
@@ -76,7 +84,7 @@ from agorai_shared.federated import (
 from agorai_shared.task_history import Line as SubtaskLine
 from agorai_shared.task_history import RoundLine, TaskHistory
 from agorai_shared.task_reward import Audited, AuditFinding, DueOf
-from agorai_shared.types import Address, Cid, Digest
+from agorai_shared.types import Address, Cid, Digest, Wei
 from agorai_trainer.federated import privacy
 from tests.line import Line
 from tests.pooling import until
@@ -86,7 +94,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures(
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 HIDDEN = EXAMPLES / "flowers_test.csv"
-DORA, CORA = Address("0x" + "0d" * 20), Address("0x" + "0c" * 20)
+DORA, CORA, MIRA = (Address("0x" + one * 20) for one in ("0d", "0c", "0a"))
 
 
 # ------------------------------------------------------------------------------------------ written down
@@ -126,6 +134,8 @@ async def test_large_numbers_that_differ_little_keep_what_tells_them_apart() -> 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(-1e149, 1e149, allow_nan=False), min_size=1, max_size=20))
+@example([0.0, 4.449968504345367e-168])
+@example([0.0, 5e-324])
 async def test_columns_that_a_test_set_tells_take_its_samples(values: list[float]) -> None:
     rows = "".join(f"{value!r},{place % 2}\n" for place, value in enumerate([*values, values[0]]))
     (column,) = planned(f"x,kind\n{rows}".encode(), target="kind").model["features"]
@@ -225,6 +235,29 @@ async def test_what_cannot_be_trained_encrypted_is_refused_with_what_to_do(
     assert refused.value.remedy
 
 
+async def test_a_target_that_is_not_there_is_answered_by_the_columns_that_are_nearest_to_it() -> None:
+    names = [f"column_{number}" for number in range(30)]
+    test = f"{','.join([*names, 'Diagnosis'])}\n{','.join(['1'] * 31)}\n".encode()
+    with pytest.raises(HiddenSetError, match="no column 'diagnosys', but 'Diagnosis', 'column_0'"):
+        planned(test, target="diagnosys")
+
+
+async def test_a_model_that_its_mode_keeps_is_refused_to_strangers_in_words() -> None:
+    async def opened(_: int) -> object:
+        return SimpleNamespace(model_provider=CORA)
+
+    async def history(_: int) -> object:
+        return SimpleNamespace(finished=True, rounds=[])
+
+    async def document(_: int) -> object:
+        return SimpleNamespace(mode="encrypted")
+
+    files = SimpleNamespace(opened=opened, history=history, document=document)
+    tasks = SimpleNamespace(files=files, client=SimpleNamespace(address=DORA))
+    with pytest.raises(ModelKeptError, match=f"{CORA}, alone: mode encrypted keeps it"):
+        await trained(cast("Tasks", tasks), 3)
+
+
 async def test_a_test_set_without_columns_to_learn_from_is_refused() -> None:
     with pytest.raises(HiddenSetError, match="no columns besides the target"):
         planned(b"species\na\nb\n")
@@ -299,6 +332,9 @@ def of_subtask(updated: int, state: SubtaskState = SubtaskState.READY) -> Subtas
     )  # fmt: skip
 
 
+DECLINED = of_subtask(0, SubtaskState.ENDED)
+
+
 def at(now: int, **changes: Any) -> TaskSeen:
     subtasks = {7: of_subtask(2), 8: of_subtask(1), 9: of_subtask(1, SubtaskState.LEFT), 10: of_subtask(0)}
     task = replace(RUNNING, **changes)
@@ -308,11 +344,21 @@ def at(now: int, **changes: Any) -> TaskSeen:
 @pytest.mark.parametrize(
     ("seen", "what", "until_"),
     [
-        (at(900), "updates of subtasks 8, 10 in round 2", 1_000),
+        (at(900), "updates of subtask 8 in round 2", 1_000),  # 10 has missed round 1
         (at(900, awaited=0), "the model provider aggregates round 2", 1_100),
         (at(1_001), "the model provider aggregates round 2", 1_100),
         (at(1_101), "the model provider did not go on in time: anyone ends it", None),
         (at(900, state=TaskState.MATCHING, trainers=1), "data providers agree: 1 of 2 are ready", 1_000),
+        (
+            replace(at(900, state=TaskState.MATCHING), subtasks={7: of_subtask(0), 8: DECLINED}),
+            "the model provider begins the first round",
+            1_000,
+        ),
+        (
+            replace(at(900, state=TaskState.MATCHING, trainers=1), subtasks={7: of_subtask(0), 8: DECLINED}),
+            "data providers agree: 1 of 2 are ready (subtask 8 has ended)",
+            1_000,
+        ),
         (at(900, state=TaskState.MATCHING), "the model provider begins the first round", 1_000),
         (
             at(1_001, state=TaskState.FINISHED),
@@ -344,6 +390,9 @@ def adder(state: SubtaskState) -> Subtask:
     return replace(of_subtask(0, state), role=Role.ADDER, data_provider=CORA)
 
 
+ADDS = replace(adder(SubtaskState.READY), updated=1)
+
+
 @pytest.mark.parametrize(
     ("seen", "what"),
     [
@@ -353,7 +402,7 @@ def adder(state: SubtaskState) -> Subtask:
         (added(adder(SubtaskState.APPROVED), trainers=1), "data providers agree: 1 of 2 are ready; 0x0c"),
         (added(adder(SubtaskState.READY)), "the model provider begins the first round"),
         (
-            added(of_subtask(2), of_subtask(1), adder(SubtaskState.READY), state=TaskState.RUNNING),
+            added(of_subtask(2), of_subtask(1), ADDS, state=TaskState.RUNNING),
             "updates of subtask 11 and sums of subtask 12 in round 2",
         ),
     ],
@@ -365,7 +414,7 @@ async def test_a_task_names_who_is_to_add_its_updates(seen: TaskSeen, what: str)
 
 
 async def test_whose_updates_are_late_is_told_from_half_of_the_round_on() -> None:
-    assert [found.late for now in (700, 701) if (found := awaited(at(now)))] == [(), (8, 10)]
+    assert [found.late for now in (700, 701) if (found := awaited(at(now)))] == [(), (8,)]
 
 
 async def test_who_missed_a_round_is_whoever_took_part_in_it_and_did_not_deliver() -> None:
@@ -389,7 +438,10 @@ async def test_who_missed_a_round_is_whoever_took_part_in_it_and_did_not_deliver
 async def test_tables_that_people_copy_from_fit_a_terminal_and_cut_no_account(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    names = {"fee": 0.5, "wage": 0.05, "delivered": 3, "replaces": None, "state": "ready", "role": "trainer"}
+    names = {
+        "fee": 0.5, "wage": 0.05, "delivered": 3, "replaces": None, "state": "ready", "role": "trainer",
+        "declined_by": None,
+    }  # fmt: skip
     subtasks = [
         {**names, "subtask": 1, "resource": 7, "data_provider": DORA, "computer": CORA},
         {**names, "subtask": 2, "resource": 8, "data_provider": CORA, "computer": CORA},
@@ -414,6 +466,47 @@ async def test_tables_that_people_copy_from_fit_a_terminal_and_cut_no_account(
         "1 subtask ",
     ):
         assert part in said
+
+
+async def test_who_declined_a_subtask_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    history = TaskHistory()
+    for id_ in (7, 8, 9, 10):
+        line = SubtaskLine(id_, DORA, 1, TOKEN, Role.TRAINER, computer=CORA, ready=id_ == 10)
+        history.subtasks[id_] = line
+    ended, asked = DECLINED, of_subtask(0, SubtaskState.REQUESTED)
+    seen = replace(at(900), history=history, subtasks={7: ended, 8: ended, 9: asked, 10: ended})
+    found = subtasks_json(seen, {7: DORA, 8: MIRA, 9: CORA, 10: CORA})
+    assert [one["declined_by"] for one in found] == [DORA, MIRA, CORA, None]
+    output.out.print(subtasks_table(found))
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    told = [
+        "declined by its data provider", "withdrawn by the model provider",
+        "was declined by its computer", "has ended",
+    ]  # fmt: skip
+    assert all(words in row for row, words in zip(rows, told, strict=True)), rows
+
+
+async def test_where_the_award_is_shared_by_samples_nothing_speaks_of_contribution(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = {"kind": "logistic_regression"}
+    plan = planned(HIDDEN.read_bytes(), mode="encrypted", model=model)
+    document = SimpleNamespace(
+        name=plan.name, description="", model=plan.model, strategy=plan.strategy, mode="encrypted",
+        privacy=None, contribution=plan.contribution, test_samples=26,
+    )  # fmt: skip
+    found = task_json(replace(at(900), document=cast("TaskDocument", document)))
+    assert found["contribution"] == "samples"
+    due = (DueOf(subtask=7, contribution="3/2", delivered=2),)
+    audited = audited_json(
+        1, Audited(verdict="right", findings=(), rows=None, total="0", subtasks=due), None, ()
+    )
+    shown = _contributions_table(audited["contributions"], "samples")
+    for one in (plan_table(plan), task_table(found, DORA), shown):
+        output.out.print(one)
+    said = capsys.readouterr().out
+    assert "contribution" not in said.lower()
+    assert (said.count("by samples"), " 1.50 " in said) == (2, True)
 
 
 @pytest.mark.parametrize("state", [TaskState.SETTLED, TaskState.ABANDONED])
@@ -486,6 +579,38 @@ async def test_what_blurred_updates_give_away_is_told(mode: Mode, multiplier: fl
 
 async def test_a_voter_is_shown_that_a_case_is_about_a_payout() -> None:
     assert _about({"contract": "TrainingTask", "item": 3, "pool": None}) == "payout of task 3"
+
+
+@pytest.mark.parametrize(
+    ("account", "head", "state", "why"),
+    [
+        (DORA, 1_001, TaskState.PROPOSED, "The time for it ended"),
+        (DORA, 900, TaskState.SETTLED, "is settled"),
+        (CORA, 1_000, TaskState.PROPOSED, "or your own"),
+        (DORA, 1_000, TaskState.PROPOSED, ""),
+    ],
+)
+async def test_a_payout_that_cannot_be_challenged_has_no_price(
+    monkeypatch: pytest.MonkeyPatch, account: Address, head: int, state: TaskState, why: str
+) -> None:
+    async def read(_self: object, *_calls: object) -> tuple[object, ...]:
+        return at(900, state=state).task, 5, 3
+
+    async def newest() -> SimpleNamespace:
+        return SimpleNamespace(timestamp=head)
+
+    monkeypatch.setattr(Tasks, "read", read)
+    contracts = SimpleNamespace(fair_exchange=DORA, voting_panel=DORA, training_task=DORA)
+    market, chain = SimpleNamespace(deployment=contracts), SimpleNamespace(head=newest)
+    client = SimpleNamespace(
+        address=account, deployment=contracts, market=market, chain=chain, commander=None
+    )
+    tasks = Tasks(cast("Client", client))
+    if why:
+        with pytest.raises(TaskRefusedError, match=why):
+            await tasks.challenge_cost(1)
+    else:
+        assert await tasks.challenge_cost(1) == 8
 
 
 # ------------------------------------------------------------------------------------- with running nodes
@@ -618,7 +743,16 @@ async def test_an_audit_by_anyone_comes_to_what_was_proposed(market: Market, tas
     command = ("task", "challenge", task)
     assert "--yes" in await market.refusal("dora", *command)
     assert "are to be laid down" in await market.refusal("dora", *command, "--yes")
-    assert "is the same" in await market.refusal("mira", *command, "--yes")
+    assert "is the same" in await market.refusal("mira", *command)
+    async with Client.connect(market.dora) as dora:
+        mira = market.town.clients["mira"]
+        await mira.transact(mira.market.token.transfer(dora.address, Wei(20 * TOKEN)))
+        asked = await market.run("dora", *command, status=1, typed="n\n")
+        assert "lay down 5.003 tokens" in " ".join(asked.split())  # its bond, and 0.001 for each voter
+        assert "is the same" in await market.refusal("dora", *command, "--yes")
+        contract = dora.deployment.training_task
+        (allowed,) = await dora.chain.read(dora.market.token.allowance(dora.address, contract))
+        assert allowed == 0
 
 
 async def test_the_model_that_was_paid_for_is_a_file_to_be_published(market: Market, task: int) -> None:
@@ -673,10 +807,34 @@ async def test_a_task_is_cancelled_and_all_goes_back(market: Market) -> None:
     assert "Nobody has proposed" in await market.refusal("mira", "audit", "task", opened["task"])
     said = await market.agorai("mira", "task", "cancel", opened["task"])
     assert (said["state"], said["awaited"]) == ("abandoned", None)
+    refused = await market.refusal("mira", "task", "challenge", opened["task"])
+    assert f"Task {opened['task']} has ended without a payout" in refused
     ended = await market.agorai("mira", "task", "watch", opened["task"], status=1)
     assert (ended["what"], ended["state"]) == ("ended", "abandoned")
     assert "was abandoned" in await market.run("mira", "task", "watch", opened["task"], status=1)
     assert (await market.agorai("mira", "task", "withdraw"))["withdrawn"] == 15
+
+
+async def test_data_beyond_a_task_s_range_are_told_before_it_opens_and_who_declined_behind(
+    market: Market,
+) -> None:
+    model = {"kind": "logistic_regression", "features": [{"name": "sepal_length", "maximum": 7}]}
+    path = market.file("narrow.json", spec(model=model, wanted={"providers": 1, "most_fee": 0.5}))
+    opened = await market.agorai("mira", "task", "open", path, "--test", HIDDEN, "--yes")
+    (why,) = (one["why"] for one in opened["on_offer"]["matches"] if one["kind"] == "data")
+    assert why == "its sepal_length is from 4.3 to 7.9, and the task takes -inf to 7"
+    found: list[dict[str, Any]] = []
+
+    async def has_declined() -> bool:
+        found[:] = [await market.agorai("mira", "task", "show", opened["task"])]
+        return any(one["state"] == "ended" and one["declined_by"] for one in found[0]["subtasks"])
+
+    await until(has_declined, "Dora's answer")
+    (declined,) = found[0]["subtasks"]
+    assert declined["declined_by"] == declined["data_provider"] != found[0]["model_provider"]
+    awaits = f"data providers agree: 0 of 1 are ready (subtask {declined['subtask']} has ended)"
+    assert found[0]["awaited"] == awaits
+    assert "declined by its data provider" in await market.run("mira", "task", "show", opened["task"])
 
 
 async def test_a_task_that_nobody_adds_for_says_so_and_asks_who_offers_it_later(market: Market) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,10 +12,11 @@ from agorai.devchain import TOKEN
 from agorai.task_matching import OnOffer, compared, warnings
 from agorai.task_offering import Offering
 from agorai.tasks import TaskPlan, TaskTerms
-from agorai_shared.documents import Column, Metadata
+from agorai_shared.documents import Column, Metadata, Quality, Schema, SchemaField
 from agorai_shared.federated import ComputingOffer, DataOffer, Mode, Specification, Wanted
 from agorai_shared.search import Candidate, SchemaQuery, WantedField
 from agorai_shared.types import Address, Wei
+from agorai_trainer.federated.models import Column as Feature
 
 DORA, CORA, ADA, MIRA = (Address("0x" + f"{byte:02x}" * 20) for byte in (0xD0, 0xC0, 0xA0, 0x30))
 FIELDS = (WantedField(name="area"), WantedField(name="kind"))
@@ -89,6 +91,38 @@ def test_a_data_set_that_does_not_suit_says_why(fee: float, told: Candidate | No
     assert whys(found(plan(), data(r7=fee), computing(0.1), r7=told))[7] == why
 
 
+def ranged(least: float, most: float) -> Candidate:
+    """Give a data set whose schema says from where to where a column goes."""
+    area = SchemaField(name="area", type="real", missing=0, distinct=9, minimum=least, maximum=most)
+    kind = SchemaField(name="kind", type="text", missing=0, distinct=2, longest=4)
+    quality = Quality(
+        rows=100, size=1, missing_share=0, duplicate_rows=0, duplicate_share=0, score=1,
+        class_balance=None, label_noise=None, not_measured={"class_balance": "none", "label_noise": "none"},
+    )  # fmt: skip
+    schema = Schema(name="flowers", format="csv", rows=100, fields=(area, kind), quality=quality)
+    return replace(described(7), schema=schema)
+
+
+@pytest.mark.parametrize(
+    ("mode", "area", "told", "why"),
+    [
+        ("open", Feature(name="area", minimum=0, maximum=9), ranged(0, 9), ""),
+        ("open", Feature(name="area"), ranged(-99, 99), ""),
+        ("open", Feature(name="area", maximum=9), ranged(-99, 9.5), "-99 to 9.5, and the task takes -inf to 9"),
+        ("open", Feature(name="area", minimum=0, maximum=9), ranged(-1, 9), "-1 to 9, and the task takes 0 to 9"),
+        ("open", Feature(name="area", minimum=0), described(7), ""),
+        ("encrypted", Feature(name="area", offset=4, scale=0.25), ranged(0, 8), ""),
+        ("encrypted", Feature(name="area", offset=4, scale=0.25), ranged(1, 9), "1 to 9, and the task takes 0 to 8"),
+    ],
+)  # fmt: skip
+def test_data_beyond_the_range_that_the_model_takes_do_not_suit(
+    mode: Mode, area: Feature, told: Candidate, why: str
+) -> None:
+    query = SchemaQuery(fields=FIELDS, kind="data")
+    on_offer = compared(plan(mode), query, [data(r7=0.5), computing()], {(DORA, 7): told}, MIRA, (area,))
+    assert whys(on_offer)[7] == (f"its area is from {why}" if why else "")
+
+
 def test_a_quality_that_is_not_known_does_not_suit_where_one_is_wanted() -> None:
     query = SchemaQuery(fields=FIELDS, kind="data", min_quality=0.8)
     known: dict[tuple[Address, int], Candidate | None] = {(DORA, 7): described(7)}
@@ -101,6 +135,16 @@ def test_without_computers_no_data_suit_and_without_data_no_computers() -> None:
     no_use = "its wage is not below the fee of any data set that suits"
     assert whys(found(plan(), computing(0.1)))["computing"] == no_use
     assert whys(found(plan(), data(r7=0.5), computing(0.4))) == {7: "", "computing": ""}
+
+
+def test_who_has_the_key_computes_on_no_samples_that_are_encrypted_for_it() -> None:
+    mine = replace(computing(0.1), account=MIRA)
+    assert whys(found(plan("open"), data(r7=0.5), mine)) == {7: "", "computing": ""}
+    assert whys(found(plan("encrypted"), data(r7=0.5), mine)) == {
+        7: "nobody offers computing", "computing": "you have the key, and so no node gives you its samples",
+    }  # fmt: skip
+    others = computing(0.4)
+    assert whys(found(plan("encrypted"), data(r7=0.5), mine, others))[7] == ""
 
 
 @pytest.mark.parametrize(

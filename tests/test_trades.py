@@ -14,6 +14,7 @@ from agorai.client import Client
 from agorai.demo.town import Resident, Town, running
 from agorai.devchain import PANEL, TOKEN
 from agorai.transfer_refusals import NotProvidableError, ProvidedFaultyError, shown
+from agorai.transfer_state import voters_found
 from agorai.transfers import read_id
 from agorai.voting import Voting
 from agorai_shared import cid as cids
@@ -159,7 +160,9 @@ async def test_voters_settle_a_transfer_whose_consumer_calls_good_data_bad(deali
     transfer, panel = found["transfer"], dealing["bob"].panel.address
     assert (found["authority"], found["panel_size"]) == (panel, 3)
     assert "longer than each wait" in await dealing.run("alice", "transfer", "provide", transfer, "--yes")
-    assert "not where this can be done" in await dealing.refusal("bob", "contest", transfer, "--yes")
+    refused = await dealing.refusal("bob", "contest", transfer)
+    assert "not where this can be done: nothing was requested" in refused
+    assert f"First its consumer does `agorai transfer request-refund {transfer}`" in refused
     asked = await dealing.agorai("bob", "transfer", "request-refund", transfer)
     assert asked["awaited"] == "anyone asks the panel, or the provider is paid"
     assert "Voters cost 0.003 tokens" in await dealing.refusal("bob", "contest", transfer)
@@ -172,6 +175,10 @@ async def test_voters_settle_a_transfer_whose_consumer_calls_good_data_bad(deali
     assert (await dealing.town.clients["bob"].balances()).tokens == before - 3 * PANEL.seat_bonus
     assert await dealing.coin("alice") > paid + 2 * TOKEN  # less what her node's calls cost
     assert "has ended" in await dealing.refusal("bob", "resolve", transfer)
+    assert "has ended" in await dealing.refusal("bob", "contest", transfer)
+    ended = await dealing.agorai("bob", "transfer", "show", transfer)
+    assert (ended["state"], ended["voters_found"]) == ("settled", "for the provider")
+    assert "for the provider" in await dealing.run("bob", "transfer", "show", transfer)
     votes = [await Voting(dealing.town.clients[name]).judging() for name in VOTERS]
     assert [one.cases[0].vote for one in votes] == [True] * 3
     assert votes[0].cases[0].contract == "DataTransfer"
@@ -202,6 +209,7 @@ async def test_voters_give_the_money_back_for_data_that_are_not_as_their_schema_
     await alice.request_settle(transfer)
     await alice.contest(transfer)  # who asks is nothing to the voters
     assert await outcome(dealing, transfer) == DataOutcome.REFUNDED
+    assert voters_found(await alice.look(transfer)) == "for the consumer"
     assert await dealing.coin("bob") > before + 2 * TOKEN
 
 

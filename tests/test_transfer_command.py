@@ -27,7 +27,7 @@ from agorai.transfer_refusals import (
     TransferRefusedError,
     shown,
 )
-from agorai.transfer_state import Awaited, TransferSeen, awaited, standing
+from agorai.transfer_state import Awaited, TransferSeen, awaited, standing, voters_found
 from agorai.transfers import Transfers, read_id
 from agorai.voting import Drawing
 from agorai_shared.bindings.data_transfer import DataProvided, DataTransfer, Deal, Outcome, State
@@ -191,6 +191,43 @@ def test_a_transfer_that_has_ended_waits_for_nobody() -> None:
     for outcome in Outcome:
         seen = at(900, outcome, open=False, deadline=0)
         assert (awaited(seen), standing(seen)) == (None, outcome.name.lower())
+
+
+@pytest.mark.parametrize(
+    ("head", "changes", "why"),
+    [
+        (1_000, {"data_provided": True}, "nothing was requested"),
+        (1_000, {"requested_forceful_refund": True}, "nothing was provided"),
+        (1_000, {"data_provided": True, "contested": True, "panel_case": 7}, "it is before voters"),
+        (1_001, {"data_provided": True, "requested_forceful_refund": True}, "The time for it"),
+    ],
+)
+async def test_what_has_to_come_before_voters_is_told_before_they_are_paid(
+    monkeypatch: pytest.MonkeyPatch, head: int, changes: dict[str, object], why: str
+) -> None:
+    async def look(_self: object, _transfer: int) -> TransferSeen:
+        return replace(at(5_000, **changes), by_panel=True)  # type: ignore[arg-type]
+
+    async def newest() -> SimpleNamespace:
+        return SimpleNamespace(timestamp=head)
+
+    monkeypatch.setattr(Transfers, "look", look)
+    contracts = SimpleNamespace(fair_exchange=JUDITH, voting_panel=JUDITH, data_transfer=JUDITH)
+    chain = SimpleNamespace(head=newest)
+    client = SimpleNamespace(address=CARLA, deployment=contracts, chain=chain, market=None)
+    with pytest.raises(TransferRefusedError, match=why):  # nothing to send with is there
+        await Transfers(cast("Client", client)).contest(ID)
+
+
+def test_of_a_transfer_that_has_ended_it_is_told_what_voters_found() -> None:
+    for verdict, said in (
+        (Verdict.CONFIRMED, "for the provider"),
+        (Verdict.REJECTED, "for the consumer"),
+        (Verdict.UNDECIDED, "no verdict"),
+    ):
+        seen = replace(at(900, Outcome.DIVIDED), case=before_panel(Phase.CLOSED, verdict))
+        assert voters_found(seen) == transfer_json(seen, PAUL)["voters_found"] == said
+    assert voters_found(at(900, Outcome.SETTLED)) is None
 
 
 async def test_a_provider_who_serves_slowly_does_not_keep_its_consumer_from_asking_the_panel_in_time(

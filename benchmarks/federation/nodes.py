@@ -95,15 +95,18 @@ async def trained(dealt: Dealt, rounds: int, say: Callable[[str], None]) -> Trai
 
 
 async def by_mode(dealt: Dealt, model: ModelSpec, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Run the same task in each mode, one after the other, in a town with an adder; its matching is not measured."""
-    async with _settled(dealt, "owner", "adder") as town:
-        await Tasks(town.clients["adder"]).offer(Specification(adding=str(FEE)))
-        found: dict[Mode, TrainedSo] = {}
-        for mode in _MODES:
+    """Run the same task in each mode, in a town with an adder; its matching is not measured.
+
+    Each has a town of its own: in one, everybody would audit the last task's payout beside the next one's rounds.
+    """
+    found: dict[Mode, TrainedSo] = {}
+    for mode in _MODES:
+        async with _settled(dealt, "owner", "adder") as town:
+            await Tasks(town.clients["adder"]).offer(Specification(adding=str(FEE)))
             found[mode] = await _trained_so(
                 town.clients["owner"], _plan(model, mode, rounds, len(dealt.shares)), dealt
             )
-            say(f"between nodes, mode {mode}: a round takes {statistics.median(found[mode].round_s):.2f} s")
+        say(f"between nodes, mode {mode}: a round takes {statistics.median(found[mode].round_s):.2f} s")
     seconds = {mode: statistics.median(one.round_s) for mode, one in found.items()}
     tested = len(dealt.test.digits)
     return {
@@ -122,8 +125,7 @@ async def by_mode(dealt: Dealt, model: ModelSpec, rounds: int, say: Callable[[st
 async def _trained_so(client: Client, plan: TaskPlan, dealt: Dealt) -> TrainedSo:
     owner, rounds = Tasks(client), plan.terms.rounds
     task = await owner.open(plan, dealt.test.csv())
-    # until the payout is proposed, which else would be computed beside the next task
-    moments = [at async for at in _moments(owner, task, TaskState.PROPOSED)][: rounds + 1]
+    moments = [at async for at in _moments(owner, task, TaskState.FINISHED)]
     files, last = owner.files, await owner.files.round(task, rounds)
     opener = TaskOpener(client.address, files, client.vault)
     context = files.binding(task).model(rounds)

@@ -10,11 +10,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
+
 from agorai import dashboard, node, platform
+from agorai.bus_users import node_user
 from agorai.devchain import TOKEN
 from agorai.home import Home, NodeFile, NodeNotRunningError
 from agorai.parts import DASHBOARD, HUB, SERVICES, VAULT
 from agorai.platform import ChainChoice, Platform
+from agorai_shared import bus
+from agorai_shared.command import subject
 from agorai_shared.ending import cancelled
 from agorai_shared.errors import InputError, RefusedError
 from agorai_shared.types import Address
@@ -25,6 +31,9 @@ from agorai_vault.keys import Keys
 
 START_TOKENS: Final = 100
 """What a new account on the embedded chain begins with, as tommy does in the paper."""
+
+ANSWER_S: Final = 2.0
+"""How long a vault that listens on the bus may take to answer; it is there, whether it does or not."""
 
 
 class DeploymentLostError(InputError):
@@ -40,9 +49,9 @@ class DeploymentLostError(InputError):
 class AccountRunsError(RefusedError):
     """A node of the same account runs."""
 
-    def __init__(self, address: Address, home: Path) -> None:
+    def __init__(self, address: Address, where: str) -> None:
         super().__init__(
-            f"The account {address} runs already, from {home}: two nodes would use up each other's nonces.",
+            f"The account {address} runs already, {where}: two nodes would use up each other's nonces.",
             remedy="Stop that node first, or run this one with an account of its own.",
         )
 
@@ -126,6 +135,20 @@ def _runs_there(home: Home, address: Address) -> bool:
         return False
 
 
+async def _listens(bus_url: str, address: Address, password: str) -> bool:
+    """Say whether a vault of the account is on the bus already."""
+    client = await bus.connect(bus_url, user=node_user(address), password=password, name="up")
+    try:
+        await client.request(subject(address, VAULT, "status"), b"{}", timeout=ANSWER_S)
+    except NoRespondersError:
+        return False
+    except (TimeoutError, NatsError):
+        return True
+    finally:
+        await client.close()
+    return True
+
+
 def _named(home: Home, wanted: Wanted) -> str:
     """Give the node's name; that and what it joins are kept for its next start."""
     ports = home.ports()
@@ -169,11 +192,14 @@ async def _node(
 ) -> NodeFile:
     address = keys.address if keys else key_files.address_of(home.vault)
     if wanted.join is not None and _runs_there(wanted.join, address):
-        raise AccountRunsError(address, wanted.join.path)
+        raise AccountRunsError(address, f"from {wanted.join.path}")
     await shared.fund(address, START_TOKENS * TOKEN)
+    password = await shared.add_node(address)
+    if wanted.join is not None and keys and await _listens(shared.info.bus_url, address, password):
+        raise AccountRunsError(address, f"in another folder that has joined {wanted.join.path}")
     place = node.Place(
         bus_url=shared.info.bus_url,
-        bus_password=await shared.add_node(address),
+        bus_password=password,
         rpc_url=shared.info.rpc_url,
         confirmations=shared.info.confirmations,
         deployment=shared.info.deployment,

@@ -63,7 +63,8 @@ def _is_readable(home: Home) -> bool:
 
 
 def _local(home: Home, info: NodeFile | None, passphrase: str | None, chosen: Chosen) -> Iterator[Finding]:
-    yield from _versions(embedded_chain=chosen.rpc_url is None and (info is None or info.joined is None))
+    joined = info.joined if info else home.ports().joined
+    yield from _versions(embedded_chain=chosen.rpc_url is None and joined is None)
     if not home.path.is_dir():
         yield warn(
             "home", f"There is no folder {home.path} yet.", "`agorai up` makes it, or name another: --home."

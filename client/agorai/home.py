@@ -23,8 +23,14 @@ FileT = TypeVar("FileT", bound="HomeFile")
 class NodeNotRunningError(NotFoundError):
     """No node runs from a home folder, or one whose file is gone, in a process that holds the folder."""
 
-    def __init__(self, home: Path, holder: int | None = None) -> None:
-        if holder is None:
+    def __init__(self, home: Path, holder: int | None = None, *, hub_alone: bool = False) -> None:
+        if hub_alone:
+            super().__init__(
+                f"A hub alone runs from {home}: it has no account and no services.",
+                remedy="Name a node's folder with --home or AGORAI_HOME, or start a node in another folder: "
+                f"`agorai up --join {home}`, where this hub has a chain and a bus of its own.",
+            )
+        elif holder is None:
             super().__init__(
                 f"No node runs from {home}.",
                 remedy="Start one with `agorai up`, or name its folder with --home or AGORAI_HOME.",
@@ -32,7 +38,7 @@ class NodeNotRunningError(NotFoundError):
         else:
             super().__init__(
                 f"Process {holder} runs from {home}, and there is no {home / 'node.json'}, by which a node is found.",
-                remedy="A node that starts writes it in a moment, and a hub alone has none. If it was taken away, "
+                remedy="A node that starts writes it in a moment. If it was taken away, "
                 f"end that process (kill {holder}) and start it again: `agorai up`.",
             )
 
@@ -121,6 +127,8 @@ class NodeFile(HomeFile):
     hub_url: str | None = None
     joined: Path | None = None
     """Home of the node that carries bus and chain, if another does."""
+    gateway: str | None = None
+    """Where others are to reach it, as it has told the registry; None without a vault."""
     dashboard_url: str | None = None
     parts: tuple[str, ...] | None = None
     """What runs of it, if not all."""
@@ -294,8 +302,12 @@ class Home:
         """
         node = NodeFile.load(self.node_file)
         if node is None or not _alive(node.pid):
-            raise NodeNotRunningError(self.path, self.holder())
+            raise NodeNotRunningError(self.path, self.holder(), hub_alone=self._is_hub_alone())
         return node
+
+    def _is_hub_alone(self) -> bool:
+        platform, hub = PlatformFile.load(self.platform_file), HubFile.load(self.hub_file)
+        return hub is not None and _alive(hub.pid) and (platform is None or platform.alone)
 
     def running(self) -> NodeFile:
         """Give how to reach what runs from here: the node, or a hub alone, told as one without account and services.

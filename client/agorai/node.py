@@ -140,6 +140,7 @@ async def running(
         deployment=place.deployment,
         hub_url=place.hub_url,
         joined=place.joined,
+        gateway=(public_url or url) if keys else None,
         parts=None if parts == SERVICES else tuple(sorted(parts)),
     )
     settings = NodeSettings(
@@ -173,9 +174,8 @@ async def running(
             sharing = RewardSettings(address=address, store_url=url, vault_url=url)
             services.append(await stack.enter_async_context(reward.create(settings, sharing, broker)))
         await stack.enter_async_context(Host(settings, services, broker, listener).running())
-        if keys is not None:
+        if keys is not None and (gateway := info.gateway):
             tell("joining the marketplace")
-            gateway = public_url or url
             async with Rpc(info.rpc_url) as rpc, aiohttp.ClientSession() as session:
                 client = Client(info, await broker.connect(), rpc, session)
                 await join(client, keys, gateway, f"{gateway.rstrip('/')}/peer")

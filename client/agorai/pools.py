@@ -652,7 +652,7 @@ class Pools(PoolReader):
 
     async def lacking(self, pool: int | None = None) -> dict[int, Wei]:
         """Give by contribution what the account has too little to challenge it as its node was told to."""
-        return {one.contribution: one.lacking for one in await self.findings(pool) if one.lacking}
+        return {one.contribution: Wei(one.lacking) for one in await self.findings(pool) if one.lacking}
 
     # ------------------------------------------------------------------------------------------- versions
 

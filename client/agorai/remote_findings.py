@@ -12,9 +12,11 @@ import aiohttp
 
 from agorai import chain_state, health
 from agorai.findings import Finding, fail, ok, warn
-from agorai.home import Home, NodeFile
+from agorai.home import Home, HomeFileError, NodeFile, NodeNotRunningError
 from agorai_shared import bus
+from agorai_shared.bindings.registry import Registry
 from agorai_shared.bus_tls import tls_context
+from agorai_shared.chain import Chain, Finality
 from agorai_shared.content import ContentStore
 from agorai_shared.deployment import Deployment
 from agorai_shared.errors import AgoraiError
@@ -42,7 +44,8 @@ async def of_chain(
     """Look at the chain of the running node, or at the one that is chosen."""
     rpc_url = chosen.rpc_url or (info.rpc_url if info else None)
     if rpc_url is None:
-        return _embedded(home)
+        joined = home.ports().joined
+        return _embedded(home) if joined is None else await _of_carrier(home, joined, address)
     path = chosen.deployment or (info.deployment if info else home.deployment)
     try:
         deployment = Deployment.load(path)
@@ -51,10 +54,23 @@ async def of_chain(
             if not found:
                 found.append(ok("chain", f"Chain {deployment.chain_id}, and all contracts on it"))
                 found += await _account(rpc, address)
+                found += await _gateway(rpc, deployment, info)
                 found += await _block_time(rpc)
     except AgoraiError as error:
         return [fail("chain", error.message, error.remedy)]
     return [*found, *await _clock(rpc_url)]
+
+
+async def _of_carrier(home: Home, joined: Path, address: Address | None) -> list[Finding]:
+    """Look at the chain that a node uses which does not run and has joined another."""
+    try:
+        platform = Home(joined).running_platform()
+    except (NodeNotRunningError, HomeFileError):
+        what = f"This node uses the chain of {joined}, which it has joined; no node runs there."
+        return [warn("chain", what, f"Start that one, then this: `agorai up --join {joined}`.")]
+    whose = ok("chain", f"This node uses the chain of {joined}, which it has joined")
+    chosen = Chosen(platform.rpc_url, platform.deployment)
+    return [whose, *await of_chain(home, None, chosen, address)]
 
 
 def _embedded(home: Home) -> list[Finding]:
@@ -93,6 +109,28 @@ async def _account(rpc: Rpc, address: Address | None) -> list[Finding]:
         what = f"The account {address} has too little coin for a transaction."
         return [fail("chain", what, "Send it some of the chain's own coin.")]
     return [ok("chain", "The account has coin for fees")]
+
+
+async def _gateway(rpc: Rpc, deployment: Deployment, info: NodeFile | None) -> list[Finding]:
+    """Compare where the registry says that the running node is with where it is."""
+    if info is None or info.gateway is None:
+        return []
+    astray = await sent_astray(Chain(rpc, Finality(info.confirmations)), deployment, info)
+    return [
+        fail("registry", *astray) if astray else ok("registry", f"Others find the node at {info.gateway}")
+    ]
+
+
+async def sent_astray(chain: Chain, deployment: Deployment, info: NodeFile) -> tuple[str, str] | None:
+    """Say that the registry sends others elsewhere than to the running node, and what to do, if it does."""
+    if info.gateway is None:
+        return None
+    registry = Registry(deployment.registry)
+    (actor,) = await chain.read(registry.actor(info.address), at=await chain.head())
+    if actor.gateway == info.gateway:
+        return None
+    what = f"The registry sends others to {actor.gateway or 'nowhere'}, and the node is at {info.gateway}."
+    return what, f"Stop any copy of the node, then this one, and start it again: `{info.up_again}`."
 
 
 async def _block_time(rpc: Rpc) -> list[Finding]:

@@ -21,7 +21,9 @@ from agorai.devchain import TOKEN
 from agorai.home import Home, NodeFile, NodeNotRunningError, PlatformFile
 from agorai.hub_client import HubClient
 from agorai.parts import SERVICES, VAULT
+from agorai.remote_findings import sent_astray
 from agorai.trading import Trading
+from agorai.transfer_refusals import shown
 from agorai.transfer_state import TransferSeen
 from agorai.transfers import Transfers
 from agorai_shared.bindings.fair_exchange import State, Trade
@@ -76,6 +78,8 @@ class Found:
     """The command that starts that again as it was."""
     acts: bool = True
     """Whether this node acts for the account: without a vault it sends nothing."""
+    astray: tuple[str, str] | None = None
+    """That the registry sends others elsewhere, and what to do, if it does."""
     certificate_end: float | None = None
     """When the bus's certificate ends, in seconds since 1970; None without TLS."""
 
@@ -111,9 +115,12 @@ async def look(client: Client, home: Home) -> Found:
         price = asking.create_task(asked("chain", partial(client.chain.rpc.request, "eth_gasPrice")))
         lag = asking.create_task(asked("hub", partial(_lag, client)))
         end = asking.create_task(asked("bus", partial(health.bus_certificate_end, client.info)))
+        astray = asking.create_task(
+            of_account(partial(sent_astray, client.chain, client.deployment, client.info))
+        )
         asking.create_task(_hear_ports(client.info, found))
     found.balances, found.trainer, found.lag_blocks = balances.result(), trainer.result(), lag.result()
-    found.certificate_end = end.result()
+    found.certificate_end, found.astray = end.result(), astray.result()
     if (credits_ := credited.result()) is not None:
         found.credit = sum(credits_.values())
     if block := head.result():
@@ -171,6 +178,8 @@ def _of_account(found: Found) -> list[Advice]:
         if steps < FEW_STEPS:
             what = f"The account has coin for about {steps} transactions."
             advice.append(Advice(what, "Send it some of the chain's own coin for fees.", urgent=steps == 0))
+    if found.astray:
+        advice.append(Advice(*found.astray, urgent=True))
     if found.lacking:
         what = f"{found.lacking / TOKEN:g} tokens are lacking to challenge what is wrong in data pools."
         advice.append(Advice(what, "agorai pool findings"))
@@ -205,19 +214,24 @@ def _of_machine(found: Found, moment: float) -> list[Advice]:
 
 
 def _of_transfer(seen: TransferSeen, account: Address) -> Advice | None:
-    name, state = f"Transfer {seen.id}", seen.state
+    id_, state = shown(seen.id), seen.state
+    name = f"Transfer {id_}"
     if state.contested or seen.now > state.deadline:
         return None
     if seen.deal.data_provider == account and not state.data_provided:
-        return Advice(
-            f"{name} waits for your data.", f"agorai transfer provide {seen.id}", until=state.deadline
-        )
+        return Advice(f"{name} waits for your data.", f"agorai transfer provide {id_}", until=state.deadline)
     if seen.deal.data_consumer == account and state.data_provided and not state.requested_forceful_refund:
         what = f"{name} waits for you to look at the data and verify it."
-        return Advice(what, f"agorai transfer verify {seen.id}", until=state.deadline)
+        return Advice(what, f"agorai transfer verify {id_}", until=state.deadline)
     if seen.deal.data_consumer == account and state.data_provided and seen.by_panel:
         what = f"{name}: unless the panel is asked in time, its provider is paid."
-        return Advice(what, f"agorai transfer contest {seen.id}", until=state.deadline)
+        return Advice(what, f"agorai transfer contest {id_}", until=state.deadline)
+    asked = state.requested_forceful_refund or state.requested_forceful_settle
+    if seen.deal.authority == account and asked:
+        rule = f"agorai transfer execute-refund {id_}"
+        if state.data_provided:
+            rule = f"agorai transfer download {id_} FILE, then execute-refund or execute-settle"
+        return Advice(f"{name} waits for you to rule.", rule, until=state.deadline)
     return None
 
 

@@ -6,9 +6,10 @@ nothing here refuses a task.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal, TypeAlias
 
 import orjson
 
@@ -18,13 +19,21 @@ from agorai.task_reading import SHOWN_S
 from agorai.tasks import TaskPlan, Tasks
 from agorai_shared import search
 from agorai_shared.digest_files import hurry, several
+from agorai_shared.documents import Schema
+from agorai_shared.federated import Mode
 from agorai_shared.groups import LEAST
+from agorai_shared.he_parameters import TRAINING
 from agorai_shared.search import SchemaQuery
 from agorai_shared.types import Address
-from agorai_trainer.federated.models import ModelSpec
+from agorai_trainer.federated.models import Column, ModelSpec
 from agorai_trainer.federated.offers import Offers, query
 
 Kind = Literal["data", "computing", "adding"]
+_Range: TypeAlias = tuple[float, float]
+
+_MOST_TOLD: Final = 3
+"""Columns of a data set that are told to be beyond their ranges."""
+_HAS_KEY: Final = "you have the key, and so no node gives you its samples"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +75,8 @@ async def on_offer(tasks: Tasks, plan: TaskPlan) -> OnOffer:
         described = await several(lambda pair: offers.described(*pair), pairs)
     spec = ModelSpec.model_validate_json(orjson.dumps(plan.model))
     found = {(account, each.resource): told for (account, each), told in zip(pairs, described, strict=True)}
-    return compared(plan, query(spec, plan.wanted), members, found, tasks.client.address)
+    columns = spec.features if spec.classes else (*spec.features, spec.target)
+    return compared(plan, query(spec, plan.wanted), members, found, tasks.client.address, columns)
 
 
 def compared(
@@ -75,17 +85,24 @@ def compared(
     members: Sequence[Offering],
     described: dict[tuple[Address, int], search.Candidate | None],
     me: Address,
+    columns: Sequence[Column] = (),
 ) -> OnOffer:
-    """Compare; pure. `described` is by account and resource, None where nobody serves what a data set holds."""
+    """Compare; pure.
+
+    `described` is by account and resource, None where nobody serves what a data set holds; `columns` are those of
+    numbers, with the ranges that the model takes.
+    """
+    ranges = {one.name: _range(one, plan.mode) for one in columns}
     computing = [
         (one.account, int(lent.wage), lent.subtasks)
         for one in members
         if (lent := one.specification.computing)
     ]
-    least_wage = min((wage for _, wage, _ in computing), default=None)
+    reads = {me} if plan.mode == "encrypted" else set()  # who has the key, and so is given no samples
+    least_wage = min((wage for account, wage, _ in computing if account not in reads), default=None)
     data = [
         Match("data", one.account, each.resource, int(each.fee),
-              _unfit(wanted, described[one.account, each.resource], int(each.fee), least_wage))
+              _unfit(wanted, described[one.account, each.resource], int(each.fee), least_wage, ranges))
         for one in members for each in one.specification.data
     ]  # fmt: skip
     order = search.ranked(wanted, [told for told in described.values() if told is not None])
@@ -101,7 +118,14 @@ def compared(
     adding.sort(key=lambda one: (one.asks, one.account))
     most = max((one.asks for one in data if not one.why), default=0)
     lent_ = [
-        Match("computing", account, 0, wage, _too_dear(wage, most), places=subtasks)
+        Match(
+            "computing",
+            account,
+            0,
+            wage,
+            _HAS_KEY if account in reads else _too_dear(wage, most),
+            places=subtasks,
+        )
         for account, wage, subtasks in sorted(computing, key=lambda one: one[1])
     ]
     every = [*data, *lent_, *adding]
@@ -155,7 +179,13 @@ def _of_adding(plan: TaskPlan, found: OnOffer) -> list[str]:
     return told
 
 
-def _unfit(wanted: SchemaQuery, told: search.Candidate | None, fee: int, least_wage: int | None) -> str:
+def _unfit(
+    wanted: SchemaQuery,
+    told: search.Candidate | None,
+    fee: int,
+    least_wage: int | None,
+    ranges: Mapping[str, _Range],
+) -> str:
     """Say why a data set does not suit; empty if it does."""
     if told is None:
         return "nobody serves what it holds, or it is not on the market"
@@ -167,6 +197,7 @@ def _unfit(wanted: SchemaQuery, told: search.Candidate | None, fee: int, least_w
     ]
     if absent:
         whys.append(f"it has no {_listed(absent)}, but {_listed(sorted(columns))}")
+    whys += [] if schema is None else _beyond(schema, ranges)
     if wanted.min_rows and (rows or 0) < wanted.min_rows:
         whys.append(f"it has {rows or 'an unknown number of'} rows, fewer than {wanted.min_rows}")
     if wanted.min_quality and (schema is None or schema.quality.score < wanted.min_quality):
@@ -181,6 +212,31 @@ def _unfit(wanted: SchemaQuery, told: search.Candidate | None, fee: int, least_w
     if not whys and search.rank(wanted, told.metadata, schema, told.price) is None:
         whys.append("it is described as a model")
     return "; ".join(whys)
+
+
+def _range(column: Column, mode: Mode) -> _Range:
+    """Give the least and the greatest value that a data provider's node takes."""
+    low, high = column.minimum, column.maximum
+    if mode == "encrypted":  # scaled, no more can be encrypted
+        room = TRAINING.most_value * column.scale
+        least, greatest = column.offset - room, column.offset + room
+        return least if low is None else max(low, least), greatest if high is None else min(high, greatest)
+    return -math.inf if low is None else low, math.inf if high is None else high
+
+
+def _beyond(schema: Schema, ranges: Mapping[str, _Range]) -> list[str]:
+    """Say which columns have numbers that the task refuses, by what the schema tells."""
+    whys = []
+    for one in schema.fields:
+        least, most = one.minimum, one.maximum
+        if one.name not in ranges or not (isinstance(least, int | float) and isinstance(most, int | float)):
+            continue
+        low, high = ranges[one.name]
+        if least < low or most > high:
+            told = f"its {one.name} is from {least:.6g} to {most:.6g}"
+            whys.append(f"{told}, and the task takes {low:.6g} to {high:.6g}")
+    more = len(whys) - _MOST_TOLD
+    return [*whys[:_MOST_TOLD], *([f"{more} more columns are beyond their range"] if more > 0 else [])]
 
 
 def _of(column: str) -> SchemaQuery:

@@ -1,7 +1,8 @@
 """The model that a training task came to, as a file that is published, sold and invoked like any other.
 
 RefusedError
-└── NotTrainedError     a task whose last round has not ended
+├── NotTrainedError     a task whose last round has not ended
+└── ModelKeptError      a task whose mode keeps the model from all but its model provider
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from agorai.tasks import Tasks
 from agorai_shared import vectors
 from agorai_shared.errors import RefusedError
 from agorai_shared.task_reader import TaskOpener
+from agorai_shared.types import Address
 from agorai_trainer.federated import models, published
 from agorai_trainer.federated.models import ModelSpec
 from agorai_trainer.tasks import ModelSchema
@@ -33,6 +35,17 @@ class NotTrainedError(RefusedError):
         super().__init__(
             f"Task {task} has no final model: its last round has not ended.",
             remedy=f"See where it is: `agorai task show {task}`.",
+        )
+
+
+class ModelKeptError(RefusedError):
+    """A task's model is for its model provider alone."""
+
+    def __init__(self, task: int, model_provider: Address) -> None:
+        super().__init__(
+            f"The model of task {task} is for its model provider, {model_provider}, alone: "
+            "mode encrypted keeps it from everyone else.",
+            remedy="Ask its model provider, who can put it on the market.",
         )
 
 
@@ -53,7 +66,7 @@ async def trained(tasks: Tasks, task: int) -> TrainedModel:
 
     Raises
     ------
-    NotTrainedError, TaskAbsentError, FileAbsentError
+    NotTrainedError, ModelKeptError, TaskAbsentError, FileAbsentError
     RemoteError
         If it is still sealed to others.
     DocumentMalformedError, TaskSpecError, VectorRefusedError
@@ -63,6 +76,8 @@ async def trained(tasks: Tasks, task: int) -> TrainedModel:
     if history.finished is None:
         raise NotTrainedError(task)
     number, document = len(history.rounds), await tasks.files.document(task)
+    if document.mode == "encrypted" and opened.model_provider != tasks.client.address:
+        raise ModelKeptError(task, opened.model_provider)
     try:
         spec = ModelSpec.model_validate_json(orjson.dumps(document.model))
     except ValidationError as error:

@@ -8,10 +8,11 @@ from typing import Final
 
 from agorai.task_state import ENDED, awaited, standing
 from agorai.tasks import Tasks, TaskSeen
-from agorai_shared.bindings.training_task import Proposed
+from agorai_shared.bindings.training_task import Declined, Proposed
 from agorai_shared.digest_files import hurry, several
 from agorai_shared.errors import AgoraiError
 from agorai_shared.federated import PayoutDocument, RoundDocument
+from agorai_shared.types import Address
 
 _LOOK_S: Final = 0.5
 SHOWN_S: Final = 15.0
@@ -42,6 +43,12 @@ async def records(tasks: Tasks, task: TaskSeen, since: int = 0) -> dict[int, Rou
 
     with hurry(SHOWN_S):
         return dict(zip(over, await several(one, over), strict=True))
+
+
+async def declined(tasks: Tasks, task: int) -> dict[int, Address]:
+    """Give who last said no to each subtask, or took the request back."""
+    events = await tasks.events(tasks.contract.address, Declined, None, f"0x{task:064x}")
+    return {event.subtask: event.by for event in events}
 
 
 async def payout(tasks: Tasks, task: TaskSeen) -> PayoutDocument | None:

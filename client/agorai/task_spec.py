@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -21,7 +23,7 @@ from agorai_trainer import tables
 from agorai_trainer.federated.encryptable import least_rows, unfit
 from agorai_trainer.federated.models import ModelSpec
 from agorai_trainer.federated.specs import StrategySpec
-from agorai_trainer.table_refusals import listed
+from agorai_trainer.table_refusals import SHOWN, listed
 
 _ROOM: Final = 2
 """How many times their range more than the test samples others' data may have to either side."""
@@ -134,7 +136,7 @@ class TaskSpec(BaseModel):
     def _model(self, test: bytes) -> ModelSpec:
         table, given = tables.parse(test), dict(self.model)
         if self.target not in table.names:
-            why = f"it has no column {self.target!r}, but {listed(table.names)}"
+            why = f"it has no column {self.target!r}, but {listed(_closest(self.target, table.names))}"
             raise HiddenSetError(why, "Give as `target` the column to be foretold, spelled as in the header.")
         if self.mode == "encrypted":
             given = {"l2": 0, "local_epochs": 1} | given
@@ -166,12 +168,24 @@ def _column(name: str, values: npt.NDArray[np.float64]) -> dict[str, JsonValue]:
     if most - least > _WIDE:
         raise HiddenSetError(f"the numbers of column {name!r} are too far apart")
     deviation = float(values.std()) if most > least else 1.0
+    deviation = deviation or most - least  # whose square is too small for a float64
     room = _ROOM * (most - least) or max(abs(most), 1.0)
     low = max(least - room, 0.0) if least >= 0 else least - room
     high = min(most + room, 0.0) if most <= 0 < -least else most + room
     digits = 2 - math.floor(math.log10(deviation))
     told = {"offset": float(values.mean()), "scale": deviation, "minimum": low, "maximum": high}
     return {"name": name, **{key: round(one, digits) for key, one in told.items()}}
+
+
+def _closest(wanted: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Give names by how near they are to one that is wanted, the nearest first."""
+    likeness = SequenceMatcher(b=wanted[:SHOWN].casefold())
+
+    def near(name: str) -> float:
+        likeness.set_seq1(name[:SHOWN].casefold())
+        return likeness.ratio()
+
+    return tuple(sorted(names, key=near, reverse=True))
 
 
 def _wei(tokens: float) -> Wei:

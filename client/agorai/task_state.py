@@ -90,10 +90,22 @@ def standing(history: TaskHistory) -> Proposed | Challenged | None:
 def _begun(seen: TaskSeen) -> Awaited:
     task, lacking = seen.task, []
     if task.trainers < task.quorum:
-        lacking.append(f"data providers agree: {task.trainers} of {task.quorum} are ready")
+        agree = f"data providers agree: {task.trainers} of {task.quorum} are ready"
+        lacking.append(f"{agree}{_gone(seen)}")
     if seen.document is not None and seen.document.mode == "aggregate":
         lacking += _adder(seen, seen.document.wanted)
     return _in_time(seen, "; ".join(lacking) or "the model provider begins the first round", task.deadline)
+
+
+def _gone(seen: TaskSeen) -> str:
+    """Name the subtasks that ended before the first round, as those that their data provider declined."""
+    ended = [
+        id_
+        for id_, one in seen.subtasks.items()
+        if one.role == Role.TRAINER and one.state == SubtaskState.ENDED
+    ]
+    have = "has" if len(ended) == 1 else "have"
+    return f" ({subtasks_told(ended)} {have} ended)" if ended else ""
 
 
 def _adder(seen: TaskSeen, wanted: Wanted) -> list[str]:
@@ -114,7 +126,7 @@ def _round(seen: TaskSeen) -> Awaited:
         awaited_ = {
             id_: one
             for id_, one in seen.subtasks.items()
-            if one.state == SubtaskState.READY and one.updated < task.round
+            if one.state == SubtaskState.READY and one.updated == task.round - 1
         }
         what = [
             f"{sent} {subtasks_told(of)}"

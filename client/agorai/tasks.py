@@ -18,9 +18,9 @@ from pydantic import JsonValue
 
 from agorai.client import Client, OnStage, silent
 from agorai.devchain import TOKEN
-from agorai.exchange import Contracts
+from agorai.exchange import Contracts, refusal
 from agorai_shared import cid as cids
-from agorai_shared.bindings.training_task import Opened, Subtask, Task, Terms
+from agorai_shared.bindings.training_task import Opened, Subtask, Task, TaskState, Terms
 from agorai_shared.content import NODE_PIN
 from agorai_shared.digest_files import several
 from agorai_shared.documents import Profile
@@ -228,8 +228,23 @@ class Tasks(Contracts):
         return await self.send(self.contract.leave(subtask))
 
     async def challenge_cost(self, task: int) -> Wei:
-        """Give what a challenge of a task's payout lays down: the stake, and the voters' bonus."""
-        stake, bonus = await self.read(self.contract.stake_of(task), self.contract.bonus_of(task))
+        """Give what a challenge of a task's payout lays down: the stake, and the voters' bonus.
+
+        Raises
+        ------
+        TaskRefusedError
+            If no payout stands that this account can challenge now.
+        """
+        found, stake, bonus = await self.read(
+            self.contract.task_of(task), self.contract.stake_of(task), self.contract.bonus_of(task)
+        )
+        if found.state != TaskState.PROPOSED:
+            raise refusal("TrainingTask_WrongTaskState", {"task": task, "state": int(found.state)})
+        # By the chain's time: a clock that is fast must not keep anyone from challenging.
+        if (await self.client.chain.head()).timestamp > found.deadline:
+            raise refusal("TrainingTask_DeadlinePassed", {"task": task, "deadline": found.deadline})
+        if found.proposer == self.client.address:
+            raise refusal("TrainingTask_NothingChallenged", {"task": task})
         return Wei(stake + bonus)
 
     async def challenge(self, task: int, *, withheld: bool = False, on_stage: OnStage | None = None) -> Hash:
@@ -252,10 +267,13 @@ class Tasks(Contracts):
         due = await TaskReward(self.client.commander).payout(task, withheld=withheld)
         cost = await self.challenge_cost(task)
         await self.require(cost)
-        tell("approving the stake")
+        root, evidence = bytes.fromhex(due.root), bytes.fromhex(due.evidence)
+        (found,) = await self.read(self.contract.task_of(task))
+        if (root, int(due.total)) == (found.root, found.total):
+            raise refusal("TrainingTask_NothingChallenged", {"task": task})
+        tell("approving stake and bonus")
         await self.allow(self.contract.address, cost)
         tell("challenging")
-        root, evidence = bytes.fromhex(due.root), bytes.fromhex(due.evidence)
         return await self.send(self.contract.challenge(task, root, int(due.total), evidence))
 
     async def withdraw(self) -> Hash:

@@ -8,7 +8,8 @@ InputError
 ├── TransferIdError             what was given is no transfer's id
 └── TransferTermsError          a transfer that nobody should open so
 RefusedError
-├── TransferRefusedError        the contract refused; says why, and what to do
+├── TransferRefusedError        the contract refused, or would; says why, and what to do
+├── DataNotYoursError           the data are sealed to others
 └── NotProvidableError          a transfer for which this account should not give its data away
 IntegrityError
 └── ProvidedFaultyError         what was provided does not open, or is no table
@@ -126,6 +127,16 @@ class TransferTermsError(InputError):
 
     def __init__(self, why: str, remedy: str) -> None:
         super().__init__(f"The transfer cannot be opened: {why}.", remedy=remedy)
+
+
+class DataNotYoursError(RefusedError):
+    """What was provided is sealed to others, as it should be."""
+
+    def __init__(self, transfer: int, readers: str) -> None:
+        super().__init__(
+            f"The data of transfer {shown(transfer)} are sealed to its {readers}, and this account is neither.",
+            remedy="See the transfers in which you have part: `agorai transfer list`.",
+        )
 
 
 class NotProvidableError(RefusedError):

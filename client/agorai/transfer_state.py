@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agorai_shared.bindings.data_transfer import DataProvided, Deal, Outcome, State
-from agorai_shared.bindings.voting_panel import Phase
+from agorai_shared.bindings.voting_panel import Phase, Verdict
 from agorai_shared.panel import PanelCase
 
 
@@ -21,7 +21,7 @@ class TransferSeen:
     """How it ended; None while it is open."""
     now: int
     case: PanelCase | None = None
-    """That is before the panel, while it is contested."""
+    """That is before the panel, while it is contested; of one that has ended, the last that was."""
     by_panel: bool = False
     """Whether the panel is the authority."""
 
@@ -59,6 +59,14 @@ def awaited(seen: TransferSeen) -> Awaited | None:
     if seen.now > state.deadline:
         return _overdue(state, by_panel=seen.by_panel)
     return Awaited(_in_time(state, by_panel=seen.by_panel), state.deadline)
+
+
+def voters_found(seen: TransferSeen) -> str | None:
+    """Say what voters found in a transfer that has ended; none: they were not asked."""
+    if seen.outcome is None or seen.case is None:
+        return None
+    found = {Verdict.CONFIRMED: "for the provider", Verdict.REJECTED: "for the consumer"}
+    return found.get(seen.case.case.verdict, "no verdict")
 
 
 def _before_panel(seen: TransferSeen) -> Awaited:

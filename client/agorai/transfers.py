@@ -27,6 +27,7 @@ from agorai.client import MOST_CONTENT, Client, OnStage, silent
 from agorai.exchange import Contracts, refusal
 from agorai.transfer_refusals import (
     DataNotProvidedError,
+    DataNotYoursError,
     NotProvidableError,
     ProvidedFaultyError,
     SchemaNotSoldError,
@@ -38,7 +39,14 @@ from agorai.transfer_refusals import (
 )
 from agorai.transfer_state import TransferSeen
 from agorai_shared import cid as cids
-from agorai_shared.bindings.data_transfer import DataProvided, DataTransfer, Deal, Ended, Initiated
+from agorai_shared.bindings.data_transfer import (
+    Contested,
+    DataProvided,
+    DataTransfer,
+    Deal,
+    Ended,
+    Initiated,
+)
 from agorai_shared.bindings.registry import Registered
 from agorai_shared.bindings.voting_panel import Config, Verdict
 from agorai_shared.content import NODE_PIN
@@ -50,7 +58,7 @@ from agorai_shared.market import NotAMemberError
 from agorai_shared.panel import PanelCase, impartial
 from agorai_shared.shared_jwe import Envelope
 from agorai_shared.transfer_key import context
-from agorai_shared.types import Address, Hash, ResourceId, Wei
+from agorai_shared.types import Address, Digest, Hash, ResourceId, Wei
 from agorai_shared.vault import OpenEnvelope, SealEnvelope
 
 if TYPE_CHECKING:
@@ -85,6 +93,15 @@ class Wanted:
     resource: ResourceId
     panel_s: int = 0
     """How long voters may take, where they rule; that may be longer than a wait, since their finding has no end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a transfer is opened on, that was seen to be taken."""
+
+    provider: Address
+    schema: Digest
+    seats: int
 
 
 class Transfers(Contracts):
@@ -137,6 +154,26 @@ class Transfers(Contracts):
         """
         tell, market = on_stage or silent, self.client.market
         tell("reading the schema")
+        terms = await self.require_terms(resource, amount, authority, duration, panel_size)
+        me = await market.actor(self.client.address)
+        tell("opening")
+        call = self.contract.init_transaction(
+            await self._slot(),
+            terms.provider,
+            terms.schema,
+            me.encryption_key,
+            authority,
+            duration,
+            terms.seats,
+        )
+        sent = await self.send(replace(call, value=amount))
+        return (await market.emitted(sent, Initiated)).id
+
+    async def require_terms(
+        self, resource: int, amount: Wei, authority: Address, duration: int, panel_size: int | None = None
+    ) -> Terms:
+        """See that a transfer can be opened so; parameters and errors as of `init`."""
+        market = self.client.market
         found = await market.resource(resource)
         metadata = await market.metadata(found)
         if metadata.schema_cid is None:
@@ -146,13 +183,7 @@ class Transfers(Contracts):
         seats = usual if panel_size is None else panel_size
         await self._check(amount, authority, found.owner, duration, seats)
         await self.files.read(Schema, schema, f"schema of resource {resource}", [found.owner])
-        me = await market.actor(self.client.address)
-        tell("opening")
-        call = self.contract.init_transaction(
-            await self._slot(), found.owner, schema, me.encryption_key, authority, duration, seats
-        )
-        sent = await self.send(replace(call, value=amount))
-        return (await market.emitted(sent, Initiated)).id
+        return Terms(found.owner, schema, seats)
 
     async def verify(self, transfer: int) -> Hash:
         """Say, as the consumer, that the data are good, and so have their provider paid."""
@@ -160,7 +191,15 @@ class Transfers(Contracts):
 
     async def cancel(self, transfer: int) -> Hash:
         """Take the money back, as the consumer, where nothing was provided in time."""
-        return await self._send(transfer, self.contract.cancel)
+        seen = await self.look(transfer)
+        mine = seen.deal.data_consumer == self.client.address
+        if mine and seen.outcome is None and seen.state.data_provided:
+            raise _misplaced(
+                transfer,
+                "data were provided",
+                f"If they are not what was wanted, and in time: `agorai transfer request-refund {shown(transfer)}`.",
+            )
+        return await self.send(self.contract.cancel(seen.deal))
 
     async def request_refund(self, transfer: int) -> Hash:
         """Ask the authority, as the consumer, for the money back.
@@ -180,12 +219,19 @@ class Transfers(Contracts):
         Raises
         ------
         TransferAbsentError, DataNotProvidedError
+        DataNotYoursError
+            If this account is no reader of them.
         ProvidedFaultyError
             If it does not open: the provider's fault.
         FileAbsentError, RemoteError
-            If the provider's node does not serve it, or it is sealed to others.
+            If the provider's node does not serve it.
         """
         seen = await self.look(transfer)
+        second = seen.deal.data_provider if seen.by_panel else seen.deal.authority
+        if self.client.address not in (seen.deal.data_consumer, second):
+            raise DataNotYoursError(
+                transfer, "consumer and its provider" if seen.by_panel else "consumer and its authority"
+            )
         if seen.provided is None:
             raise DataNotProvidedError(transfer)
         try:
@@ -315,12 +361,34 @@ class Transfers(Contracts):
         ------
         TransferAbsentError
         TransferRefusedError
-            If an account rules.
+            If the panel cannot be asked: an account rules, nothing was requested, or it is too late.
         """
         seen = await self.look(transfer)
+        state, id_ = seen.state, shown(transfer)
+        if seen.outcome is not None:
+            raise refusal("DataTransfer_NotFound", {"id": transfer})
         if not seen.by_panel:
             values = {"id": transfer, "authority": seen.deal.authority}
             raise refusal("DataTransfer_NotPanel", values)
+        if state.contested:
+            raise _misplaced(
+                transfer, "it is before voters", f"See how far they are: `agorai transfer show {id_}`."
+            )
+        if not state.data_provided:
+            raise _misplaced(
+                transfer,
+                "nothing was provided",
+                f"Cancel it once its time is over: `agorai transfer cancel {id_}`.",
+            )
+        # By the chain's time: a clock that is fast must not keep the consumer from asking.
+        if (await self.client.chain.head()).timestamp > state.deadline:
+            raise refusal("DataTransfer_DeadlinePassed", {"id": transfer, "deadline": state.deadline})
+        if not (state.requested_forceful_refund or state.requested_forceful_settle):
+            remedy = (
+                f"First its consumer does `agorai transfer request-refund {id_}`, "
+                f"or its provider `agorai transfer request-settle {id_}`."
+            )
+            raise _misplaced(transfer, "nothing was requested", remedy)
         (config,) = await self.read(self.panel.config())
         return Wei(seen.deal.panel_size * config.seat_bonus)
 
@@ -406,7 +474,15 @@ class Transfers(Contracts):
         # After the states, so that of one which is not open there is the end.
         provided = {one.id: one for one in await self.events(self.contract.address, DataProvided, topic)}
         outcomes = {one.id: one.outcome for one in await self.events(self.contract.address, Ended, topic)}
-        now, cases = await self.now(), await self._cases({state.panel_case for state in states} - {0})
+        contested = {}  # its last case: the contract forgets that of a transfer which has ended
+        if any(event.deal.authority == self.panel.address for event in opened):
+            events = await self.events(self.contract.address, Contested, topic)
+            contested = {one.id: one.panel_case for one in events if one.id in outcomes}
+        ids = {
+            event.id: state.panel_case or contested.get(event.id, 0)
+            for event, state in zip(opened, states, strict=True)
+        }
+        now, cases = await self.now(), await self._cases({*ids.values()} - {0})
         return [
             TransferSeen(
                 event.id,
@@ -415,7 +491,7 @@ class Transfers(Contracts):
                 provided.get(event.id),
                 outcomes.get(event.id),
                 now,
-                cases.get(state.panel_case),
+                cases.get(ids[event.id]),
                 by_panel=event.deal.authority == self.panel.address,
             )
             for event, state in zip(opened, states, strict=True)
@@ -546,6 +622,10 @@ class Transfers(Contracts):
             if free:
                 return min(free)[1]
             first += _SLOTS
+
+
+def _misplaced(transfer: int, why: str, remedy: str) -> TransferRefusedError:
+    return TransferRefusedError(f"Transfer {shown(transfer)} is not where this can be done: {why}", remedy)
 
 
 def read_id(given: str) -> int:

@@ -32,8 +32,11 @@ MOST_FILE: Final = 256 << 20
 FETCH_S: Final = 60.0
 """How long a file may take to come from a stranger."""
 
+AGAIN_S: Final = 1.0
+"""How long strangers are not asked again for a file that they did not serve once; twice as long each further time."""
+
 ABSENT_S: Final = 60.0
-"""How long strangers are not asked again for a file that they did not serve."""
+"""The longest of these pauses, and how long after one it is remembered."""
 
 AT_ONCE: Final = 8
 """Files that are fetched at the same time for one purpose: one that hangs must not hold up all others."""
@@ -104,6 +107,8 @@ class DigestFiles:
         self._size = 0
         self._absent: dict[bytes, tuple[float, AgoraiError]] = {}
         """By digest: until when strangers are not asked again, and why."""
+        self._pauses: dict[bytes, tuple[float, float]] = {}
+        """By digest: how long the last pause was, and until when it is remembered."""
 
     async def read(
         self, kind: type[DocumentT], digest: bytes, what: str, owners: Sequence[Address], *, pin: str = ""
@@ -173,6 +178,7 @@ class DigestFiles:
         """Fetch a file from one of these members' gateways into this node's own store; None if none serves it."""
         now = asyncio.get_running_loop().time()
         self._absent = {of: absent for of, absent in self._absent.items() if absent[0] > now}
+        self._pauses = {of: pause for of, pause in self._pauses.items() if pause[1] > now}
         if digest in self._absent:
             return None
         missing: AgoraiError | None = None
@@ -193,8 +199,16 @@ class DigestFiles:
                 self.pinned.add(digest)
             return data
         if missing is not None:
-            self._absent[digest] = asyncio.get_running_loop().time() + ABSENT_S, missing
+            self._pause(digest, now, missing)
         return None
+
+    def _pause(self, digest: bytes, since: float, missing: AgoraiError) -> None:
+        """Ask strangers no more for a while: as long as they took, so that who hangs does not keep off others."""
+        now = asyncio.get_running_loop().time()
+        last, _ = self._pauses.get(digest, (AGAIN_S / 2, 0.0))
+        pause = min(max(2 * last, now - since), ABSENT_S)
+        self._pauses[digest] = pause, now + pause + ABSENT_S
+        self._absent[digest] = now + pause, missing
 
     async def _of(self, owner: Address, digest: bytes, most: int, seconds: float) -> bytes:
         """Read a file from a member's gateway."""

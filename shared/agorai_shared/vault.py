@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Protocol, Self
 
 import aiohttp
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, PlainSerializer, model_validator
 
 from agorai_shared.command import Commander
 from agorai_shared.contract import Call
@@ -27,6 +27,8 @@ from agorai_shared.types import Address, CaseId, Cid, Hash, TradeId
 _WITHOUT_END: Final = aiohttp.ClientTimeout(total=None, sock_connect=10)
 """For streams: however long all of one takes, what matters is that it goes on."""
 
+Word = Annotated[int, Field(ge=0, lt=1 << 256), PlainSerializer(str, return_type=str, when_used="json")]
+"""A word of the chain's; text in JSON, whose readers round whole numbers beyond 53 or 64 bits."""
 
 STEP_TRIES: Final = 5
 """Transactions for one step of an item; each but the last reverted though the step was still to be taken."""
@@ -86,7 +88,7 @@ class Send(Message):
     data: str = Field(pattern=r"^0x([0-9a-f]{2}){4,}$")
     contract: str
     function: str
-    value: int = Field(0, ge=0, lt=1 << 256)
+    value: Word = 0
     """What the call pays of the chain's own coin, in its smallest unit."""
 
 
@@ -116,8 +118,8 @@ class Outcome(Message):
 class Permit(Message):
     """Sign an allowance of the market's token for the `Invocation` contract (EIP-2612)."""
 
-    value: int = Field(ge=0, lt=1 << 256)
-    deadline: int = Field(gt=0, lt=1 << 256)
+    value: Word
+    deadline: Annotated[Word, Field(gt=0)]
 
 
 class PermitSignature(Message):

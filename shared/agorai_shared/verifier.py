@@ -9,7 +9,8 @@ from pydantic import Field
 from agorai_shared.command import Commander
 from agorai_shared.message import Message
 from agorai_shared.pool_trainer import Found, Id
-from agorai_shared.types import TradeId, Wei
+from agorai_shared.types import TradeId
+from agorai_shared.vault import Word
 
 INSPECT_S: Final = 3600.0
 """How long an inspection may take: as long as the sandbox lets an evaluation, by default."""
@@ -73,7 +74,7 @@ class PoolFinding(Message):
     suspected: int
     suspicions: tuple[Found, ...]
     """The surest; the trainer tells of more."""
-    lacking: Wei = Wei(0)
+    lacking: Word = 0
     """Of the token, in its smallest unit: what the account has too little to challenge them as it was told to."""
 
 

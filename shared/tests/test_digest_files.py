@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
@@ -80,3 +81,30 @@ async def test_what_may_have_been_here_for_long_is_looked_for_here_first_and_not
     assert (own.read[digest], own.put_as, files.pinned) == (1, [(False, "")], set())
     assert await files.file(digest, "file", [author]) == LARGE
     assert (own.read[digest], others.read[digest]) == (2, 1)
+
+
+async def test_who_failed_once_is_asked_again_soon_and_who_goes_on_failing_ever_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    others, author, now = Store(), Address("0x" + "1" * 40), 1000.0
+    files, digest = reading(Store(), others), digest_of(cid_of(LARGE))
+    failed: list[Address] = []
+    monkeypatch.setattr(files.market, "gateway_failed", failed.append)
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
+    pauses = [1, 2, 4, 8, 16, 32, 60, 60]
+    for asked, pause in enumerate(pauses, 1):
+        for _ in range(2):
+            with pytest.raises(FileAbsentError):
+                await files.file(digest, "file", [author])
+        assert len(failed) == asked
+        now += pause - 0.5
+        with pytest.raises(FileAbsentError):
+            await files.file(digest, "file", [author])
+        assert len(failed) == asked
+        now += 0.5
+    now += digest_files.ABSENT_S  # by then it is forgotten
+    with pytest.raises(FileAbsentError):
+        await files.file(digest, "file", [author])
+    others.files[digest] = LARGE
+    now += digest_files.AGAIN_S
+    assert await files.file(digest, "file", [author]) == LARGE

@@ -6,13 +6,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import aiohttp
+import orjson
 import pytest
 from aiohttp import web
+from pydantic import ValidationError
 
 from agorai_shared.command import Commander
 from agorai_shared.errors import RemoteError
 from agorai_shared.types import Address, Cid
-from agorai_shared.vault import PlaintextCutOffError, PlaintextTooLargeError, SealedObject, Vault
+from agorai_shared.vault import (
+    Permit,
+    PlaintextCutOffError,
+    PlaintextTooLargeError,
+    SealedObject,
+    Send,
+    Vault,
+)
+from agorai_shared.verifier import PoolFinding
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SEALED = {"cid": "bafy", "commitment": "00" * 32, "size": 3}
@@ -158,3 +168,27 @@ async def test_a_vault_that_is_away_is_told_of() -> None:
         for ask in (vault.own(Cid("x"), 1), vault.put(b"")):
             with pytest.raises(PlaintextCutOffError):
                 await ask
+
+
+@pytest.mark.parametrize("amount", [0, 1 << 53, 1 << 64, (1 << 256) - 1])
+def test_amounts_come_over_the_bus_whole(amount: int) -> None:
+    send = Send(
+        once="a", to=nowhere().address, data="0x" + "00" * 4, contract="c", function="f", value=amount
+    )
+    permit = Permit(value=amount, deadline=amount or 1)
+    for command in (send, permit):
+        assert type(command).model_validate(orjson.loads(command.model_dump_json())) == command
+
+
+@pytest.mark.parametrize("amount", ["-1", str(1 << 256), "1.5", "0x1", "", 2e19])
+def test_what_is_no_amount_is_not_taken(amount: object) -> None:
+    with pytest.raises(ValidationError):
+        Permit.model_validate({"value": amount, "deadline": 1})
+
+
+def test_an_amount_beyond_64_bits_comes_through_an_answer_of_the_verifier_s() -> None:
+    lacking = 20 * 10**18
+    told = PoolFinding(
+        pool=1, contribution=2, deadline=3, samples=4, suspected=5, suspicions=(), lacking=lacking
+    )
+    assert PoolFinding.model_validate(orjson.loads(told.model_dump_json())).lacking == lacking

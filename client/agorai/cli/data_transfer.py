@@ -25,7 +25,7 @@ from agorai.client import Client, address_of
 from agorai.devchain import TOKEN
 from agorai.pool_spec import duration as seconds
 from agorai.transfers import PANEL_SIZE, Transfers, read_id
-from agorai_shared.types import Wei
+from agorai_shared.types import Address, Wei
 
 app = typer.Typer(
     help="Data for the chain's own coin, held until the consumer has verified them or an authority has ruled.",
@@ -63,6 +63,16 @@ def init(
         wait = seconds(duration)
     except ValueError as error:
         raise typer.BadParameter(f"--duration: {error}.") from error
+
+    def ruler(transfers: Transfers) -> Address:
+        return transfers.panel.address if authority == "panel" else address_of(authority)
+
+    async def look(client: Client) -> None:
+        transfers = Transfers(client)
+        await transfers.require_terms(resource, paid, ruler(transfers), wait, panel_size)
+
+    if not yes:
+        with_client(home, as_json, look)
     confirm(
         f"Open a transfer of data set {resource}, and lay down {coin(paid)}?",
         "The transfer was not opened",
@@ -72,9 +82,8 @@ def init(
 
     async def work(client: Client) -> dict[str, Any]:
         transfers = Transfers(client)
-        ruler = transfers.panel.address if authority == "panel" else address_of(authority)
         with progress(as_json) as tell:
-            opened = await transfers.init(resource, paid, ruler, wait, panel_size, on_stage=tell)
+            opened = await transfers.init(resource, paid, ruler(transfers), wait, panel_size, on_stage=tell)
         return transfer_json(await transfers.look(opened), client.address)
 
     found = with_client(home, as_json, work)

@@ -11,7 +11,7 @@ from agorai.cli.pool_shown import moment
 from agorai.cli.trade import lasting
 from agorai.devchain import TOKEN
 from agorai.transfer_refusals import shown
-from agorai.transfer_state import TransferSeen, awaited, standing
+from agorai.transfer_state import TransferSeen, awaited, standing, voters_found
 from agorai_shared import cid as cids
 from agorai_shared.digest_files import cids_of
 
@@ -41,6 +41,7 @@ def transfer_json(seen: TransferSeen, account: str) -> dict[str, Any]:
         "duration": deal.duration,
         "slot": deal.slot,
         "state": standing(seen),
+        "voters_found": voters_found(seen),
         "awaited": waiting and waiting.what,
         "until": waiting and waiting.until,
         "now": seen.now,
@@ -69,6 +70,8 @@ def transfer_table(found: dict[str, Any]) -> object:
     made.add_row("each wait", lasting(found["duration"]))
     made.add_section()
     made.add_row("state", found["state"])
+    if found["voters_found"]:
+        made.add_row("voters found", found["voters_found"])
     if found["data"]:
         made.add_row("data", " or ".join(found["data"]))
         made.add_row("sealed key", found["sealed_key"])

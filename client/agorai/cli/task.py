@@ -39,7 +39,7 @@ from agorai.home import Home
 from agorai.pool_spec import read
 from agorai.task_matching import OnOffer, on_offer, warnings
 from agorai.task_offering import offerable, offerings
-from agorai.task_reading import all_seen, records, seen
+from agorai.task_reading import all_seen, declined, records, seen
 from agorai.task_spec import TaskSpec
 from agorai.tasks import TaskPlan, Tasks
 from agorai_shared.federated import MOST_SUBTASKS, ComputingOffer, DataOffer, Specification
@@ -132,7 +132,8 @@ def show(task: int = TASK, home: Path = HOME, as_json: bool = JSON) -> None:
         tasks = Tasks(client)
         found = await seen(tasks, task)
         rounds = rounds_json(found, await records(tasks, found))
-        return {**task_json(found), "subtasks": subtasks_json(found), "rounds_run": rounds}, client.address
+        subtasks = subtasks_json(found, await declined(tasks, task))
+        return {**task_json(found), "subtasks": subtasks, "rounds_run": rounds}, client.address
 
     found, account = with_client(home, as_json, work)
 
@@ -327,7 +328,7 @@ def challenge(
 
     cost = with_client(home, as_json, price)
     confirm(
-        f"Challenge the payout of task {task}, and lay down {tokens_told(cost)}?",
+        f"Challenge the payout of task {task}, and lay down {tokens_told(cost)}, stake and voters' bonus together?",
         "The payout was not challenged",
         yes=yes,
         as_json=as_json,

@@ -42,7 +42,8 @@ def audit_task(task: int = TASK, home: Path = HOME, as_json: bool = JSON) -> Non
             tell("measuring contributions anew")
             audited = await TaskReward(client.commander).audit(task)
         adders = {id_ for id_, line in found.history.subtasks.items() if line.role == Role.ADDER}
-        return audited_json(task, audited, await payout(tasks, found), adders)
+        method = found.document and found.document.contribution.method
+        return {**audited_json(task, audited, await payout(tasks, found), adders), "contribution": method}
 
     found = with_client(home, as_json, work)
 
@@ -52,7 +53,7 @@ def audit_task(task: int = TASK, home: Path = HOME, as_json: bool = JSON) -> Non
         if found["accounts"]:
             parts.append(_accounts_table(found["accounts"]))
         if found["contributions"]:
-            parts.append(_contributions_table(found["contributions"]))
+            parts.append(_contributions_table(found["contributions"], found["contribution"]))
         return Group(*parts)
 
     emit(found, as_json, human)
@@ -103,9 +104,11 @@ def _accounts_table(found: list[dict[str, Any]]) -> object:
     return shown
 
 
-def _contributions_table(found: list[dict[str, Any]]) -> object:
-    shown = table(">Subtask", ">Contribution (test samples)", ">Rounds paid")
+def _contributions_table(found: list[dict[str, Any]], method: str | None = None) -> object:
+    by_samples = method == "samples"
+    what = "Share of samples (1 a round)" if by_samples else "Contribution (test samples)"
+    shown = table(">Subtask", f">{what}", ">Rounds paid")
     for one in found:
-        about = "(adds)" if one["about"] is None else f"{one['about']:+.2f}"
+        about = "(adds)" if one["about"] is None else f"{one['about']:{'' if by_samples else '+'}.2f}"
         shown.add_row(str(one["subtask"]), about, str(one["delivered"]))
     return shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from agorai.cli.output import table
@@ -16,6 +17,7 @@ from agorai_shared import cid as cids
 from agorai_shared.bindings.training_task import Subtask
 from agorai_shared.federated import Mode, Privacy, RoundDocument
 from agorai_shared.task_history import Line
+from agorai_shared.types import Address
 
 _WINDOWS = ("join", "round", "step", "challenge")
 
@@ -32,6 +34,7 @@ def task_json(seen: TaskSeen) -> dict[str, Any]:
         "strategy": document and document.strategy,
         "mode": document and document.mode,
         "privacy": document and document.privacy and _privacy_json(seen, document.mode, document.privacy),
+        "contribution": document and document.contribution.method,
         "document": cids.of_digest(terms.document),
         "model_provider": task.model_provider,
         "state": task.state.name.lower(),
@@ -63,12 +66,15 @@ def _privacy_json(seen: TaskSeen, mode: Mode, privacy: Privacy) -> dict[str, Any
     }
 
 
-def subtasks_json(seen: TaskSeen) -> list[dict[str, Any]]:
-    """Give a task's subtasks for machines."""
-    return [_subtask(seen.history.subtasks[id_], one) for id_, one in sorted(seen.subtasks.items())]
+def subtasks_json(seen: TaskSeen, declined: Mapping[int, Address]) -> list[dict[str, Any]]:
+    """Give a task's subtasks for machines; of those that were never ready, who last said no."""
+    return [
+        _subtask(seen.history.subtasks[id_], one, declined.get(id_))
+        for id_, one in sorted(seen.subtasks.items())
+    ]
 
 
-def _subtask(line: Line, subtask: Subtask) -> dict[str, Any]:
+def _subtask(line: Line, subtask: Subtask, declined_by: Address | None) -> dict[str, Any]:
     return {
         "subtask": line.id,
         "data_provider": line.data_provider,
@@ -80,6 +86,7 @@ def _subtask(line: Line, subtask: Subtask) -> dict[str, Any]:
         "replaces": line.replaces or None,
         "state": subtask.state.name.lower(),
         "delivered": subtask.delivered,
+        "declined_by": None if line.ready else declined_by,
     }
 
 
@@ -103,6 +110,11 @@ def rounds_json(seen: TaskSeen, records: dict[int, RoundDocument | None]) -> lis
             }
         )
     return found if seen.history.rounds else []
+
+
+def shared_told(method: str | None) -> str:
+    """Say what a task's award is shared by."""
+    return "by samples" if method == "samples" else "by contribution"
 
 
 def task_name(found: dict[str, Any]) -> str:
@@ -155,7 +167,7 @@ def plan_table(plan: TaskPlan) -> object:
     fee, left = tokens_told(int(plan.wanted.most_fee)), tokens_told(terms.budget - terms.award)
     shown.add_row("fees", f"{left} at most, {fee} a round to each at most; what no round takes comes back")
     shown.add_row("wages", "of a fee: each data provider pays its computer")
-    shown.add_row("award", f"{tokens_told(terms.award)}, shared by contribution")
+    shown.add_row("award", f"{tokens_told(terms.award)}, shared {shared_told(plan.contribution.method)}")
     shown.add_row("bond", f"{tokens_told(terms.bond)}, lost if your node does not go on, or pays wrongly")
     return shown
 
@@ -183,7 +195,8 @@ def task_table(found: dict[str, Any], account: str) -> object:
         shown.add_row("trains", f"{found['model']['kind']}, by {found['strategy']['name']}, {found['mode']}")
     if found["privacy"]:
         shown.add_row("privacy", _privacy_told(found["privacy"]))
-    shown.add_row("budget", f"{found['budget']:g}, of which {found['award']:g} by contribution")
+    by = shared_told(found["contribution"])
+    shown.add_row("budget", f"{found['budget']:g}, of which {found['award']:g} {by}")
     shown.add_row("owed", f"{found['owed']:g} in fees of rounds delivered")
     shown.add_row("bond", f"{found['bond']:g}, lost if the model provider does not go on")
     shown.add_row("windows", " ".join(f"{name} {lasting(found[f'{name}_window'])}" for name in _WINDOWS))
@@ -213,13 +226,23 @@ def subtasks_table(found: list[dict[str, Any]]) -> object:
     """Show a task's subtasks."""
     shown = table(">Subtask", ">Data set", ">Fee", ">Wage", ">Rounds", "State")
     for one in found:
-        state = next(words for state, words in SUBTASK_STATES.items() if state.name.lower() == one["state"])
+        state = _state_told(one)
         replaces = f", in place of {one['replaces']}" if one["replaces"] else ""
         shown.add_row(
             str(one["subtask"]), str(one["resource"] or "(adds)"), f"{one['fee']:g}", f"{one['wage']:g}",
             str(one["delivered"]), state + replaces,
         )  # fmt: skip
     return shown
+
+
+def _state_told(one: dict[str, Any]) -> str:
+    by, state = one["declined_by"], one["state"]
+    if by and state == "ended":
+        is_own = by == one["data_provider"]
+        return "declined by its data provider" if is_own else "withdrawn by the model provider"
+    if by and by == one["computer"] and state == "requested":
+        return "was declined by its computer"
+    return next(words for kind, words in SUBTASK_STATES.items() if kind.name.lower() == state)
 
 
 def members_table(found: list[dict[str, Any]], account: str) -> object:

@@ -119,6 +119,28 @@ def test_a_model_becomes_as_accurate_as_one_trained_in_the_clear(keys: HeKeys) -
     assert accuracy >= wanted - 0.02
 
 
+@pytest.mark.parametrize(("columns", "rounds"), [(4, 5), (4, 25), (30, 25), (100, 50)])
+def test_at_the_rate_that_the_documentation_names_weights_stay_small_even_if_all_columns_are_alike(
+    columns: int, rounds: int
+) -> None:
+    rng = np.random.default_rng(0)
+    told = rng.normal(size=(2000, 1))
+    samples = told + 0.2 * rng.normal(size=(2000, columns))
+    samples = (samples - samples.mean(axis=0)) / samples.std(axis=0)
+    labels = (told[:, 0] + 0.5 * rng.normal(size=2000) > 0).astype(np.int64)
+
+    def largest(product: float) -> float:
+        weights = np.zeros((1, 1 + columns))
+        for _ in range(rounds):
+            weights = stepped(weights, samples, labels, product / (columns * rounds))
+            if np.abs(weights).max() > TRAINING.most_value:
+                break
+        return float(np.abs(weights).max())
+
+    assert largest(40) < TRAINING.most_value / 4
+    assert largest(120) > TRAINING.most_value
+
+
 def test_of_each_ciphertext_one_number_leaves_the_computer(result: bytes) -> None:
     weights, words = 2, 1 + TRAINING.degree
     assert len(result) == RESULT_HEADER + weights * words * 8

@@ -107,6 +107,15 @@ async def test_data_that_are_as_was_said_are_trained_on(sent: list[Any]) -> None
     assert sent == [("accept", KEY, WAGE)]
 
 
+async def test_samples_that_it_has_the_key_to_are_declined(sent: list[Any]) -> None:
+    asked = protocol(b"samples")
+    reader = cast("Any", asked._reader)
+    reader.described = giving(SimpleNamespace(is_encrypted=True))
+    reader.files.opened = giving(SimpleNamespace(model_provider=CORA))
+    await answer(asked)
+    assert sent == [("decline", KEY)]
+
+
 async def test_a_task_whose_windows_leave_no_time_is_declined(sent: list[Any]) -> None:
     await answer(protocol(b"rows", in_time=False))
     assert sent == [("decline", KEY)]

@@ -147,6 +147,9 @@ class ComputedProtocol:
             return False
         line = (await self._files.history(task)).subtasks[key]
         described = await self._reader.described(task)
+        if described.is_encrypted and await self._reads(task, line):
+            log.warning("subtask.samples_readable", subtask=key, data_provider=line.data_provider)
+            return False
         try:
             data = await self._data(task, line)
         except (RemoteError, DocumentMalformedError, PlaintextTooLargeError) as error:
@@ -165,6 +168,11 @@ class ComputedProtocol:
         for one in found.findings:
             log.warning("subtask.data_unfit", subtask=key, fault=one.fault, column=one.column)
         return not found.findings
+
+    async def _reads(self, task: int, line: Line) -> bool:
+        """Tell whether this account has the key that another's samples are encrypted for."""
+        provider = (await self._files.opened(task)).model_provider
+        return self._reader.me == provider != line.data_provider
 
     async def _unfit(self, described: Described, task: int, key: int, samples: bytes) -> str:
         """Say why encrypted samples are not what the task wants, as far as who cannot see them can tell."""

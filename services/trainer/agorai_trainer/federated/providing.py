@@ -90,7 +90,7 @@ class ProvidedProtocol:
             since=await self._reader.since(key, subtask),
             asks=asks,
             fits=asks is not None and wants and await self._is_fit(subtask.task, line),
-            computers=await self._computers(line, subtask.fee, mine, asked) if wants else (),
+            computers=await self._computers(subtask, line, mine, asked) if wants else (),
             replaced=wants and await self._is_replaced(subtask.task, key),
         )
 
@@ -157,15 +157,21 @@ class ProvidedProtocol:
         return (await self._files.history(task)).subtasks[subtask]
 
     async def _computers(
-        self, line: Line, fee: int, mine: Specification | None, asked: set[Address]
+        self, subtask: Subtask, line: Line, mine: Specification | None, asked: set[Address]
     ) -> tuple[decide.Computer, ...]:
-        """Give who could compute; this account, if it offers that below the fee, for so its data go nowhere."""
+        """Give who could compute; this account, if it offers that below the fee, for so its data go nowhere.
+
+        Never the model provider where samples are encrypted: it has the key, and would read them.
+        """
         me = self._reader.me
         if line.role == Role.ADDER:
             return (decide.Computer(me, 0),)
-        if mine and mine.computing and me not in asked and int(mine.computing.wage) < fee:
+        if mine and mine.computing and me not in asked and int(mine.computing.wage) < subtask.fee:
             return (decide.Computer(me, int(mine.computing.wage)),)  # of others nothing need be read
-        return await self._offers.computing({*asked, me})
+        without = {*asked, me}
+        if (await self._files.document(subtask.task)).mode == "encrypted":
+            without.add((await self._files.opened(subtask.task)).model_provider)
+        return await self._offers.computing(without)
 
     async def _is_replaced(self, task: int, key: int) -> bool:
         for line in (await self._files.history(task)).subtasks.values():
@@ -189,6 +195,10 @@ class ProvidedProtocol:
         most = TRAINING.most_value if described.is_encrypted else None
         data = await self._data(resource)
         checked = await self._sandbox.check_data(described.model, data, least, most=most)
+        for one in checked.findings:
+            log.warning(
+                "subtask.data_unfit", task=task, resource=resource, fault=one.fault, column=one.column
+            )
         if checked.findings or not described.is_encrypted:
             return not checked.findings
         rounds = (await self._files.opened(task)).terms.rounds
