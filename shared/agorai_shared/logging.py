@@ -19,6 +19,8 @@ import structlog
 
 LogFormat = Literal["console", "json"]
 Carrier = Literal["bus", "chain"]
+_processors: Final[list[structlog.typing.Processor]] = []
+"""One list for good: a logger keeps that with which it was used first."""
 _CARRIERS: Final[dict[str, Carrier]] = {"bus_unreachable": "bus", "rpc_unreachable": "chain"}
 """Codes of errors, a service's answers among them, that say which of the two does not answer."""
 
@@ -53,12 +55,13 @@ def configure(level: str = "INFO", fmt: LogFormat = "console") -> None:
     root.setLevel(level.upper())
     for chatty in ("aiohttp", "asyncio", "nats", "faststream", "uvicorn.access", "web3", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    _processors[:] = [
+        structlog.stdlib.filter_by_level,
+        *shared,
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ]
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
+        processors=_processors,
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,

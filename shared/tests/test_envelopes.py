@@ -87,7 +87,7 @@ def test_what_is_sealed_to_members_each_of_them_opens(keys: dict[Address, RSAKey
         assert open_as_member(envelope, owner, key, CONTEXT) == CONTENT
     with pytest.raises(NotForKeyError):
         open_as_member(envelope, Address("0x" + "cc" * 20), keys[ALICE], CONTEXT)
-    with pytest.raises(EnvelopeFaultyError, match="padding"):
+    with pytest.raises(EnvelopeFaultyError, match=r"padding|encrypted key"):  # by which key is the larger
         open_as_member(envelope, ALICE, keys[BOB], CONTEXT)
     with pytest.raises(EnvelopeFaultyError, match="not for 'elsewhere'"):
         open_as_member(envelope, ALICE, keys[ALICE], "elsewhere")

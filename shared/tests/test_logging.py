@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from structlog.testing import capture_logs
@@ -111,3 +113,22 @@ async def test_a_connection_that_is_lost_says_so_once_and_what_else_is_wrong_onc
     await watch.on_closed()
     assert len(warned(said)) == 3
     assert len([entry for entry in said if entry["event"] == "bus.error"]) == 7
+
+
+_TWICE: Final = """
+from structlog.testing import capture_logs
+from agorai_shared import logging
+used = logging.get("used")
+for level in ("CRITICAL", "INFO"):
+    logging.configure(level)
+    used.debug("used")
+with capture_logs() as heard:
+    used.warning("heard")
+print([entry["event"] for entry in heard])
+"""
+
+
+def test_a_logger_that_was_used_before_it_was_configured_again_is_heard() -> None:
+    # in a process of its own, for this is the whole process's
+    said = subprocess.run([sys.executable, "-c", _TWICE], capture_output=True, text=True, check=True)
+    assert said.stdout == "['heard']\n"
