@@ -145,7 +145,7 @@ async def _listens(bus_url: str, address: Address, password: str) -> bool:
     except (TimeoutError, NatsError):
         return True
     finally:
-        await client.close()
+        await bus.close(client)
     return True
 
 

@@ -229,7 +229,7 @@ async def _connected(url: str, user: str, password: str) -> AsyncIterator[Bus]:
     try:
         yield client
     finally:
-        await client.close()
+        await bus.close(client)
 
 
 @asynccontextmanager

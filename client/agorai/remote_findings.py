@@ -195,7 +195,7 @@ async def of_bus(info: NodeFile | None) -> list[Finding]:
     except AgoraiError as error:
         return [*certificate, fail("bus", f"JetStream does not answer: {error.message}", error.remedy)]
     finally:
-        await client.close()
+        await bus.close(client)
     return [
         *certificate,
         ok("bus", f"nats-server {version.major}.{version.minor}.{version.patch}, with the chain's stream"),

@@ -110,8 +110,13 @@ def inbox_of(user: str | None) -> str:
 
 
 async def close(client: Client) -> None:
-    """Close a connection, also one that is being made anew, which for the client alone might go on for ever."""
-    await client.close()
+    """Close a connection, also one that is just being made anew, over which the client alone stumbles or goes on."""
+    try:
+        await client.close()
+    except OSError as error:
+        log.debug("bus.broken_off", error=str(error))
+        if client._closed_cb is not None:
+            await client._closed_cb()
     if (connecting := client._reconnection_task) is not None:
         await cancelled([connecting])
 
@@ -127,6 +132,7 @@ class Watch:
         self._by = f"connection {name} {id(self)}"
         self._reason = ""
         self._lost = False
+        self._closed = False
         self._told: set[str] = set()
 
     async def on_error(self, error: Exception) -> None:
@@ -138,7 +144,7 @@ class Watch:
         if lost:
             self._reason = said
             if self._lost:
-                logging.absent("bus", self._by, said)
+                self._miss()
         elif self._lost:
             self._told.add(said)
 
@@ -147,7 +153,7 @@ class Watch:
         self._lost = True
         log.debug("bus.disconnected", bus=self._name)
         if self._reason:
-            logging.absent("bus", self._by, self._reason)
+            self._miss()
 
     async def on_back(self) -> None:
         """Take that it is there again."""
@@ -158,7 +164,12 @@ class Watch:
 
     async def on_closed(self) -> None:
         """Take that it is closed for good."""
+        self._closed = True
         logging.forget(self._by)
+
+    def _miss(self) -> None:
+        if not self._closed:  # for what was coming back may go on trying a while
+            logging.absent("bus", self._by, self._reason)
 
 
 async def connect(
@@ -173,7 +184,7 @@ async def connect(
     """Open a connection that comes back by itself for ever.
 
     `url` may name several servers of one cluster, parted by commas; `tls` is what `bus_tls.tls_context` gives for
-    them. Close it with `await client.close()`.
+    them. Close it with `close`.
 
     Raises
     ------
@@ -220,14 +231,14 @@ async def connect(
     except asyncio.CancelledError:  # else it would go on trying for ever
         connecting.cancel()
         await asyncio.gather(connecting, return_exceptions=True)
-        await client.close()
+        await close(client)
         raise
     if connecting.done() and connecting.exception() is None:
         opening = False
         return client
     connecting.cancel()
     (outcome,) = await asyncio.gather(connecting, return_exceptions=True)
-    await client.close()
+    await close(client)
     cause = failed.result() if failed.done() else outcome
     reason = str(cause) or "no answer in time"
     raise BusUnreachableError(_shown(url), reason) from (cause if isinstance(cause, Exception) else None)

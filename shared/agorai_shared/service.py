@@ -366,7 +366,7 @@ class Host:
         password = settings.bus_password.get_secret_value() if settings.bus_password else None
         tls = settings.bus_tls()
         trial = await bus.connect(settings.bus_url, user=settings.bus_user, password=password, tls=tls)
-        await trial.close()
+        await bus.close(trial)
         await self.broker.connect()
 
     async def _disconnect(self) -> None:

@@ -2,17 +2,21 @@
 
     async with running_nats(tmp_path) as nats, running_anvil() as anvil: ...
 
-or, after `from agorai_shared.testing import anvil, nats_server`, as pytest fixtures of those names.
+or, after `from agorai_shared.testing import anvil, nats_server, said`, as pytest fixtures of those names.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
+from agorai_shared import logging
 from agorai_shared.processes import Running, start_anvil, start_nats
 
 
@@ -65,3 +69,16 @@ async def anvil() -> AsyncGenerator[Running]:
     """Give an anvil chain of the test's own that mines a block for each transaction."""
     async with running_anvil() as node:
         yield node
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """Give what is logged in the test, as far as it has come; nothing is away at its start (`logging.absent`)."""
+    monkeypatch.setattr(logging, "_absences", {})
+    with capture_logs() as entries:
+        yield entries
+
+
+def warned(said: Sequence[Any]) -> list[str]:
+    """Give the events that were logged as warnings."""
+    return [entry["event"] for entry in said if entry["log_level"] == "warning"]

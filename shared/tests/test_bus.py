@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,13 @@ import pytest
 import pytest_asyncio
 from nats.aio.client import Client
 from nats.js.api import StreamConfig
-from structlog.testing import capture_logs
 
 from agorai_shared import bus
 from agorai_shared.bus import OutMessage
 from agorai_shared.processes import Running
-from agorai_shared.testing import nats_server, running_nats
+from agorai_shared.testing import nats_server, running_nats, said, warned
 
-__all__ = ["nats_server"]
+__all__ = ["nats_server", "said"]
 
 STREAM = StreamConfig(name="THINGS", subjects=["things.>"], allow_atomic=True)
 
@@ -28,16 +27,6 @@ async def client(nats_server: Running) -> AsyncGenerator[Client]:
     await bus.ensure_stream(client.jetstream(), STREAM)
     yield client
     await client.close()
-
-
-@pytest.fixture
-def said() -> Iterator[list[Any]]:
-    with capture_logs() as entries:
-        yield entries
-
-
-def warned(said: list[Any]) -> list[str]:
-    return [entry["event"] for entry in said if entry["log_level"] == "warning"]
 
 
 def things(count: int) -> list[OutMessage]:

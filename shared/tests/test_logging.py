@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any, Final
-
-import pytest
-from structlog.testing import capture_logs
 
 from agorai_shared import logging
 from agorai_shared.bus import BusUnreachableError, Watch
 from agorai_shared.command import ServiceUnreachableError
 from agorai_shared.errors import RemoteError
 from agorai_shared.rpc import RpcUnreachableError
+from agorai_shared.testing import said, warned
+
+__all__ = ["said"]
 
 log = logging.get(__name__)
 CHAIN_AWAY = RpcUnreachableError("http://127.0.0.1:9", "connection refused")
 BUS_AWAY = BusUnreachableError("nats://127.0.0.1:9", "connection refused")
-
-
-@pytest.fixture
-def said() -> Iterator[list[Any]]:
-    with capture_logs() as entries:
-        yield entries
-
-
-def warned(said: list[Any]) -> list[str]:
-    return [entry["event"] for entry in said if entry["log_level"] == "warning"]
 
 
 def failed(error: BaseException, by: str, chain_id: int | None = 5) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter
@@ -138,8 +138,7 @@ class Hub:
             await cancelled(beside)
             await cancelled(tasks)
             if self._client is not None:
-                with suppress(Exception):
-                    await self._client.close()
+                await bus.close(self._client)
 
     async def _deliver(self) -> None:
         """Deliver to webhooks as soon as the bus is there."""

@@ -140,8 +140,7 @@ async def town_on(url: str, chains: Sequence[int] = (CHAIN,), **options: Any) ->
     @asynccontextmanager
     async def background() -> AsyncIterator[None]:
         yield
-        with suppress(OSError):  # it is just being connected again
-            await client.close()
+        await bus.close(client)
 
     api = listening.router(lambda: client, lambda: chains, **options)
     settings = NodeSettings(bus_url=url, node_token=cast("Any", "token"), port=0)

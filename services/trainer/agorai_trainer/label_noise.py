@@ -10,7 +10,6 @@ Nothing here imports scikit-learn or cleanlab before labels are judged; together
 from __future__ import annotations
 
 import importlib
-import os
 from dataclasses import dataclass
 from typing import cast
 
@@ -136,7 +135,7 @@ def held_out(features: Matrix, labels: Codes, texts: tuple[int, ...], categories
     -------
     Of shape (rows, classes).
     """
-    compose, impute, pipeline, preprocessing, ensemble, selection, joblib = (
+    compose, impute, pipeline, preprocessing, ensemble, selection = (
         importlib.import_module(name)
         for name in (
             "sklearn.compose",
@@ -145,7 +144,6 @@ def held_out(features: Matrix, labels: Codes, texts: tuple[int, ...], categories
             "sklearn.preprocessing",
             "sklearn.ensemble",
             "sklearn.model_selection",
-            "joblib",
         )
     )
     numbers = [place for place in range(features.shape[1]) if place not in set(texts)]
@@ -167,9 +165,9 @@ def held_out(features: Matrix, labels: Codes, texts: tuple[int, ...], categories
     )
     model = pipeline.make_pipeline(encode, ensemble.ExtraTreesClassifier(TREES, random_state=seed))
     folds = selection.StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    # one thread a fold, and one in each forest: threads that share a forest add its votes up in any order
-    with joblib.parallel_config("threading", n_jobs=min(FOLDS, os.cpu_count() or 1)):
-        found = selection.cross_val_predict(model, features, labels, cv=folds, method="predict_proba")
+    # in one thread: those that share a forest add its votes up in any order, and any two of scikit-learn's take the
+    # process's warning filters from each other
+    found = selection.cross_val_predict(model, features, labels, cv=folds, method="predict_proba")
     return cast("Matrix", found)
 
 
