@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Final, TypeVar, cast
@@ -15,6 +14,7 @@ from agorai.pool_state import ContributionSeen, PoolSeen, seen
 from agorai.pool_versions import Comparison, Version
 from agorai_shared.bindings.data_pool import Challenged, Opened, Pool, PoolState
 from agorai_shared.bindings.voting_panel import Case
+from agorai_shared.chain import time_of
 from agorai_shared.digest_files import AT_ONCE, hurry
 from agorai_shared.errors import AgoraiError
 from agorai_shared.pool import Challenge
@@ -43,7 +43,7 @@ class PoolReader(Contracts):
 
     async def now(self) -> int:
         """Give the time in seconds since 1970: this machine's, or the chain's newest block's if that is later."""
-        return max(int(time.time()), (await self.client.chain.head()).timestamp)
+        return await time_of(self.client.chain, newest=True)
 
     async def pools(self) -> list[PoolSeen]:
         """Give all pools, the newest first."""

@@ -10,7 +10,6 @@ proposes the payout, audits, settles and claims. What its owner decides is here.
 from __future__ import annotations
 
 import secrets
-import time
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -21,6 +20,7 @@ from agorai.devchain import TOKEN
 from agorai.exchange import Contracts, refusal
 from agorai_shared import cid as cids
 from agorai_shared.bindings.training_task import Opened, Subtask, Task, TaskState, Terms
+from agorai_shared.chain import time_of
 from agorai_shared.content import NODE_PIN
 from agorai_shared.digest_files import several
 from agorai_shared.documents import Profile
@@ -114,7 +114,7 @@ class Tasks(Contracts):
 
     async def now(self) -> int:
         """Give the time in seconds since 1970: this machine's, or the chain's newest block's if that is later."""
-        return max(int(time.time()), (await self.client.chain.head()).timestamp)
+        return await time_of(self.client.chain, newest=True)
 
     # --------------------------------------------------------------------------------------------- offering
 

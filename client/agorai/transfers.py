@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import astuple, dataclass, replace
@@ -49,6 +48,7 @@ from agorai_shared.bindings.data_transfer import (
 )
 from agorai_shared.bindings.registry import Registered
 from agorai_shared.bindings.voting_panel import Config, Verdict
+from agorai_shared.chain import time_of
 from agorai_shared.content import NODE_PIN
 from agorai_shared.contract import Call
 from agorai_shared.digest_files import DigestFiles, cids_of
@@ -114,7 +114,7 @@ class Transfers(Contracts):
 
     async def now(self) -> int:
         """Give the time in seconds since 1970: this machine's, or the chain's newest block's if that is later."""
-        return max(int(time.time()), (await self.client.chain.head()).timestamp)
+        return await time_of(self.client.chain, newest=True)
 
     # -------------------------------------------------------------------------------------------- consuming
 

@@ -14,6 +14,7 @@ Numbers of blocks are heights, times are whole seconds since 1970.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
@@ -461,6 +462,12 @@ class _HeadFeed:
             self._news.set()
             await asyncio.sleep(_RESUBSCRIBE_S[min(attempt, len(_RESUBSCRIBE_S) - 1)])
             attempt += 1
+
+
+async def time_of(chain: Chain, *, newest: bool = False) -> int:
+    """Give this machine's time, or the last final block's (or the newest's) if later; in seconds since 1970."""
+    block = await (chain.head() if newest else chain.final())
+    return max(block.timestamp, int(time.time()))
 
 
 def _returned(call: Call[Any], answer: Json | RpcResponseError) -> Any:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import Final
 
 from agorai_shared import cid
+from agorai_shared.chain import time_of
 from agorai_shared.ckks import NotHomomorphicError, OtherKeyError, SumRangeError
 from agorai_shared.digest_files import FileAbsentError, FileOversizeError
 from agorai_shared.documents import DocumentMalformedError
@@ -85,7 +85,7 @@ class TaskOpener:
 
     async def now(self) -> int:
         """Give the later of the chain's time and this machine's, in seconds since 1970."""
-        return max((await self.files.market.chain.final()).timestamp, int(time.time()))
+        return await time_of(self.files.market.chain)
 
     async def open(self, task: int, envelope: Envelope, context: str, author: Address, most: int) -> bytes:
         """Give at most so many bytes that `author` has sealed.

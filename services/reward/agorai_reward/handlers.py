@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -21,6 +20,7 @@ from agorai_shared.bindings.data_pool import (
     State,
 )
 from agorai_shared.bindings.voting_panel import Case, Config, VotingPanel
+from agorai_shared.chain import time_of
 from agorai_shared.contract import Call
 from agorai_shared.errors import RemoteError
 from agorai_shared.market import Market, topic_of
@@ -145,7 +145,7 @@ class ContributionProtocol:
 
     async def now(self) -> int:
         """Give the later of the chain's time and this machine's, in seconds since 1970."""
-        return max((await self.market.chain.final()).timestamp, int(time.time()))
+        return await time_of(self.market.chain)
 
     async def _call(self, key: int, step: decide.Step) -> Call[Any]:
         match step:

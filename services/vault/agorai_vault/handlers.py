@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import cast
@@ -12,7 +11,7 @@ from agorai_shared import cid as cids
 from agorai_shared import logging
 from agorai_shared.bindings.invocation import Delivered, Item, Paid
 from agorai_shared.bindings.invocation import State as ItemState
-from agorai_shared.chain import ContractRevertError
+from agorai_shared.chain import ContractRevertError, time_of
 from agorai_shared.content import NODE_PIN
 from agorai_shared.contract import Call
 from agorai_shared.errors import NotFoundError, RefusedError
@@ -158,7 +157,7 @@ class InvocationProtocol:
 
     async def now(self) -> int:
         """Give the later of the chain's time and this machine's, in seconds since 1970."""
-        return max((await self.market.chain.final()).timestamp, int(time.time()))
+        return await time_of(self.market.chain)
 
     async def _delivery(self, invocation: InvocationId) -> Call[None]:
         grant = await self._make_grant(invocation)

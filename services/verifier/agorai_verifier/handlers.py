@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from agorai_shared import logging
 from agorai_shared.bindings.data_transfer import Initiated
 from agorai_shared.bindings.fair_exchange import FairExchange, Opened, Terms, Trade
 from agorai_shared.bindings.voting_panel import Case, Config, Drawn, Seat, VotingPanel
+from agorai_shared.chain import time_of
 from agorai_shared.contract import Call
 from agorai_shared.digest_files import DigestFiles, FileAbsentError
 from agorai_shared.documents import DocumentMalformedError, Metadata, Schema
@@ -280,7 +280,7 @@ class CaseProtocol:
 
     async def now(self) -> int:
         """Give the later of the chain's time and this machine's, in seconds since 1970."""
-        return max((await self.market.chain.final()).timestamp, int(time.time()))
+        return await time_of(self.market.chain)
 
     async def concerns(self, case: CaseId) -> bool:
         """Say whether this account was ever drawn for a case."""

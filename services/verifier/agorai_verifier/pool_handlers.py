@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias, TypeVar, cast
@@ -20,6 +19,7 @@ from agorai_shared.bindings.data_pool import (
     Settled,
     State,
 )
+from agorai_shared.chain import time_of
 from agorai_shared.contract import Call
 from agorai_shared.errors import RemoteError, UnavailableError
 from agorai_shared.market import Market, topic_of
@@ -170,7 +170,7 @@ class PoolProtocol:
 
     async def now(self) -> int:
         """Give the later of the chain's time and this machine's, in seconds since 1970."""
-        return max((await self.market.chain.final()).timestamp, int(time.time()))
+        return await time_of(self.market.chain)
 
     async def concerns(self, contribution: int) -> bool:
         """Say whether this account watches the pool, owns it, or has money in the contribution."""

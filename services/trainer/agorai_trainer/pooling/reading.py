@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from functools import partial
 from typing import Final
 
 from agorai_shared import cid, logging, pool_history, unixfs
 from agorai_shared.bindings.data_pool import Added, Challenged, Opened
+from agorai_shared.chain import time_of
 from agorai_shared.digest_files import MOST_FILE, FileAbsentError, several
 from agorai_shared.errors import AgoraiError
 from agorai_shared.market import topic_of
@@ -69,7 +69,7 @@ class PoolReader:
 
     async def now(self) -> int:
         """Give the later of the chain's time and this machine's, in seconds since 1970."""
-        return max((await self.files.market.chain.final()).timestamp, int(time.time()))
+        return await time_of(self.files.market.chain)
 
     async def revealed(self, pool: int, *, final: bool) -> bytes | None:
         """Give the test set of a pool that is closed; None before, and where it cannot be had in the end.

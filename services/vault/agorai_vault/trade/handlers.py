@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
@@ -21,7 +20,7 @@ from agorai_shared.bindings.fair_exchange import (
 )
 from agorai_shared.bindings.fair_exchange import Step as OnChain
 from agorai_shared.bindings.voting_panel import Config, VotingPanel
-from agorai_shared.chain import ContractRevertError
+from agorai_shared.chain import ContractRevertError, time_of
 from agorai_shared.content import NODE_PIN
 from agorai_shared.contract import Call
 from agorai_shared.errors import AgoraiError, RefusedError, UnavailableError
@@ -207,7 +206,7 @@ class TradeProtocol:
 
     async def now(self) -> int:
         """Give the later of the chain's time and this machine's, in seconds since 1970."""
-        return max((await self.market.chain.final()).timestamp, int(time.time()))
+        return await time_of(self.market.chain)
 
     async def package(self, trade: TradeId) -> AsyncIterator[bytes]:
         """Stream the other side's package in the clear.

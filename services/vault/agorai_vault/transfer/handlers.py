@@ -6,7 +6,6 @@ KeyEarlyError (UnavailableError)   or this node does not see yet that they have
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -16,7 +15,7 @@ from joserfc.jwk import RSAKey
 from agorai_shared import logging
 from agorai_shared.bindings.data_transfer import Initiated, State
 from agorai_shared.bindings.voting_panel import Case, Config, Revealed, Seat
-from agorai_shared.chain import ContractRevertError
+from agorai_shared.chain import ContractRevertError, time_of
 from agorai_shared.contract import Call
 from agorai_shared.documents import DocumentMalformedError
 from agorai_shared.envelopes import EnvelopeFaultyError, NotForKeyError, seal_to_members
@@ -171,7 +170,7 @@ class TransferProtocol:
 
     async def now(self) -> int:
         """Give the later of the chain's time and this machine's, in seconds since 1970."""
-        return max((await self.data.market.chain.final()).timestamp, int(time.time()))
+        return await time_of(self.data.market.chain)
 
     # --------------------------------------------------------------------------------------------- messages
 
