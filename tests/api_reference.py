@@ -24,6 +24,7 @@ from agorai.pools import Pools
 from agorai.store_client import StoreClient
 from agorai.tasks import Tasks
 from agorai.trading import Trading
+from agorai.transfer_reading import TransferReader
 from agorai.transfers import Transfers
 from agorai.voting import Voting
 from agorai_dashboard import app as dashboard
@@ -54,7 +55,8 @@ from agorai_verifier.settings import VerifierSettings
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "api.md"
 SDK: Final = (
-    Client, Trading, Voting, PoolReader, Pools, Tasks, Transfers, Learners, StoreClient, HubClient,
+    Client, Trading, Voting, PoolReader, Pools, Tasks, TransferReader, Transfers, Learners, StoreClient,
+    HubClient,
 )  # fmt: skip
 CHAIN: Final = 1
 PASSPHRASE: Final = "not a secret, for nothing is kept"

@@ -18,11 +18,11 @@ from rich.console import Console
 from sklearn.datasets import load_iris
 
 from agorai.cli.account import _account, exact
-from agorai.cli.market import usable_right
 from agorai.client import Balances, Client
 from agorai.devchain import TOKEN
 from agorai.exchange import Contracts
 from agorai.home import Home
+from agorai.rights import usable_right
 from agorai.trading import Trading
 from agorai.voting import Voting
 from agorai_shared.bindings.data_pool import DataPool, Opened, Terms

@@ -12,7 +12,6 @@ import pytest
 import pytest_asyncio
 
 from agorai import files
-from agorai.cli.market import usable_right
 from agorai.client import (
     BalanceTooLowError,
     Client,
@@ -26,6 +25,7 @@ from agorai.demo import ordinary
 from agorai.demo.invocation import Case, boosting, describe, through_market
 from agorai.demo.town import Town
 from agorai.devchain import TOKEN
+from agorai.rights import usable_right
 from agorai.transfer_refusals import (
     NotProvidableError,
     ProvidedFaultyError,

@@ -137,7 +137,7 @@ def test_a_transfer_is_for_whoever_it_waits_for_until_its_deadline() -> None:
     assert one.do == f"agorai transfer verify {shown(7)}"
     disputed = transfer(replace(provided, requested_forceful_refund=True))
     assert advise(Found(transfers=[disputed]), OTHER, NOW) == []
-    disputed = replace(disputed, by_panel=True)
+    disputed = replace(disputed, deal=replace(disputed.deal, panel_size=3))
     (one,) = advise(Found(transfers=[disputed]), OTHER, NOW)
     assert one.do == f"agorai transfer contest {shown(7)}"
     assert advise(Found(transfers=[disputed]), ME, NOW) == []

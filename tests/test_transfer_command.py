@@ -39,6 +39,7 @@ from agorai_shared.types import Address, CaseId, Wei
 CARLA, PAUL, JUDITH = (Address(f"0x{byte:02x}" + "00" * 19) for byte in (0xC0, 0xD0, 0xE0))
 AMOUNT = Wei(3 * TOKEN + 1)
 DEAL = Deal(CARLA, PAUL, JUDITH, b"s" * 32, b"k" * 32, AMOUNT, 1_000, 100, 2, 5, 0)
+BY_PANEL = replace(DEAL, panel_size=3)
 ID = (int(CARLA, 16) << 32 | 2) << 64 | 5
 
 
@@ -159,7 +160,7 @@ def before_panel(phase: Phase, verdict: Verdict = Verdict.PENDING) -> PanelCase:
 def test_a_contested_transfer_says_how_far_its_voters_are(
     now: int, case: PanelCase, whom: str, until: int | None
 ) -> None:
-    seen = replace(at(now, data_provided=True, contested=True, panel_case=7), case=case, by_panel=True)
+    seen = replace(at(now, data_provided=True, contested=True, panel_case=7), case=case, deal=BY_PANEL)
     assert awaited(seen) == Awaited(whom, until)
 
 
@@ -182,7 +183,7 @@ def test_a_contested_transfer_says_how_far_its_voters_are(
     ],
 )  # fmt: skip
 def test_where_the_panel_rules_a_transfer_waits_for_whoever_asks_it(seen: TransferSeen, whom: str) -> None:
-    waiting = awaited(replace(seen, by_panel=True))
+    waiting = awaited(replace(seen, deal=BY_PANEL))
     assert waiting is not None
     assert waiting.what == whom
 
@@ -206,7 +207,7 @@ async def test_what_has_to_come_before_voters_is_told_before_they_are_paid(
     monkeypatch: pytest.MonkeyPatch, head: int, changes: dict[str, object], why: str
 ) -> None:
     async def look(_self: object, _transfer: int) -> TransferSeen:
-        return replace(at(5_000, **changes), by_panel=True)  # type: ignore[arg-type]
+        return replace(at(5_000, **changes), deal=BY_PANEL)  # type: ignore[arg-type]
 
     async def newest() -> SimpleNamespace:
         return SimpleNamespace(timestamp=head)
@@ -235,7 +236,7 @@ async def test_a_provider_who_serves_slowly_does_not_keep_its_consumer_from_aski
 ) -> None:
     provided = DataProvided(ID, CARLA, PAUL, b"e" * 32, b"d" * 32)
     seen = replace(
-        at(1_000, data_provided=True), provided=provided, by_panel=True
+        at(1_000, data_provided=True), provided=provided, deal=BY_PANEL
     )  # which is the last second
     asked: list[object] = []
 

@@ -178,6 +178,8 @@ async def _platform(home: Home, wanted: Wanted) -> AsyncIterator[Platform]:
         yield Platform(wanted.join, wanted.join.running_platform())
         return
     async with platform.running(home, wanted.chain) as shared:
+        if wanted.parts == {HUB}:
+            shared.info.model_copy(update={"alone": True}).save(home.platform_file)
         yield shared
 
 

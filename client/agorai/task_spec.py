@@ -179,13 +179,9 @@ def _column(name: str, values: npt.NDArray[np.float64]) -> dict[str, JsonValue]:
 
 def _closest(wanted: str, names: Sequence[str]) -> tuple[str, ...]:
     """Give names by how near they are to one that is wanted, the nearest first."""
-    likeness = SequenceMatcher(b=wanted[:SHOWN].casefold())
-
-    def near(name: str) -> float:
-        likeness.set_seq1(name[:SHOWN].casefold())
-        return likeness.ratio()
-
-    return tuple(sorted(names, key=near, reverse=True))
+    near = wanted[:SHOWN].casefold()
+    found = sorted(names, key=lambda name: -SequenceMatcher(None, name[:SHOWN].casefold(), near).ratio())
+    return tuple(found)
 
 
 def _wei(tokens: float) -> Wei:

@@ -22,8 +22,11 @@ class TransferSeen:
     now: int
     case: PanelCase | None = None
     """That is before the panel, while it is contested; of one that has ended, the last that was."""
-    by_panel: bool = False
-    """Whether the panel is the authority."""
+
+    @property
+    def by_panel(self) -> bool:
+        """Whether the panel is the authority: the contract takes seats with no other."""
+        return self.deal.panel_size > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,20 +17,20 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import astuple, dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from agorai.client import MOST_CONTENT, Client, OnStage, silent
-from agorai.exchange import Contracts, refusal
+from agorai.exchange import refusal
+from agorai.transfer_reading import TransferReader
 from agorai.transfer_refusals import (
     DataNotProvidedError,
     DataNotYoursError,
     NotProvidableError,
     ProvidedFaultyError,
     SchemaNotSoldError,
-    TransferAbsentError,
     TransferIdError,
     TransferRefusedError,
     TransferTermsError,
@@ -38,24 +38,16 @@ from agorai.transfer_refusals import (
 )
 from agorai.transfer_state import TransferSeen
 from agorai_shared import cid as cids
-from agorai_shared.bindings.data_transfer import (
-    Contested,
-    DataProvided,
-    DataTransfer,
-    Deal,
-    Ended,
-    Initiated,
-)
+from agorai_shared.bindings.data_transfer import DataProvided, Deal, Initiated
 from agorai_shared.bindings.registry import Registered
-from agorai_shared.bindings.voting_panel import Config, Verdict
-from agorai_shared.chain import time_of
+from agorai_shared.bindings.voting_panel import Verdict
 from agorai_shared.content import NODE_PIN
 from agorai_shared.contract import Call
 from agorai_shared.digest_files import DigestFiles, cids_of
 from agorai_shared.documents import Schema
 from agorai_shared.errors import AgoraiError, InputError, NotFoundError
 from agorai_shared.market import NotAMemberError
-from agorai_shared.panel import PanelCase, impartial
+from agorai_shared.panel import impartial
 from agorai_shared.shared_jwe import Envelope
 from agorai_shared.transfer_key import context
 from agorai_shared.types import Address, Digest, Hash, ResourceId, Wei
@@ -104,17 +96,12 @@ class Terms:
     seats: int
 
 
-class Transfers(Contracts):
+class Transfers(TransferReader):
     """Transfers of data in which a participant has part."""
 
     def __init__(self, client: Client) -> None:
         super().__init__(client)
-        self.contract = DataTransfer(client.deployment.data_transfer)
         self.files = DigestFiles(client.market)
-
-    async def now(self) -> int:
-        """Give the time in seconds since 1970: this machine's, or the chain's newest block's if that is later."""
-        return await time_of(self.client.chain, newest=True)
 
     # -------------------------------------------------------------------------------------------- consuming
 
@@ -237,7 +224,7 @@ class Transfers(Contracts):
         try:
             return await self._given(transfer, seen.deal.data_provider, seen.provided)
         except AgoraiError:
-            if seen.deal.authority == self.panel.address and seen.deal.data_consumer == self.client.address:
+            if seen.by_panel and seen.deal.data_consumer == self.client.address:
                 with suppress(AgoraiError):
                     return await self.client.vault.transferred(transfer, MOST_CONTENT)
             raise
@@ -330,7 +317,7 @@ class Transfers(Contracts):
                     transfer, why, "Publish them again, and have that data set asked for."
                 )
         tell("sealing the data")
-        second = self.client.address if deal.authority == self.panel.address else deal.authority
+        second = self.client.address if wanted.seen.by_panel else deal.authority
         to = SealEnvelope(context=self._context(transfer), members=(deal.data_consumer, second))
         envelope = await self.client.vault.seal_envelope(content, to)
         name = f"{NODE_PIN}key of the data of transfer {shown(transfer)}"
@@ -446,63 +433,6 @@ class Transfers(Contracts):
         """Give what bonuses this account can take out, in the token's smallest unit."""
         (found,) = await self.read(self.contract.bonus_credit_of(self.client.address))
         return Wei(found)
-
-    # ---------------------------------------------------------------------------------------------- looking
-
-    async def look(self, transfer: int) -> TransferSeen:
-        """Read a transfer; raises `TransferAbsentError`."""
-        topic = f"0x{transfer:064x}"
-        opened = await self.events(self.contract.address, Initiated, topic)
-        if not opened:
-            raise TransferAbsentError(transfer)
-        (seen,) = await self._seen(opened, topic)
-        return seen
-
-    async def transfers(self) -> list[TransferSeen]:
-        """Give those in which this account has part, the newest first."""
-        me = self.client.address
-        opened = await self.events(self.contract.address, Initiated)
-        mine = [
-            event
-            for event in reversed(opened)
-            if me in (event.deal.data_consumer, event.deal.data_provider, event.deal.authority)
-        ]
-        return await self._seen(mine, None) if mine else []
-
-    async def _seen(self, opened: Sequence[Initiated], topic: str | None) -> list[TransferSeen]:
-        states = await self.read(*(self.contract.state_of(event.deal) for event in opened))
-        # After the states, so that of one which is not open there is the end.
-        provided = {one.id: one for one in await self.events(self.contract.address, DataProvided, topic)}
-        outcomes = {one.id: one.outcome for one in await self.events(self.contract.address, Ended, topic)}
-        contested = {}  # its last case: the contract forgets that of a transfer which has ended
-        if any(event.deal.authority == self.panel.address for event in opened):
-            events = await self.events(self.contract.address, Contested, topic)
-            contested = {one.id: one.panel_case for one in events if one.id in outcomes}
-        ids = {
-            event.id: state.panel_case or contested.get(event.id, 0)
-            for event, state in zip(opened, states, strict=True)
-        }
-        now, cases = await self.now(), await self._cases({*ids.values()} - {0})
-        return [
-            TransferSeen(
-                event.id,
-                event.deal,
-                state,
-                provided.get(event.id),
-                outcomes.get(event.id),
-                now,
-                cases.get(ids[event.id]),
-                by_panel=event.deal.authority == self.panel.address,
-            )
-            for event, state in zip(opened, states, strict=True)
-        ]
-
-    async def _cases(self, ids: Iterable[int]) -> dict[int, PanelCase]:
-        """Give the panel's cases of these ids."""
-        if not (wanted := sorted(ids)):
-            return {}
-        config, *found = await self.read(self.panel.config(), *map(self.panel.case_of, wanted))
-        return {id_: PanelCase(case, cast("Config", config)) for id_, case in zip(wanted, found, strict=True)}
 
     # ---------------------------------------------------------------------------------------------- private
 

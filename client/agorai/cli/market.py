@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,10 @@ from agorai.cli.amounts import tokens
 from agorai.cli.output import HOME, JSON, emit, err, progress, styled, table, with_client
 from agorai.client import Client, JobFailedError, OnStage, accuracy, address_of
 from agorai.devchain import TOKEN
-from agorai_shared.bindings.invocation import Paid, State
+from agorai.rights import require_right, usable_right
 from agorai_shared.bindings.registry import Kind, Registry
-from agorai_shared.chain import ContractRevertError
 from agorai_shared.contract import Call
-from agorai_shared.errors import InputError
-from agorai_shared.market import topic_of
-from agorai_shared.types import InvocationId, ResourceId, Wei
+from agorai_shared.types import ResourceId, Wei
 from agorai_shared.validation import first_fault
 from agorai_trainer.messages import Offer
 
@@ -124,16 +120,6 @@ INVOCATION = typer.Option(
 )
 
 
-class RightElsewhereError(InputError):
-    """A right that was named is one to another resource."""
-
-    def __init__(self, invocation: int, resource: int, wanted: int) -> None:
-        super().__init__(
-            f"Invocation {invocation} gives the right to resource {resource}, not to {wanted}.",
-            remedy="Name another, or leave --invocation out: a right that is there is found.",
-        )
-
-
 async def _right(
     client: Client,
     resource: int,
@@ -144,10 +130,7 @@ async def _right(
 ) -> tuple[int, bool]:
     """Give the right to use a resource, and whether it was bought now: nothing is paid while one is there."""
     if invocation is not None:
-        with contextlib.suppress(ContractRevertError):  # there is none, or not yet: the job says so
-            (item,) = await client.chain.read(client.market.invocation.item(InvocationId(invocation)))
-            if item.resource != resource:
-                raise RightElsewhereError(invocation, item.resource, resource)
+        await require_right(client, invocation, resource)
         return invocation, False
     tell("looking for a right that is there")
     known = await usable_right(client, resource)
@@ -161,36 +144,6 @@ async def _right(
         )
     await client.delivered(known.id, on_stage=tell)
     return known.id, False
-
-
-async def usable_right(client: Client, resource: int) -> Paid | None:
-    """Find a right to a resource that this account has paid for: the oldest that it can use, else one to come."""
-    market, head = client.market, await client.chain.head()
-    now = max(int(time.time()), head.timestamp)
-    mine, final = topic_of(client.address), (await client.chain.final()).number
-    found = await market.events(client.deployment.invocation, Paid, None, mine, last=head.number)
-    awaited: Paid | None = None
-    for paid, block in found:
-        if paid.resource != resource:
-            continue
-        if block > final:  # till then its number may become another's
-            await _final(client, block)
-            return await usable_right(client, resource)
-        (item,) = await client.chain.read(market.invocation.item(paid.id))
-        if item.state == State.PAID and now <= item.deadline:
-            awaited = awaited or paid
-        lasts = (not item.expires_at or now < item.expires_at) and (item.uses_left or not item.limited)
-        if item.state == State.DELIVERED and lasts and not (await client.vault.grant(paid.id)).refusal:
-            return paid
-    return awaited
-
-
-async def _final(client: Client, block: int) -> None:
-    """Wait until a block is final."""
-    async with contextlib.aclosing(client.chain.heads()) as heads:
-        async for _ in heads:
-            if (await client.chain.final()).number >= block:
-                return
 
 
 def train(

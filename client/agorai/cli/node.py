@@ -89,7 +89,6 @@ def up(
             lost = asyncio.create_task(composed.platform.chain_lost())
             await asyncio.sleep(0)  # whoever reads that it is up may stop it at once
             if composed.node is None:
-                composed.platform.info.model_copy(update={"alone": True}).save(place.platform_file)
                 _announce_hub(composed.platform.info, place, seconds, as_json)
             else:
                 _announce(composed.node, place, seconds, as_json)
