@@ -5,7 +5,8 @@ Commands go over the bus (`node.<address>.trainer.<verb>`); packages and data se
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 from pydantic import Field
 
@@ -140,6 +141,10 @@ class CompareStatus(Message):
     """None: not at its end."""
 
 
+StatusT = TypeVar("StatusT", bound=Message)
+EndT = TypeVar("EndT")
+
+
 class Trainer:
     """Asks one node's trainer."""
 
@@ -161,12 +166,7 @@ class Trainer:
             not come in time. Others say that this node cannot tell: vault, store or sandbox do not serve, or package
             or data are not there or too large for it; `retryable` says whether repeating may help.
         """
-        while True:
-            status = await self._commander.ask(
-                "trainer", "evaluate", command, EvaluationStatus, command.timeout_s + _ANSWER_S
-            )
-            if status.evaluation is not None:
-                return status.evaluation
+        return await self._end("evaluate", command, EvaluationStatus, lambda status: status.evaluation)
 
     async def degrade(self, command: Degrade) -> Degraded:
         """Have `count` packages made that differ from the one at `source` in model and accuracy alone.
@@ -184,12 +184,7 @@ class Trainer:
             raises it. Other codes say what is wrong with the model or the data, or (`memory_limit`, `cpu_limit`,
             `time_limit`) that the sandbox's limits were in the way.
         """
-        while True:
-            status = await self._commander.ask(
-                "trainer", "degrade", command, DegradeStatus, command.timeout_s + _ANSWER_S
-            )
-            if status.degraded is not None:
-                return status.degraded
+        return await self._end("degrade", command, DegradeStatus, lambda status: status.degraded)
 
     async def compare(self, command: Compare) -> Comparison:
         """Have data compared with their schema in the trainer's sandbox, however long it takes.
@@ -201,9 +196,14 @@ class Trainer:
         RemoteError
             As `evaluate` raises it.
         """
+        return await self._end("compare", command, CompareStatus, lambda status: status.comparison)
+
+    async def _end(
+        self, verb: str, command: PackageCommand, kind: type[StatusT], end: Callable[[StatusT], EndT | None]
+    ) -> EndT:
+        """Ask for the same work until its status tells the end."""
         while True:
-            status = await self._commander.ask(
-                "trainer", "compare", command, CompareStatus, command.timeout_s + _ANSWER_S
-            )
-            if status.comparison is not None:
-                return status.comparison
+            status = await self._commander.ask("trainer", verb, command, kind, command.timeout_s + _ANSWER_S)
+            found = end(status)
+            if found is not None:
+                return found

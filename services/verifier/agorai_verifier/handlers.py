@@ -149,12 +149,8 @@ class Inspector:
             found = await self.trainer.evaluate(
                 Evaluate(id=_same(binding, source), source=source, verification=cids.of_raw(verification))
             )
-        except DocumentMalformedError as error:
-            return Report(good=False, why=error.message)
-        except RemoteError as error:
-            if error.code not in THEIR_FAULT:
-                raise
-            return Report(good=False, why=error.message)
+        except (DocumentMalformedError, RemoteError) as error:
+            return _against_maker(error)
         why = rule(promise, offered, found)
         return Report(good=why is None, why=why or "")
 
@@ -201,18 +197,14 @@ class DataInspector:
         if not opened:
             raise TransferAbsentError(transfer)
         deal, what = opened[0][0].deal, f"schema of the data of transfer 0x{transfer:064x}"
-        owners = [deal.data_provider, deal.data_consumer]
+        schema = deal.ipfs_schema_address, what, [deal.data_provider, deal.data_consumer]
         try:
-            schema = await self.files.read(Schema, deal.ipfs_schema_address, what, owners)
-            described = await market.store.put(schema.to_bytes(), pin=False)
+            await self.files.read(Schema, *schema)  # what is none is its provider's fault
+            described = await market.store.put(await self.files.file(*schema), pin=False)
             id_ = hashlib.sha256(f"{self.transfers}/{transfer}/{source}".encode()).hexdigest()[:32]
             found = await self.trainer.compare(Compare(id=id_, source=source, described=described))
-        except DocumentMalformedError as error:
-            return Report(good=False, why=error.message)
-        except RemoteError as error:
-            if error.code not in THEIR_FAULT:
-                raise
-            return Report(good=False, why=error.message)
+        except (DocumentMalformedError, RemoteError) as error:
+            return _against_maker(error)
         why = fault_of_data(found)
         return Report(good=why is None, why=why or "")
 
@@ -414,6 +406,13 @@ class CaseProtocol:
     def _vote(self, case: CaseId, *, confirms: bool, why: str) -> None:
         self.votes.keep(case, confirms=confirms, why=why)
         log.info("case.judged", case=case, confirms=confirms, why=why)
+
+
+def _against_maker(error: DocumentMalformedError | RemoteError) -> Report:
+    """Find against who made it what nobody else can have caused; raise what somebody else can."""
+    if isinstance(error, RemoteError) and error.code not in THEIR_FAULT:
+        raise error
+    return Report(good=False, why=error.message)
 
 
 def _same(trade: TradeBinding, source: str) -> str:

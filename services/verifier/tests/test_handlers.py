@@ -403,6 +403,9 @@ DESCRIBED = Schema(
     ),
 )  # fmt: skip
 
+WRITTEN = b"\n" + DESCRIBED.to_bytes()
+"""As its author wrote it, which is not as this node would."""
+
 
 def data_inspector(
     found: Comparison | AgoraiError, schema: Schema | AgoraiError = DESCRIBED
@@ -410,10 +413,7 @@ def data_inspector(
     """One to whose trainer and files these things happen."""
 
     async def compare(command: Compare) -> Comparison:
-        assert (command.source, command.described) == (
-            "/vault/cases/1/data",
-            cid.of_raw(DESCRIBED.to_bytes()),
-        )
+        assert (command.source, command.described) == ("/vault/cases/1/data", cid.of_raw(WRITTEN))
         if isinstance(found, AgoraiError):
             raise found
         return found
@@ -424,6 +424,10 @@ def data_inspector(
             raise schema
         return schema
 
+    async def file(digest: bytes, _what: str, owners: list[Address]) -> bytes:
+        assert (digest, owners) == (b"s" * 32, [ACCUSED, ACCUSER])
+        return WRITTEN
+
     async def events(_contract: object, _kind: object, _topic: str) -> list[Any]:
         deal = SimpleNamespace(data_provider=ACCUSED, data_consumer=ACCUSER, ipfs_schema_address=b"s" * 32)
         return [(SimpleNamespace(deal=deal), 1)]
@@ -433,7 +437,7 @@ def data_inspector(
         return cid.of_raw(document)
 
     market = SimpleNamespace(events=events, store=SimpleNamespace(put=put))
-    files = SimpleNamespace(market=market, read=read)
+    files = SimpleNamespace(market=market, read=read, file=file)
     return DataInspector(cast("Any", files), TRANSFERS, cast("Any", SimpleNamespace(compare=compare)))
 
 
