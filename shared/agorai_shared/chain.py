@@ -161,13 +161,29 @@ def _logs(answers: Sequence[Json]) -> list[RawLog]:
 _PLACE: Final = itemgetter(0, 1)
 
 
-_AT_ONE_BLOCK: ContextVar[dict[Chain, Block] | None] = ContextVar("at_one_block", default=None)
+@dataclass(frozen=True, slots=True)
+class _OneBlock:
+    """What is read inside `at_one_block`."""
+
+    least: int | None
+    of: dict[Chain, Block] = field(default_factory=dict)
+
+
+_AT_ONE_BLOCK: ContextVar[_OneBlock | None] = ContextVar("at_one_block", default=None)
 
 
 @contextmanager
-def at_one_block() -> Iterator[None]:
-    """Have one block be the newest final one for all that is read inside: the one that is when it is first asked."""
-    token = _AT_ONE_BLOCK.set({})
+def at_one_block(*, least: int | None = None) -> Iterator[None]:
+    """Have one block be the newest final one for all that is read inside: the one that is when it is first asked.
+
+    Tasks that are begun inside read at it as long as they last.
+
+    Parameters
+    ----------
+    least
+        A block from which on the last one will do that the chain's node is known to hold final; none: it is asked.
+    """
+    token = _AT_ONE_BLOCK.set(_OneBlock(least))
     try:
         yield
     finally:
@@ -181,6 +197,8 @@ class Chain:
         self.rpc = rpc
         self.finality = finality
         self._chain_id: int | None = None
+        self._last_final: Block | None = None
+        """The newest that was found final."""
 
     async def chain_id(self) -> int:
         """Give the EIP-155 chain id; asked once."""
@@ -209,15 +227,23 @@ class Chain:
 
     async def final(self) -> Block:
         """Give the newest block that the finality policy calls final; the very first while there is none."""
-        found = _AT_ONE_BLOCK.get()
-        if found is None:
+        one = _AT_ONE_BLOCK.get()
+        if one is None:
             return await self._final()
-        if self not in found:
-            newest = await self._final()
-            found.setdefault(self, newest)  # another reader may have been quicker
-        return found[self]
+        if self not in one.of:
+            last = self._last_final
+            if last is None or one.least is None or last.number < one.least:
+                last = await self._final()
+            one.of.setdefault(self, last)  # another reader may have been quicker
+        return one.of[self]
 
     async def _final(self) -> Block:
+        final = await self._asked_final()
+        if self._last_final is None or final.number > self._last_final.number:
+            self._last_final = final
+        return final
+
+    async def _asked_final(self) -> Block:
         confirmations = self.finality.confirmations
         if confirmations is None:
             return await self._tagged("finalized")
@@ -277,7 +303,8 @@ class Chain:
             return hex(at.number)
         if at is not None:
             return hex(at)
-        known = self in (_AT_ONE_BLOCK.get() or ())
+        one = _AT_ONE_BLOCK.get()
+        known = one is not None and self in one.of
         # consistent in itself: ask by tag, save a round trip
         if alone and not known and not self.finality.confirmations:
             return "finalized" if self.finality.confirmations is None else "latest"

@@ -87,7 +87,7 @@ def topic_of(account: Address) -> str:
     return "0x" + account[2:].lower().rjust(64, "0")
 
 
-_GATEWAY_S: Final = 5.0
+_GATEWAY_S: Final = 30.0
 """How long a member's gateway is not looked up again."""
 
 

@@ -22,6 +22,7 @@ import re
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from enum import IntEnum, StrEnum
+from functools import lru_cache
 from typing import Annotated, Final, Literal, Self, TypeGuard
 
 from eth_utils.address import is_checksum_address
@@ -82,6 +83,7 @@ def _amount(given: object) -> object:
     return given
 
 
+@lru_cache(maxsize=1 << 12)  # the same few are in every message, and each costs a Keccak hash
 def _check_address(text: str) -> Address:
     if not is_checksum_address(text):
         raise ValueError("it is no checksummed address")

@@ -36,7 +36,7 @@ BUILD.labels(version("agorai-shared")).set(1)
 
 SAMPLE_S: Final = 0.5
 CHECKS_S: Final = 15.0
-CONSUMERS_S: Final = 5.0
+CONSUMERS_S: Final = 15.0
 """How often the bus is asked about consumers; all replicas of a service tell the same."""
 CERTIFICATE_S: Final = 3600.0
 

@@ -65,6 +65,8 @@ class TaskFiles(DigestFiles):
         self._histories: dict[int, tuple[TaskHistory, int]] = {}
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._opened: dict[int, Opened] = {}
+        self._task_of: dict[int, int] = {}
+        """By subtask."""
         self._documents: dict[int, TaskDocument] = {}
         self._challengers: dict[Address, None] = {}
 
@@ -105,6 +107,14 @@ class TaskFiles(DigestFiles):
         except ContractRevertError as error:
             raise SubtaskAbsentError(subtask) from error
         return cast("Subtask", found)
+
+    async def standing(self, subtask: int) -> tuple[Task, Subtask]:
+        """Read a subtask and its task at one final block; raises `SubtaskAbsentError`."""
+        if subtask not in self._task_of:
+            self._task_of[subtask] = (await self.subtask(subtask)).task
+        contract = self.contract
+        calls = contract.task_of(self._task_of[subtask]), contract.subtask_of(subtask)
+        return cast("tuple[Task, Subtask]", await self.market.chain.read(*calls))
 
     async def history(self, task: int) -> TaskHistory:
         """Give a task's history up to the last final block; it goes on in place when it is read again."""

@@ -35,6 +35,7 @@ from agorai_shared.federated import (
 )
 from agorai_shared.groups import deal
 from agorai_shared.he_parameters import SUMS, TRAINING, HeParameters
+from agorai_shared.shared_jwe import Envelope
 from agorai_shared.task_files import TaskFiles
 from agorai_shared.task_history import TaskHistory
 from agorai_shared.task_reader import (
@@ -168,8 +169,12 @@ class UpdateReader(TaskOpener):
         document = await self.delivered(event)
         if document.update.to_task is None:  # nobody could ever audit it
             raise NotForKeyError("the task's key")
+        await self.fetch(event, document.update, most)
         context = self.files.binding(task).update(event.subtask, event.round)
         return document, await self.open(task, document.update, context, event.computer, most)
+
+    async def fetch(self, event: Updated, sealed: Envelope, most: int) -> None:
+        """Do what is to be done before an envelope that a subtask delivered is opened; raises as `update` does."""
 
     async def delivered(self, event: Updated, *, pin: bool = False) -> UpdateDocument:
         """Give what a subtask says of what it delivered, pinned if it comes from elsewhere and is to be.
@@ -273,6 +278,7 @@ class UpdateReader(TaskOpener):
                 context = self.files.binding(task).sum(event.subtask, event.round, place)
                 if group.sum.to_task is None:
                     raise NotForKeyError("the task's key")
+                await self.fetch(event, group.sum, most)
                 data = await self.open(task, group.sum, context, event.computer, most)
                 total, terms = await self._decrypted(task, data)
                 if terms != len(group.members):

@@ -42,6 +42,7 @@ def protocol(data: bytes | Exception, *findings: Finding, in_time: bool = True) 
     line = Line(KEY, DORA, 7, 10, Role.TRAINER, CORA, WAGE, data=b"\x01" * 32, approvals=1)
     handover = SimpleNamespace(subtask=KEY, data=Envelope(cid=cid.of_raw(b"sealed"), size=4))
     files = SimpleNamespace(
+        standing=giving((SimpleNamespace(state=TaskState.MATCHING, round=0), subtask)),
         subtask=giving(subtask),
         task=giving(SimpleNamespace(state=TaskState.MATCHING, round=0)),
         history=giving(SimpleNamespace(subtasks={KEY: line})),

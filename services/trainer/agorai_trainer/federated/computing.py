@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from agorai_shared import cid, ckks, groups, logging, vectors
-from agorai_shared.bindings.training_task import Approved, Role, SubtaskState, TaskState
+from agorai_shared.bindings.training_task import Approved, Role, SubtaskState, Task, TaskState
 from agorai_shared.chain import at_one_block
 from agorai_shared.ckks import NotHomomorphicError, OtherKeyError
 from agorai_shared.content import NODE_PIN
 from agorai_shared.contract import Call
+from agorai_shared.digest_files import several
 from agorai_shared.documents import Document, DocumentMalformedError
 from agorai_shared.errors import RemoteError
 from agorai_shared.federated import GroupSum, Refused, SumsDocument, UpdateDocument
@@ -26,7 +28,7 @@ from agorai_shared.vectors import Vector
 from agorai_trainer.federated import decide, encrypted, models
 from agorai_trainer.federated.encryptable import MOST_SAMPLES, shape
 from agorai_trainer.federated.offers import Offers
-from agorai_trainer.federated.reading import Described, TaskReader
+from agorai_trainer.federated.reading import Described, TaskReader, Term
 from agorai_trainer.federated.sandboxed import FederatedSandbox
 from agorai_trainer.federated.sending import send_in_time
 
@@ -59,20 +61,19 @@ class ComputedProtocol:
 
     async def read(self, key: int) -> decide.Computed:
         """Read the subtask and its task at final blocks, and what this account offers."""
-        subtask = await self._files.subtask(key)
+        task, subtask = await self._files.standing(key)
         self._task_of[key] = subtask.task
         asked = subtask.state == SubtaskState.APPROVED  # else what it offers matters no more
         mine = await self._offers.of(self._reader.me) if asked else None
         computing = mine.computing if mine else None
         free = computing is not None and await self._busy() < computing.subtasks
-        task = await self._files.task(subtask.task)
         adds = subtask.role == Role.ADDER and subtask.state == SubtaskState.READY
         return decide.Computed(
             task=task,
             subtask=subtask,
             wage=int(computing.wage) if computing else None,
             free=free,
-            awaits=adds and task.state == TaskState.RUNNING and await self._awaits(subtask.task, task.round),
+            awaits=adds and task.state == TaskState.RUNNING and await self._awaits(subtask.task, task),
         )
 
     def next_step(self, state: decide.Computed, now: int) -> decide.ComputedStep | None:
@@ -245,12 +246,15 @@ class ComputedProtocol:
         asked = OpenEnvelope(envelope=envelope, context=context, author=line.data_provider)
         return await self._vault.open_envelope(asked, most)
 
-    async def _awaits(self, task: int, number: int) -> bool:
-        """Say whether an open round waits for updates still."""
-        lines = (await self._files.history(task)).subtasks.values()
-        trainers = [line.id for line in lines if line.role == Role.TRAINER]
-        found = await self._files.market.chain.read(*map(self._files.contract.subtask_of, trainers))
-        return any(one.state == SubtaskState.READY and one.updated == number - 1 for one in found)
+    async def _awaits(self, id_: int, task: Task) -> bool:
+        """Say whether an open round waits for updates still: for others than those who add them."""
+        lines = (await self._files.history(id_)).subtasks.values()
+        adders = [line.id for line in lines if line.role == Role.ADDER]
+        if task.awaited > len(adders):
+            return True
+        found = await self._files.market.chain.read(*map(self._files.contract.subtask_of, adders))
+        awaited = [one for one in found if one.state == SubtaskState.READY and one.updated == task.round - 1]
+        return task.awaited > len(awaited)
 
     async def _bytes_of(self, task: int, vector: Vector, samples: int) -> bytes:
         """Give the bytes of an update, as the task's mode has them."""
@@ -260,31 +264,34 @@ class ComputedProtocol:
 
     async def _add(self, task: int, key: int, number: int, *, final: bool) -> Digest:
         """Add the updates delivered so far by groups, without a key; gives the digest of what says so."""
-        binding, public = self._files.binding(task), await self._reader.public(task)
         terms = {one.subtask: one for one in await self._reader.terms(task, number, final=final)}
-        history, described = await self._files.history(task), await self._reader.described(task)
+        history = await self._files.history(task)
         refused = [one for one in terms.values() if one.why]
         blocks = history.rounds[number - 1].blocks
         sums: list[GroupSum] = []
         if terms:
             good = [id_ for id_, one in terms.items() if not one.why]
-            for place, group in enumerate(groups.deal(good, blocks[list(terms)[-1]])):
-                members = tuple(sorted(group))
-                total = await asyncio.to_thread(ckks.add, public, [terms[id_].ciphertext for id_ in members])
-                context = binding.sum(key, number, place)
-                sealed = await self._vault.seal_envelope(
-                    total, SealEnvelope(context=context, task=described.document.key)
-                )
-                sums.append(GroupSum(members=members, sum=sealed))
+            dealt = groups.deal(good, blocks[list(terms)[-1]])
+            sums = await several(partial(self._summed, task, key, number, terms), enumerate(dealt))
         log.info("round.added", subtask=key, round=number, groups=len(sums), refused=len(refused))
         document = SumsDocument(
-            task=binding,
+            task=self._files.binding(task),
             subtask=key,
             round=number,
             sums=tuple(sums),
             refused=tuple(Refused(subtask=one.subtask, why=one.why[:500]) for one in refused),
         )
         return await self._put(document, key, number)
+
+    async def _summed(
+        self, task: int, key: int, number: int, terms: Mapping[int, Term], placed: tuple[int, Iterable[int]]
+    ) -> GroupSum:
+        place, members = placed[0], tuple(sorted(placed[1]))
+        public, described = await self._reader.public(task), await self._reader.described(task)
+        total = await asyncio.to_thread(ckks.add, public, [terms[id_].ciphertext for id_ in members])
+        context = self._files.binding(task).sum(key, number, place)
+        to = SealEnvelope(context=context, task=described.document.key)
+        return GroupSum(members=members, sum=await self._vault.seal_envelope(total, to))
 
     async def _put(self, document: Document, key: int, number: int) -> Digest:
         what = f"{NODE_PIN}update of subtask {key} in round {number}"

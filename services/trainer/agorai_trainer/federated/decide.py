@@ -215,19 +215,19 @@ class Computer:
 
 @dataclass(frozen=True, slots=True)
 class Provided:
-    """A subtask on this account's data, at a final block."""
+    """A subtask on this account's data, at a final block; while no computer may be wanted, no more of it is read."""
 
     task: Task
     subtask: Subtask
     since: int
     """From when on the subtask is as it is, in seconds since 1970."""
-    asks: int | None
+    asks: int | None = None
     """What this account asks for the data set, or for adding, a round; None if it does not offer that."""
-    fits: bool
+    fits: bool = False
     """Whether the data are what the task wants, or the key is one to add updates under."""
-    computers: tuple[Computer, ...]
+    computers: tuple[Computer, ...] = ()
     """Not asked for this subtask yet: this account if it offers computing below the fee, else the cheapest first."""
-    replaced: bool
+    replaced: bool = False
     """Whether another computer is asked to take over."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from agorai_shared import cid, logging, vectors
@@ -75,23 +76,20 @@ class ProvidedProtocol:
 
     async def read(self, key: int) -> decide.Provided:
         """Read the subtask and its task at final blocks, and who could compute."""
-        subtask = await self._files.subtask(key)
-        task = await self._files.task(subtask.task)
-        line = await self._line(subtask.task, key)
-        wants = await self._may_want(task, subtask)
-        mine = await self._offers.of(self._reader.me) if wants else None
+        task, subtask = await self._files.standing(key)
+        provided = decide.Provided(task=task, subtask=subtask, since=await self._reader.since(key, subtask))
+        if not await self._may_want(task, subtask):
+            return provided
+        line, mine = await self._line(subtask.task, key), await self._offers.of(self._reader.me)
         asks = _asked_for(line, mine) if mine else None
-        history = await self._files.history(subtask.task)
-        lines = _alike(history, key)
+        lines = _alike(await self._files.history(subtask.task), key)
         asked = {one.computer for one in lines if one.computer} | self._approved.get(key, set())
-        return decide.Provided(
-            task=task,
-            subtask=subtask,
-            since=await self._reader.since(key, subtask),
+        return replace(
+            provided,
             asks=asks,
-            fits=asks is not None and wants and await self._is_fit(subtask.task, line),
-            computers=await self._computers(subtask, line, mine, asked) if wants else (),
-            replaced=wants and await self._is_replaced(subtask.task, key),
+            fits=asks is not None and await self._is_fit(subtask.task, line),
+            computers=await self._computers(subtask, line, mine, asked),
+            replaced=await self._is_replaced(subtask.task, key),
         )
 
     async def _may_want(self, task: Task, subtask: Subtask) -> bool:

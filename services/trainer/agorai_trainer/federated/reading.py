@@ -10,12 +10,10 @@ RefusedError
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from weakref import WeakValueDictionary
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
@@ -28,6 +26,7 @@ from agorai_shared.documents import DocumentMalformedError, Metadata
 from agorai_shared.errors import AgoraiError, InputError, RefusedError
 from agorai_shared.federated import SumsDocument, TaskDocument, UpdateDocument
 from agorai_shared.he_parameters import SUMS
+from agorai_shared.shared_jwe import Envelope
 from agorai_shared.task_files import TaskFiles
 from agorai_shared.task_reader import CiphertextUnfitError, is_fault, is_gone, sealed_size
 from agorai_shared.task_updates import BUDGET_S, KeyFaultyError, UpdateReader
@@ -36,6 +35,7 @@ from agorai_shared.validation import first_fault
 from agorai_shared.vault import Vault
 from agorai_shared.vectors import Vector
 from agorai_trainer.federated import encrypted, models
+from agorai_trainer.federated.ahead import Ahead
 from agorai_trainer.federated.encryptable import unfit
 from agorai_trainer.federated.models import ModelSpec
 from agorai_trainer.federated.specs import StrategySpec
@@ -47,10 +47,6 @@ log = logging.get(__name__)
 
 _SLACK = 4096
 """Bytes of a file of parameters that are no parameters."""
-_AHEAD = 64 << 20
-"""Bytes of updates that are kept in memory, those read last."""
-_AHEAD_AT_ONCE = 16
-"""Updates that are read ahead: authors who do not serve theirs must not take all the turns that events have."""
 
 
 class TaskUnusableError(InputError):
@@ -150,6 +146,19 @@ class Term:
     ciphertext: bytes = field(repr=False)
     why: str = ""
 
+    @property
+    def size(self) -> int:
+        """Give how many bytes of memory it takes."""
+        return len(self.ciphertext)
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a subtask says of what it delivered, which this node keeps by now."""
+
+    update: Envelope
+    size: int = _SLACK
+
 
 class TaskReader(UpdateReader):
     """Reads tasks."""
@@ -159,8 +168,8 @@ class TaskReader(UpdateReader):
         self._kept = kept
         self._described: dict[int, Described] = {}
         self._since: dict[tuple[int, SubtaskState, Address], int] = {}
-        self._turns: WeakValueDictionary[Updated, asyncio.Lock] = WeakValueDictionary()
-        self._read_by_now: OrderedDict[Updated, Given] = OrderedDict()
+        self._updates, self._terms = Ahead(self._read), Ahead(self._read_term)
+        self._said = Ahead(self._keep_said)
 
     async def since(self, id_: int, subtask: Subtask) -> int:
         """Give when this node first saw a subtask as it is, in seconds since 1970: the chain does not say when."""
@@ -275,7 +284,7 @@ class TaskReader(UpdateReader):
             if mode == "aggregate":
                 return await self._sums(task, number, only, final=final)
             events = [line.updates[id_] for id_ in history.trained(number) if only is None or id_ in only]
-            return await several(lambda event: self._given(task, event, final=final), events)
+            return await several(partial(self._given, final=final), events)
 
     async def update(self, task: int, event: Updated, most: int) -> tuple[UpdateDocument, Vector]:
         """Give what a subtask delivered; in mode `encrypted` as model provider only."""
@@ -303,7 +312,7 @@ class TaskReader(UpdateReader):
         events = [history.rounds[number - 1].updates[id_] for id_ in history.trained(number)]
         await self.public(task)  # without it no author is at fault
         with hurry(BUDGET_S) if final else nullcontext():
-            return await several(lambda event: self._term(task, event, final=final), events)
+            return await several(partial(self._term, final=final), events)
 
     async def adders(self, task: int) -> tuple[Address, ...]:
         """Give who adds updates now; never the model provider, who has the key.
@@ -364,10 +373,10 @@ class TaskReader(UpdateReader):
             found += [Given((updates[one.subtask],), None, one.why) for one in sums.refused]
         return found
 
-    async def _given(self, task: int, event: Updated, *, final: bool) -> Given:
+    async def _given(self, event: Updated, *, final: bool) -> Given:
         try:
             async with asyncio.timeout(BUDGET_S if final else None):
-                return await self._read(task, event)
+                return await self._updates.get(event)
         except TimeoutError:
             return Given((event,), None, f"It did not come within {BUDGET_S:g} s.")
         except AgoraiError as error:
@@ -376,39 +385,37 @@ class TaskReader(UpdateReader):
             raise
 
     async def ahead(self, event: Updated) -> None:
-        """Read an update as model provider once it is there: the end of a round then waits for the last only."""
-        try:
-            mode = (await self.described(event.task)).document.mode
-            if mode != "aggregate" and len(self._turns) < _AHEAD_AT_ONCE:
-                await self._read(event.task, event)
-        except AgoraiError as error:  # that is told at the end of the round, if it lasts
-            log.debug("update.not_read_ahead", subtask=event.subtask, round=event.round, why=error.message)
+        """Read, as model provider, what a subtask delivered, or of what an adder will add what is said of it."""
+        history = await self.files.history(event.task)
+        if (await self.files.document(event.task)).mode != "aggregate":
+            await self._updates.begin(event)
+        elif history.subtasks[event.subtask].role == Role.TRAINER:
+            await self._said.begin(event)
 
-    async def _read(self, task: int, event: Updated) -> Given:
-        async with self._turns.setdefault(event, asyncio.Lock()):
-            given = self._read_by_now.get(event) or await self._read_anew(task, event)
-            self._read_by_now[event] = given
-        while sum(one.size for one in self._read_by_now.values()) > _AHEAD:
-            self._read_by_now.popitem(last=False)
-        return given
+    async def term_ahead(self, event: Updated) -> None:
+        """Read an encrypted update as an adder."""
+        if (await self.files.history(event.task)).subtasks[event.subtask].role == Role.TRAINER:
+            await self._terms.begin(event)
 
-    async def _read_anew(self, task: int, event: Updated) -> Given:
-        described = await self.described(task)
-        # What is taken by the model provider is to stay: it is pinned as it comes.
-        mine = (await self.files.opened(task)).model_provider == self.me
-        sealed = (await self.delivered(event, pin=mine)).update
-        if sealed.inline is None:  # into this node's own store first, where the vault finds it
-            digest, most = cid.digest_of(Cid(sealed.cid)), sealed_size(described.most_update_bytes)
-            fetch = self._pin if mine else self._file
-            await fetch(event, digest, event.computer, most)
-        document, vector = await self.update(task, event, described.most_update_bytes)
+    async def fetch(self, event: Updated, sealed: Envelope, most: int) -> None:
+        """Pin what was delivered as model provider: so it stays, and the vault finds it in this node's own store."""
+        if sealed.inline is None and await self._is_mine(event):
+            await self._pin(event, cid.digest_of(Cid(sealed.cid)), event.computer, sealed_size(most))
+
+    async def _is_mine(self, event: Updated) -> bool:
+        return (await self.files.opened(event.task)).model_provider == self.me
+
+    async def _read(self, event: Updated) -> Given:
+        described = await self.described(event.task)
+        await self.delivered(event, pin=await self._is_mine(event))
+        document, vector = await self.update(event.task, event, described.most_update_bytes)
         why = refusal(vector, models.size(described.model))
         return Given((event,), None if why else Update(event.subtask, vector, document.samples), why or "")
 
-    async def _term(self, task: int, event: Updated, *, final: bool) -> Term:
+    async def _term(self, event: Updated, *, final: bool) -> Term:
         try:
             async with asyncio.timeout(BUDGET_S if final else None):
-                return await self._read_term(task, event)
+                return await self._terms.get(event)
         except TimeoutError:
             return Term(event.subtask, b"", f"It did not come within {BUDGET_S:g} s.")
         except AgoraiError as error:
@@ -416,11 +423,11 @@ class TaskReader(UpdateReader):
                 return Term(event.subtask, b"", error.message)
             raise
 
-    async def _read_term(self, task: int, event: Updated) -> Term:
-        described, public = await self.described(task), await self.public(task)
-        document = await self.delivered(event)
-        context = self.files.binding(task).update(event.subtask, event.round)
-        data = await self.open(task, document.update, context, event.computer, described.most_update_bytes)
+    async def _read_term(self, event: Updated) -> Term:
+        described, public = await self.described(event.task), await self.public(event.task)
+        sealed, most = (await self.delivered(event)).update, described.most_update_bytes
+        context = self.files.binding(event.task).update(event.subtask, event.round)
+        data = await self.open(event.task, sealed, context, event.computer, most)
         read = ckks.read_ciphertext(data, SUMS, ckks.read_public(public).id)
         size = models.size(described.model)
         if (read.terms, read.length) != (1, size):
@@ -456,22 +463,22 @@ class TaskReader(UpdateReader):
         described = await self.described(given.events[0].task)
         try:
             for event in given.events:
-                metadata, owner = await self._metadata(event.task, event.subtask)
-                await self._pin(event, metadata, owner, Metadata.MOST_BYTES)
-                await self._pin(event, event.digest, event.computer, UpdateDocument.MOST_BYTES)
+                sealed = (await self._said.get(event)).update
             if given.adders:
                 event, sums = given.adders[0], (await self.files.sums(given.adders[0])).sums
                 sealed = next(group.sum for group in sums if group.members == given.subtasks)
-            else:
-                sealed = (await self.files.update(event)).update
-            if sealed.inline is None:
-                most = sealed_size(described.most_update_bytes)
-                await self._pin(event, cid.digest_of(Cid(sealed.cid)), event.computer, most)
+            await self.fetch(event, sealed, described.most_update_bytes)
         except FileAbsentError as error:
             if not final:
                 raise
             return Given(given.events, None, error.message)
         return given
+
+    async def _keep_said(self, event: Updated) -> _Said:
+        metadata, owner = await self._metadata(event.task, event.subtask)
+        await self._pin(event, metadata, owner, Metadata.MOST_BYTES)
+        await self._pin(event, event.digest, event.computer, UpdateDocument.MOST_BYTES)
+        return _Said((await self.files.update(event)).update)
 
     async def _file(self, event: Updated, digest: bytes, author: Address, most: int, pin: str = "") -> bytes:
         what = f"update of subtask {event.subtask} in round {event.round}"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from agorai_shared.abi.codec import as_int
 from agorai_shared.bindings.training_task import Role, Updated
+from agorai_shared.chain import at_one_block
 from agorai_shared.events import ChainEvent
 from agorai_shared.reconciler import Reconciler, Scope
+from agorai_shared.task_history import Line
 from agorai_shared.trail import Trail
 from agorai_trainer.federated import decide
 from agorai_trainer.federated.answering import TaskCommands
@@ -41,6 +43,8 @@ class Tasks:
     computed: Reconciler[decide.Computed, decide.ComputedStep]
     commands: TaskCommands
     engine: RayEngine | None
+    _adding: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """By task: this account's subtasks that add; whoever computes does so from an event on that is seen here."""
 
     @property
     def reconcilers(self) -> tuple[Reconciler[Any, Any], ...]:
@@ -77,12 +81,12 @@ class Tasks:
         if owns:
             self.owned.wake(task)
         if event.event == "Updated":
-            await self._wake_adder(task)
-            if owns:
-                await self.reader.ahead(Updated.from_args(event.args))
+            await self._delivered(event, owns=owns)
         if event.event in _OF_OWNER:
             return
-        lines = (await files.history(task)).subtasks
+        with at_one_block(least=event.block_number):
+            lines = (await files.history(task)).subtasks
+        self._adding[task] = self._added_by_me(lines)
         concerned = lines if subtask is None else (subtask, lines[subtask].replaces)
         for line in [lines[id_] for id_ in concerned if id_ in lines]:
             if line.data_provider == me:
@@ -90,14 +94,24 @@ class Tasks:
             if line.computer == me:
                 self.computed.wake(line.id)
 
-    async def _wake_adder(self, task: int) -> None:
-        """Look at this account's own adding of what was delivered, if it adds."""
-        me, files = self.reader.me, self.reader.files
-        if (await files.document(task)).mode != "aggregate":
-            return
-        for line in (await files.history(task)).subtasks.values():
-            if line.role == Role.ADDER and line.computer == me:
-                self.computed.wake(line.id)
+    async def _delivered(self, event: ChainEvent, *, owns: bool) -> None:
+        """Look at this account's own adding of what was delivered, if it adds, and read that ahead."""
+        updated = Updated.from_args(event.args)
+        if updated.task not in self._adding:
+            lines = (await self.reader.files.history(updated.task)).subtasks
+            self._adding.setdefault(updated.task, self._added_by_me(lines))
+        adding = self._adding[updated.task]
+        for subtask in adding:
+            self.computed.wake(subtask)
+        with at_one_block(least=event.block_number):
+            if owns:
+                await self.reader.ahead(updated)
+            elif adding:
+                await self.reader.term_ahead(updated)
+
+    def _added_by_me(self, lines: Mapping[int, Line]) -> tuple[int, ...]:
+        mine = self.reader.me
+        return tuple(line.id for line in lines.values() if line.role == Role.ADDER and line.computer == mine)
 
 
 def make(

@@ -1,0 +1,57 @@
+"""Reading what was delivered as it comes: the end of a round then waits for the last only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Final, Generic, Protocol, TypeVar
+from weakref import WeakValueDictionary
+
+from agorai_shared import logging
+from agorai_shared.bindings.training_task import Updated
+from agorai_shared.errors import AgoraiError
+
+log = logging.get(__name__)
+
+_KEPT: Final = 64 << 20
+"""Bytes that are kept in memory, those read last."""
+_AT_ONCE: Final = 16
+"""Readings ahead: authors who do not serve what they delivered must not take all the turns that events have."""
+
+
+class _Sized(Protocol):
+    @property
+    def size(self) -> int:
+        """Give about how many bytes of memory it takes."""
+        ...
+
+
+ReadT = TypeVar("ReadT", bound=_Sized)
+
+
+class Ahead(Generic[ReadT]):
+    """Reads what an event names, once for all who ask; what fails is tried anew by the next."""
+
+    def __init__(self, read: Callable[[Updated], Awaitable[ReadT]]) -> None:
+        self._read = read
+        self._turns: WeakValueDictionary[Updated, asyncio.Lock] = WeakValueDictionary()
+        self._by_now: OrderedDict[Updated, ReadT] = OrderedDict()
+
+    async def get(self, event: Updated) -> ReadT:
+        """Give what an event names; raises as reading it does."""
+        async with self._turns.setdefault(event, asyncio.Lock()):
+            found = self._by_now.get(event) or await self._read(event)
+            self._by_now[event] = found
+        while sum(one.size for one in self._by_now.values()) > _KEPT:
+            self._by_now.popitem(last=False)
+        return found
+
+    async def begin(self, event: Updated) -> None:
+        """Read what an event names for whoever will ask."""
+        if len(self._turns) >= _AT_ONCE:
+            return
+        try:
+            await self.get(event)
+        except AgoraiError as error:  # that is told when it is asked for, if it lasts
+            log.debug("update.not_read_ahead", subtask=event.subtask, round=event.round, why=error.message)
