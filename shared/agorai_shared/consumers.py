@@ -32,8 +32,11 @@ CONSUMERS: Final = {
 """Durable consumers of a stream, each named `<this>-<address>`, and the contract whose events it brings."""
 
 FEW: Final = {
+    "trainer-task": (
+        "Opened", "Funded", "Requested", "Approved", "Accepted", "Declined", "Left", "Begun",
+    ),
     "reward-task": ("Begun", "Finished", "Proposed", "Challenged", "Resolved", "Settled", "Abandoned"),
-}
+}  # fmt: skip
 """Of consumers that bring only some of the contract's events, the names of these: each party of a round updates."""
 
 

@@ -131,12 +131,21 @@ class _Item:
         """When it was last at rest, or came."""
         self.step = "look"
         """What was being done when the last of them failed."""
+        self.least: int | None = None
+        """A block at which the next look may be, see `at_one_block`; none: at the newest final one."""
 
-    def begin(self) -> asyncio.Future[None]:
-        """Begin a look: a wake from now on asks for another. Gives what is to be done with it."""
+    def wake(self, least: int | None) -> None:
+        """Ask for a look."""
+        if self.woken.is_set():
+            least = None if least is None or self.least is None else max(least, self.least)
+        self.least = least
+        self.woken.set()
+
+    def begin(self) -> tuple[asyncio.Future[None], int | None]:
+        """Begin a look: a wake from now on asks for another. Gives what is to be done with it, and `least`."""
         self.woken.clear()
         current, self.looked = self.looked, asyncio.get_running_loop().create_future()
-        return current
+        return current, self.least
 
     def at_rest(self) -> None:
         """Forget the failures."""
@@ -205,11 +214,16 @@ class Reconciler(Generic[StateT, StepT]):
         DEAD.labels(protocol.name)  # from 0 on: of what begins at 1 no increase is seen
         OLDEST.labels(protocol.name)
 
-    def wake(self, key: int) -> asyncio.Future[None]:
+    def wake(self, key: int, *, least: int | None = None) -> asyncio.Future[None]:
         """Look at an item: now, after the look that is under way, or cutting short the pause before a retry.
 
         Gives what is done once that look has ended, well or not; it fails with `ReconcilerClosedError` if the
         service ends first.
+
+        Parameters
+        ----------
+        least
+            The block of the event that it is for, from which on any final block that is known will do.
         """
         self._due.pop(key, None)
         item = self._items.get(key)
@@ -223,7 +237,7 @@ class Reconciler(Generic[StateT, StepT]):
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             ITEMS.labels(self._protocol.name).set(len(self._items))
-        item.woken.set()
+        item.wake(least)
         return item.looked
 
     @property
@@ -304,12 +318,12 @@ class Reconciler(Generic[StateT, StepT]):
             with bound_contextvars(protocol=name, item=key):
                 while item.woken.is_set() and not self._closed:
                     async with self._slots:
-                        current = item.begin()
-                        pause = await self._look_until_still(key, item)
+                        current, least = item.begin()
+                        pause = await self._look_until_still(key, item, least)
                     current.set_result(None)
                     if pause is not None:
                         await item.paused(pause)
-                        item.woken.set()
+                        item.wake(None)
         finally:
             del self._items[key]
             logging.forget(self._part(key))
@@ -326,14 +340,15 @@ class Reconciler(Generic[StateT, StepT]):
                 future.set_exception(ReconcilerClosedError(self._protocol.name, key))
                 future.exception()  # nobody need be waiting
 
-    async def _look_until_still(self, key: int, item: _Item) -> float | None:
+    async def _look_until_still(self, key: int, item: _Item, least: int | None) -> float | None:
         """Look until nothing is to be done at once; give the pause before another try, when it failed."""
         try:
             look_again = True
             while look_again:
                 item.step = "look"
                 with LOOKS.labels(self._protocol.name).time():
-                    look_again = await self._look(key, item)
+                    look_again = await self._look(key, item, least)
+                least = None  # what this node has done itself is younger
                 item.at_rest()
                 logging.present(self._part(key))
         except Exception as error:  # noqa: BLE001 - a fault in one item must not end the others
@@ -368,7 +383,7 @@ class Reconciler(Generic[StateT, StepT]):
             log.exception("dead_letter.unpublished")  # the item is looked at again all the same
         return None
 
-    async def _look(self, key: int, item: _Item) -> bool:
+    async def _look(self, key: int, item: _Item, least: int | None) -> bool:
         name, scope = self._protocol.name, self._scope
         trace = tracing.trace_id(scope.chain_id, scope.address, key)
         values: dict[str, tracing.Value] = {
@@ -377,7 +392,7 @@ class Reconciler(Generic[StateT, StepT]):
             "agorai.node": self._trail.address,
         }
         with tracing.item(self._trail.service, f"look {name}", trace, values):
-            with at_one_block():
+            with at_one_block(least=least):
                 state = await self._protocol.read(key)
             now = self._now()
             step = self._protocol.next_step(state, now)

@@ -2,7 +2,8 @@
 
 An event is acknowledged once what it woke was looked at; of several replicas one gets it, and another if that
 one dies meanwhile. Time left to the handler is extended for as long as it works. An event whose handler fails
-comes again after a pause; one that nobody can handle is set aside, so that it does not come for ever.
+comes again after a pause; one that nobody can handle is set aside, so that it does not come for ever. What is only
+heard (`on_heard_events`), as ticks are, comes once or never.
 """
 
 from __future__ import annotations
@@ -91,6 +92,40 @@ def on_final_events(
             await _put_back(message, error)
         else:
             await message.ack()
+
+
+def on_heard_events(
+    router: NatsRouter,
+    chain_id: int,
+    contract: str,
+    event: str,
+    handle: Callable[[ChainEvent], Awaitable[None]],
+) -> None:
+    """Have `handle` called with a contract's final events of one kind from now on, and in every replica.
+
+    For what is said often and concerns few of those who hear it: nothing is asked for or acknowledged, and what was
+    missed while disconnected is not repeated, nor what was not handled. Whom it concerns looks from time to time.
+    """
+
+    @router.subscriber(
+        subject(Phase.final, chain_id, contract, event),
+        decoder=_undecoded,
+        max_workers=CONCURRENCY,
+        no_reply=True,  # its reply subject is the stream's, for the hub
+        title=f"heard:{contract}.{event}",
+        description=f"Final `{event}` events of {contract}.",
+    )
+    async def on_event(body: bytes) -> None:
+        try:
+            await handle(ChainEvent.from_json(body))
+        except Exception as error:  # noqa: BLE001 - whatever it was, the others are still to be heard
+            say = log.debug if logging.is_told(error) else log.warning
+            say(
+                "event.not_heard",
+                contract=contract,
+                event_name=event,
+                error=f"{type(error).__name__}: {error}",
+            )
 
 
 async def hear_final_blocks(client: Client, chain_id: int, handle: Callable[[BlockTick], None]) -> None:

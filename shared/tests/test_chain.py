@@ -76,6 +76,20 @@ async def test_what_is_read_at_one_block_is_read_at_the_same_though_others_are_m
     assert await chain.read(token.balance_of(issuer)) == (7,)
 
 
+async def test_a_final_block_that_is_known_will_do_if_it_is_young_enough(rpc: Rpc) -> None:
+    chain = Chain(rpc, Finality(0))
+    with at_one_block(least=0):
+        assert (await chain.final()).number == 0  # none was known: it is asked for
+    await rpc.request("anvil_mine", hex(3))
+    for least, number in ((0, 0), (3, 3), (1, 3), (None, 3)):
+        with at_one_block(least=least):
+            assert (await chain.final()).number == number
+    await rpc.request("anvil_mine", hex(1))
+    with at_one_block(least=3):
+        assert (await chain.final()).number == 3
+    assert (await chain.final()).number == 4
+
+
 async def test_finality_lags_behind_the_head_by_the_time_between_the_two_blocks(rpc: Rpc) -> None:
     await rpc.request("anvil_mine", hex(4), hex(12))  # four blocks, twelve seconds apart
     assert await Chain(rpc, Finality(3)).finality_lag() == 36

@@ -100,8 +100,10 @@ async def test_a_connection_that_is_lost_says_so_once_and_what_else_is_wrong_onc
     assert warned(said) == ["bus.away", "bus.error", "bus.back"]
     await watch.on_lost()  # as a client that is closed tells
     await watch.on_closed()
+    await watch.on_error(ConnectionRefusedError("refused"))  # of a last try to come back
+    assert not logging.is_told(BUS_AWAY)
     assert len(warned(said)) == 3
-    assert len([entry for entry in said if entry["event"] == "bus.error"]) == 7
+    assert len([entry for entry in said if entry["event"] == "bus.error"]) == 8
 
 
 _TWICE: Final = """

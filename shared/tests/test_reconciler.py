@@ -8,6 +8,9 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -16,6 +19,7 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from agorai_shared import ending
+from agorai_shared.chain import Chain, Finality
 from agorai_shared.errors import InputError, UnavailableError
 from agorai_shared.reconciler import Reconciler, ReconcilerClosedError, Retry, Scope, idempotency_key
 from agorai_shared.rpc import RpcUnreachableError
@@ -211,6 +215,38 @@ async def test_a_wake_is_done_only_once_a_look_that_began_after_it_has_ended() -
         assert not second.done()
         gates[1].set()
         await second
+
+
+async def test_a_look_for_an_event_takes_a_final_block_that_is_known_and_not_before_it() -> None:
+    heads, seen = count(1), []
+
+    async def newest(*_: object) -> dict[str, str]:
+        return {"number": hex(next(heads)), "hash": "0x1", "parentHash": "0x0", "timestamp": "0x1"}
+
+    chain = Chain(cast("Any", SimpleNamespace(request=newest)), Finality(0))
+
+    async def look(key: int) -> None:
+        seen.append((await chain.final()).number)
+        if held.pop("first", None):
+            looks.set()
+            await gate.wait()
+
+    gate, looks, held = asyncio.Event(), asyncio.Event(), {"first": True}
+    protocol = Counting(on_look=look)
+    async with running(protocol) as world:
+        first = world.reconciler.wake(1)  # asks: 1
+        await looks.wait()
+        second = world.reconciler.wake(1, least=1)
+        gate.set()
+        await first
+        await second  # takes what is known
+        await world.reconciler.wake(1, least=2)  # 1 is before it: asks
+        for least in (1, None, 2):  # of several one wants the newest
+            last = world.reconciler.wake(1, least=least)
+        await last
+        protocol.goals[1] = 1
+        await world.reconciler.wake(1, least=1)  # and after its own step it asks
+    assert seen == [1, 1, 2, 3, 3, 4]
 
 
 async def test_while_the_chain_is_away_that_is_told_once_however_many_items_want_it() -> None:

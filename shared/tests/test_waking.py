@@ -10,11 +10,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from faststream.nats import NatsRouter
 from nats.aio.client import Client
+from nats.errors import TimeoutError as NatsTimeoutError
 from pydantic import SecretStr
 
 from agorai_shared import bus, waking
@@ -23,10 +25,10 @@ from agorai_shared.events import BlockTick, ChainEvent, Phase
 from agorai_shared.processes import Running, die_with_parent
 from agorai_shared.service import Host, Service, make_broker
 from agorai_shared.settings import NodeSettings
-from agorai_shared.testing import nats_server, running_nats
+from agorai_shared.testing import nats_server, running_nats, said, warned
 from agorai_shared.types import Address, Hash
 
-__all__ = ["nats_server"]
+__all__ = ["nats_server", "said"]
 
 CHAIN = 31337
 Handle = Callable[[ChainEvent], Awaitable[None]]
@@ -50,8 +52,8 @@ class Stream:
         self.js = client.jetstream()
 
     async def say(self, *events: ChainEvent) -> None:
-        for said in events:
-            await self.js.publish(said.subject, said.to_json())
+        for one in events:
+            await self.js.publish(one.subject, one.to_json())
 
     async def unacknowledged(self, consumer: str) -> int:
         info = await self.js.consumer_info(f"CHAIN_{CHAIN}_FINAL", consumer)
@@ -224,6 +226,40 @@ async def test_what_nobody_can_handle_is_set_aside_and_holds_up_nothing(
         await heard.until(lambda: heard.counts["100"] == 1)
         await stream.drained("vault-x")
     assert {heard.counts[str(n)] for n in range(80)} == {waking.DELIVERIES}
+
+
+@asynccontextmanager
+async def hearing(server: Running, heard: Handle) -> AsyncIterator[Host]:
+    settings = NodeSettings(bus_url=server.url, node_token=SecretStr("t"))
+    router = NatsRouter()
+    waking.on_heard_events(router, CHAIN, "Invocation", "Paid", heard)
+    host = Host(settings, [Service("trainer", router)], make_broker(settings, "hearing"))
+    async with host.running():
+        yield host
+
+
+async def test_what_is_only_heard_comes_to_every_replica_and_whoever_stores_it_is_not_answered(
+    nats_server: Running, stream: Stream, said: list[Any]
+) -> None:
+    async def broken(heard_event: ChainEvent) -> None:
+        if heard_event.key == "1":
+            raise KeyError("id")
+
+    first, second = Heard(broken), Heard()
+    answers = await stream.client.subscribe("_INBOX.>")
+    async with hearing(nats_server, first), hearing(nats_server, second):
+        others = (event(7, "Registry"), replace(event(8), event="Delivered"), event(9).at(Phase.head))
+        for other in others:
+            await stream.client.publish(other.subject, other.to_json())
+        await stream.client.publish(event(3).subject, b"{")
+        await stream.say(event(1), event(2))
+        for heard in (first, second):
+            await heard.until(lambda heard=heard: heard.counts == {"1": 1, "2": 1})  # type: ignore[misc]
+    stored = [await answers.next_msg(timeout=10) for _ in range(2)]
+    assert all(b'"stream"' in answer.data for answer in stored)
+    with pytest.raises(NatsTimeoutError):
+        await answers.next_msg(timeout=0.5)
+    assert warned(said).count("event.not_heard") == 3
 
 
 async def test_what_happened_while_no_replica_ran_is_heard_at_the_next_start(

@@ -23,6 +23,7 @@ from agorai_shared.answering import commands_of
 from agorai_shared.bus import inbox_of
 from agorai_shared.chain import Chain, Finality
 from agorai_shared.command import Commander, bus_of, subject
+from agorai_shared.consumers import FEW
 from agorai_shared.content import ContentStore
 from agorai_shared.deployment import Deployment
 from agorai_shared.events import BlockTick, ChainEvent
@@ -37,7 +38,7 @@ from agorai_shared.standby import Aside, active
 from agorai_shared.task_files import TaskFiles
 from agorai_shared.trail import Trail
 from agorai_shared.vault import Vault
-from agorai_shared.waking import on_final_events, stream_made
+from agorai_shared.waking import on_final_events, on_heard_events, stream_made
 from agorai_trainer import decide, lending, messages
 from agorai_trainer.borrowing import BorrowingSandbox
 from agorai_trainer.federated import answering as task_answering
@@ -135,7 +136,9 @@ async def create(
             f"trainer-task-{settings.address}",
             tasks.wake,
             inbox_of(node.bus_user),
+            FEW["trainer-task"],
         )
+        on_heard_events(router, deployment.chain_id, "TrainingTask", "Updated", tasks.wake)
         commands = commands_of(token)
         _commands(commands, settings, jobs, reconciler, sandbox)
         packages = Packages(vault, store, sandbox, max_content)

@@ -46,6 +46,7 @@ from agorai_trainer.federated.decide import (
 DORA, CORA, COLE = (Address(f"0x{number:040x}") for number in (1, 2, 3))
 JOIN, ROUND, STEP = 400, 80, 60
 DEADLINE = 1000
+UNHEARD = 15
 OPENED = DEADLINE - JOIN
 HALF = OPENED + JOIN // 2
 PATIENCE = JOIN // 4
@@ -194,6 +195,7 @@ def test_of_a_task_that_is_not_trained_any_more_nobody_does_anything(state: Task
         (matching(asked(SubtaskState.READY, OPENED), trainers=2, quorum=3), OPENED, HALF),
         (matching(trainers=2, quorum=3), HALF, DEADLINE + 1),
         (matching(), DEADLINE + 1, None),
+        (running(), DEADLINE - ROUND, DEADLINE - ROUND + UNHEARD),
         (running(), DEADLINE, DEADLINE + 1),
         (running(), DEADLINE + STEP + 1, None),
     ],
@@ -359,7 +361,8 @@ def test_updates_that_are_added_need_an_adder_first(owned: Owned, now: int, step
     [
         ({"awaits": True}, DEADLINE - ROUND // 4 - 1, None, DEADLINE - ROUND // 4),
         ({"awaits": True}, DEADLINE - ROUND // 4, Add(3, final=True), None),
-        ({"awaits": False}, 0, Add(3, final=False), DEADLINE - ROUND // 4),
+        ({"awaits": True}, DEADLINE - ROUND // 2, None, DEADLINE - ROUND // 2 + UNHEARD),
+        ({"awaits": False}, 0, Add(3, final=False), UNHEARD),
         ({"awaits": False}, DEADLINE + 1, None, None),
         ({"subtask": subtask_of(SubtaskState.READY, role=Role.ADDER, updated=3)}, 0, None, None),
         ({"subtask": subtask_of(SubtaskState.LEFT, role=Role.ADDER)}, 0, None, None),

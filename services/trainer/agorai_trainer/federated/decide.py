@@ -17,6 +17,9 @@ from agorai_shared.types import Address
 _LOOKS: Final = 16
 """How often in a join window a model provider looks for those who lack: no event tells it what is offered."""
 
+_UNHEARD_S: Final = 15
+"""How often whoever waits for updates looks though it heard of none: one that was missed does not come again."""
+
 _AT_ONCE: Final = 16
 """Members that a model provider asks in one step."""
 
@@ -117,7 +120,7 @@ def owned_due(owned: Owned, now: int) -> int | None:
     """Say when time alone brings the model provider's step."""
     task = owned.task
     if task.state == TaskState.RUNNING:
-        return task.deadline + 1 if task.deadline >= now else None
+        return min(task.deadline + 1, now + _UNHEARD_S) if task.deadline >= now else None
     if task.state != TaskState.MATCHING:
         return None
     moments = [one.since + _patience(owned) for one in _waiting(owned)]
@@ -388,7 +391,7 @@ def computed_due(computed: Computed, now: int) -> int | None:
     ):
         return None
     at = _last_call(computed)
-    return at if at > now else None
+    return min(at, now + _UNHEARD_S) if at > now else None
 
 
 def _last_call(computed: Computed) -> int:

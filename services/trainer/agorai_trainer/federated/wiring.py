@@ -79,7 +79,7 @@ class Tasks:
         me, files = self.reader.me, self.reader.files
         owns = (await files.opened(task)).model_provider == me
         if owns:
-            self.owned.wake(task)
+            self.owned.wake(task, least=event.block_number)
         if event.event == "Updated":
             await self._delivered(event, owns=owns)
         if event.event in _OF_OWNER:
@@ -90,9 +90,9 @@ class Tasks:
         concerned = lines if subtask is None else (subtask, lines[subtask].replaces)
         for line in [lines[id_] for id_ in concerned if id_ in lines]:
             if line.data_provider == me:
-                self.provided.wake(line.id)
+                self.provided.wake(line.id, least=event.block_number)
             if line.computer == me:
-                self.computed.wake(line.id)
+                self.computed.wake(line.id, least=event.block_number)
 
     async def _delivered(self, event: ChainEvent, *, owns: bool) -> None:
         """Look at this account's own adding of what was delivered, if it adds, and read that ahead."""
@@ -102,7 +102,7 @@ class Tasks:
             self._adding.setdefault(updated.task, self._added_by_me(lines))
         adding = self._adding[updated.task]
         for subtask in adding:
-            self.computed.wake(subtask)
+            self.computed.wake(subtask, least=event.block_number)
         with at_one_block(least=event.block_number):
             if owns:
                 await self.reader.ahead(updated)
