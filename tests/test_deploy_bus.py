@@ -42,6 +42,7 @@ from tests.nodes import agorai
 NODE = Address("0x9fE46736679d2D9a65F0992F2272dE9f3c7fa6e0")
 OTHER = Address("0x70997970C51812dc3A010C7d01b50e0d17dc79C8")
 FINAL = final_stream(31337).name or ""
+UPDATES = "chain.final.31337.TrainingTask.Updated.*"
 SERVICES = ("storage", "vault", "trainer", "verifier", "reward")
 
 
@@ -229,6 +230,10 @@ async def test_a_service_reads_its_own_events_and_no_others(told: Told) -> None:
         (message,) = await place.fetch(1)
         await message.ack_sync()
         assert (await place.consumer_info()).num_ack_pending == 0
+        heard = await trainer.subscribe(UPDATES)
+        await trainer.flush()
+        await hub.jetstream().publish(UPDATES.replace("*", "7"), b"{}")
+        assert (await heard.next_msg(timeout=10)).data == b"{}"
         with pytest.raises(nats.errors.TimeoutError):
             await js.consumer_info(FINAL, f"vault-{NODE}", timeout=0.3)
         with pytest.raises(nats.errors.TimeoutError):
@@ -238,6 +243,8 @@ async def test_a_service_reads_its_own_events_and_no_others(told: Told) -> None:
     finally:
         await trainer.close()
         await hub.close()
+    assert await refused(told, service_user(NODE, "trainer"), subscribe="chain.final.>")
+    assert await refused(told, service_user(NODE, "vault"), subscribe=UPDATES)
 
 
 async def test_adding_a_node_changes_no_password(tmp_path: Path) -> None:
