@@ -113,8 +113,13 @@ async def close(client: Client) -> None:
     """Close a connection, also one that is just being made anew, over which the client alone stumbles or goes on."""
     try:
         await client.close()
-    except OSError as error:
+    except (NatsError, OSError) as error:
         log.debug("bus.broken_off", error=str(error))
+        reading = (subscription._wait_for_msgs_task for subscription in client._subs.values())
+        tasks = client._reading_task, client._flusher_task, client._ping_interval_task, *reading
+        await cancelled([task for task in tasks if task is not None])
+        if client._transport is not None:
+            client._transport.close()  # type: ignore[no-untyped-call]
         if client._closed_cb is not None:
             await client._closed_cb()
     if (connecting := client._reconnection_task) is not None:

@@ -198,7 +198,7 @@ class Chain:
         self.finality = finality
         self._chain_id: int | None = None
         self._last_final: Block | None = None
-        """The newest that was found final."""
+        """What its node last called final."""
 
     async def chain_id(self) -> int:
         """Give the EIP-155 chain id; asked once."""
@@ -238,9 +238,8 @@ class Chain:
         return one.of[self]
 
     async def _final(self) -> Block:
-        final = await self._asked_final()
-        if self._last_final is None or final.number > self._last_final.number:
-            self._last_final = final
+        # The last, not the highest: another node may answer now, which is a few blocks behind.
+        self._last_final = final = await self._asked_final()
         return final
 
     async def _asked_final(self) -> Block:
@@ -304,7 +303,7 @@ class Chain:
         if at is not None:
             return hex(at)
         one = _AT_ONE_BLOCK.get()
-        known = one is not None and self in one.of
+        known = one is not None and (self in one.of or one.least is not None)
         # consistent in itself: ask by tag, save a round trip
         if alone and not known and not self.finality.confirmations:
             return "finalized" if self.finality.confirmations is None else "latest"

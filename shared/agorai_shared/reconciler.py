@@ -133,6 +133,8 @@ class _Item:
         """What was being done when the last of them failed."""
         self.least: int | None = None
         """A block at which the next look may be, see `at_one_block`; none: at the newest final one."""
+        self.stepped = False
+        """Whether a step was taken since the last look began: what it did is younger than the event that is next."""
 
     def wake(self, least: int | None) -> None:
         """Ask for a look."""
@@ -145,7 +147,8 @@ class _Item:
         """Begin a look: a wake from now on asks for another. Gives what is to be done with it, and `least`."""
         self.woken.clear()
         current, self.looked = self.looked, asyncio.get_running_loop().create_future()
-        return current, self.least
+        least, self.stepped = None if self.stepped else self.least, False
+        return current, least
 
     def at_rest(self) -> None:
         """Forget the failures."""
@@ -348,7 +351,7 @@ class Reconciler(Generic[StateT, StepT]):
                 item.step = "look"
                 with LOOKS.labels(self._protocol.name).time():
                     look_again = await self._look(key, item, least)
-                least = None  # what this node has done itself is younger
+                least = None
                 item.at_rest()
                 logging.present(self._part(key))
         except Exception as error:  # noqa: BLE001 - a fault in one item must not end the others
@@ -401,7 +404,7 @@ class Reconciler(Generic[StateT, StepT]):
                 if due is not None:
                     self._due[key] = due
                 return False
-            item.step = type(step).__name__
+            item.step, item.stepped = type(step).__name__, True
             look_again = await self._take(key, step, scope.once(key, item.step, state), trace)
         if not look_again:
             self._due[key] = self._now() + self._look_again_s

@@ -112,9 +112,11 @@ class TaskFiles(DigestFiles):
         """Read a subtask and its task at one final block; raises `SubtaskAbsentError`."""
         if subtask not in self._task_of:
             self._task_of[subtask] = (await self.subtask(subtask)).task
-        contract = self.contract
-        calls = contract.task_of(self._task_of[subtask]), contract.subtask_of(subtask)
-        return cast("tuple[Task, Subtask]", await self.market.chain.read(*calls))
+        calls = self.contract.task_of(self._task_of[subtask]), self.contract.subtask_of(subtask)
+        try:
+            return cast("tuple[Task, Subtask]", await self.market.chain.read(*calls))
+        except ContractRevertError as error:  # the chain's node has fallen behind
+            raise SubtaskAbsentError(subtask) from error
 
     async def history(self, task: int) -> TaskHistory:
         """Give a task's history up to the last final block; it goes on in place when it is read again."""

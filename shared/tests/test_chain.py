@@ -88,6 +88,24 @@ async def test_a_final_block_that_is_known_will_do_if_it_is_young_enough(rpc: Rp
     with at_one_block(least=3):
         assert (await chain.final()).number == 3
     assert (await chain.final()).number == 4
+    await rpc.request("anvil_rollback", 2)  # as where another node answers, which is behind
+    assert (await chain.final()).number == 2
+    for least in (0, 4):
+        with at_one_block(least=least):
+            assert (await chain.final()).number == 2
+
+
+async def test_all_that_is_read_at_a_final_block_that_is_known_is_read_at_it(rpc: Rpc) -> None:
+    chain, token = Chain(rpc, Finality(0)), await deployed(rpc)
+    issuer = (await accounts(rpc))[0]
+    sent = {"from": issuer, "to": token.address, "data": "0x" + token.issue(issuer, Wei(7)).data.hex()}
+    known = await chain.final()
+    await rpc.request("eth_sendTransactionSync", cast("Any", sent))
+    with at_one_block(least=known.number):
+        assert await chain.read(token.balance_of(issuer)) == (0,)
+        assert await chain.read(token.balance_of(issuer), token.total_supply()) == (0, 0)
+    with at_one_block():
+        assert await chain.read(token.balance_of(issuer)) == (7,)
 
 
 async def test_finality_lags_behind_the_head_by_the_time_between_the_two_blocks(rpc: Rpc) -> None:

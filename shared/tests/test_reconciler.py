@@ -249,6 +249,30 @@ async def test_a_look_for_an_event_takes_a_final_block_that_is_known_and_not_bef
     assert seen == [1, 1, 2, 3, 3, 4]
 
 
+async def test_after_a_step_a_look_is_at_the_newest_final_block_whatever_event_came_meanwhile() -> None:
+    heads, seen = count(1), []
+
+    async def newest(*_: object) -> dict[str, str]:
+        return {"number": hex(next(heads)), "hash": "0x1", "parentHash": "0x0", "timestamp": "0x1"}
+
+    chain = Chain(cast("Any", SimpleNamespace(request=newest)), Finality(0))
+    later: list[asyncio.Future[None]] = []
+
+    async def look(_: int) -> None:
+        seen.append((await chain.final()).number)
+
+    async def step(key: int) -> None:
+        later.append(world.reconciler.wake(key, least=1))
+
+    protocol = Counting(goals={1: 1}, again=False, on_look=look, on_step=step)
+    async with running(protocol) as world:
+        await world.reconciler.wake(1)
+        await later[0]
+        await world.reconciler.wake(1, least=2)
+    assert seen == [1, 2, 2]
+    assert len(protocol.onces[1]) == 1
+
+
 async def test_while_the_chain_is_away_that_is_told_once_however_many_items_want_it() -> None:
     async def away(key: int) -> None:
         if protocol.looks[key] <= 5:

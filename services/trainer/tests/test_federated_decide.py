@@ -264,6 +264,15 @@ REQUESTED, APPROVED, READY, LEFT = map(
 )
 
 
+@pytest.mark.parametrize("computers", [(), (NEXT,)])
+def test_who_has_just_asked_a_computer_neither_declines_nor_asks_another(computers: Any) -> None:
+    waiting = provided(REQUESTED, computers=computers, asking=True)
+    assert (next_provided_step(waiting, 5), provided_due(waiting, 5)) == (None, 5 + UNHEARD)
+    assert next_provided_step(provided(REQUESTED, computers=computers), 5) == (
+        Approve(NEXT) if computers else Decline()
+    )
+
+
 @pytest.mark.parametrize("state", [TaskState.MATCHING, TaskState.RUNNING])
 @pytest.mark.parametrize(
     ("values", "step"),

@@ -18,6 +18,8 @@ _KEPT: Final = 64 << 20
 """Bytes that are kept in memory, those read last."""
 _AT_ONCE: Final = 16
 """Readings ahead: authors who do not serve what they delivered must not take all the turns that events have."""
+_PATIENCE_S: Final = 15.0
+"""Of a reading ahead: whoever needs it, and may wait no longer, waits for that which is under way."""
 
 
 class _Sized(Protocol):
@@ -52,6 +54,7 @@ class Ahead(Generic[ReadT]):
         if len(self._turns) >= _AT_ONCE:
             return
         try:
-            await self.get(event)
-        except AgoraiError as error:  # that is told when it is asked for, if it lasts
-            log.debug("update.not_read_ahead", subtask=event.subtask, round=event.round, why=error.message)
+            async with asyncio.timeout(_PATIENCE_S):
+                await self.get(event)
+        except (AgoraiError, TimeoutError) as error:  # that is told when it is asked for, if it lasts
+            log.debug("update.not_read_ahead", subtask=event.subtask, round=event.round, why=str(error))

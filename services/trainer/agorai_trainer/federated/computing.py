@@ -316,7 +316,7 @@ class ComputedProtocol:
 
     async def _fitted(self, described: Described, task: int, key: int, number: int) -> tuple[bytes, int]:
         """Train on data in the clear; gives the bytes of the update, and the samples."""
-        with at_one_block(least=0):  # the look before has asked for the newest
+        with at_one_block(least=0):  # the look before has found it ready
             line = (await self._files.history(task)).subtasks[key]
             vector, data = await self._model(task, line, number), await self._data(task, line)
         trained = await self._sandbox.fit(
@@ -332,7 +332,7 @@ class ComputedProtocol:
 
     async def _stepped(self, described: Described, task: int, key: int, number: int) -> tuple[bytes, int]:
         """Train on encrypted data, as `_fitted`."""
-        with at_one_block(least=0):  # the look before has asked for the newest
+        with at_one_block(least=0):  # the look before has found it ready
             line = (await self._files.history(task)).subtasks[key]
             model, samples = await self._encrypted_model(task, line, number), await self._data(task, line)
         public, rate = await self._reader.public(task), described.model.learning_rate

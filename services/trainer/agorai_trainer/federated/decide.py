@@ -18,7 +18,7 @@ _LOOKS: Final = 16
 """How often in a join window a model provider looks for those who lack: no event tells it what is offered."""
 
 _UNHEARD_S: Final = 15
-"""How often whoever waits for updates looks though it heard of none: one that was missed does not come again."""
+"""How often who waits for updates, or for what it sent, looks though it heard of none: updates are told once."""
 
 _AT_ONCE: Final = 16
 """Members that a model provider asks in one step."""
@@ -232,6 +232,8 @@ class Provided:
     """Not asked for this subtask yet: this account if it offers computing below the fee, else the cheapest first."""
     replaced: bool = False
     """Whether another computer is asked to take over."""
+    asking: bool = False
+    """Whether a computer was asked by what is not final yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +268,8 @@ def next_provided_step(provided: Provided, now: int) -> ProvidedStep | None:
         return None
     computer = _rational(provided)
     if subtask.state == SubtaskState.REQUESTED:
-        return Approve(computer) if computer and provided.fits else Decline()
+        answer = Approve(computer) if computer and provided.fits else Decline()
+        return None if provided.asking else answer  # to decline would take back what is on its way
     if subtask.state == SubtaskState.APPROVED:
         late = now >= provided.since + _computer_patience(provided)
         return Approve(computer) if late and computer else None
@@ -279,6 +282,8 @@ def next_provided_step(provided: Provided, now: int) -> ProvidedStep | None:
 
 def provided_due(provided: Provided, now: int) -> int | None:
     """Say when time alone brings the data provider's step."""
+    if provided.subtask.state == SubtaskState.REQUESTED and provided.asking:
+        return now + _UNHEARD_S
     if provided.subtask.state == SubtaskState.APPROVED:
         at = provided.since + _computer_patience(provided)
     elif provided.subtask.state == SubtaskState.READY and _is_trained(provided):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +29,8 @@ log = logging.get(__name__)
 
 _SOON_S = 60
 """Before half of a round is over its data provider looks round for others."""
+_SENT_S = 60
+"""How long what was sent may take to be mined, besides twice as long as blocks take to be final."""
 NEEDED_STATES = (SubtaskState.REQUESTED, SubtaskState.APPROVED, SubtaskState.READY, SubtaskState.LEFT)
 
 
@@ -71,8 +73,8 @@ class ProvidedProtocol:
         self._offers, self._sandbox, self._most = offers, sandbox, max_content
         self._fits: dict[tuple[int, int], bool] = {}
         """By task and resource."""
-        self._approved: dict[int, set[Address]] = {}
-        """By subtask, whom this node has asked."""
+        self._approved: dict[int, dict[Address, int]] = {}
+        """By subtask, whom this node has asked, and when, in seconds since 1970."""
 
     async def read(self, key: int) -> decide.Provided:
         """Read the subtask and its task at final blocks, and who could compute."""
@@ -83,9 +85,11 @@ class ProvidedProtocol:
         line, mine = await self._line(subtask.task, key), await self._offers.of(self._reader.me)
         asks = _asked_for(line, mine) if mine else None
         lines = _alike(await self._files.history(subtask.task), key)
-        asked = {one.computer for one in lines if one.computer} | self._approved.get(key, set())
+        known = {one.computer for one in lines if one.computer}
+        asked = known | self._approved.get(key, {}).keys()
         return replace(
             provided,
+            asking=await self._is_asking(key, known),
             asks=asks,
             fits=asks is not None and await self._is_fit(subtask.task, line),
             computers=await self._computers(subtask, line, mine, asked),
@@ -134,7 +138,7 @@ class ProvidedProtocol:
                 once = self._once(key, "replace", count)
         await send_in_time(self._vault, once, call)
         if not isinstance(step, decide.Decline):
-            self._approved.setdefault(key, set()).add(step.computer.account)
+            self._approved.setdefault(key, {})[step.computer.account] = await self._reader.now()
         return False
 
     async def open_items(self) -> Iterable[int]:
@@ -170,6 +174,14 @@ class ProvidedProtocol:
         if (await self._files.document(subtask.task)).mode == "encrypted":
             without.add((await self._files.opened(subtask.task)).model_provider)
         return await self._offers.computing(without)
+
+    async def _is_asking(self, key: int, known: Collection[Address]) -> bool:
+        """Tell whether somebody was asked whom the chain does not tell of yet, though it may still come to that."""
+        since = [at for account, at in self._approved.get(key, {}).items() if account not in known]
+        if not since:
+            return False
+        lag = await self._files.market.chain.finality_lag()
+        return await self._reader.now() < max(since) + _SENT_S + 2 * lag
 
     async def _is_replaced(self, task: int, key: int) -> bool:
         for line in (await self._files.history(task)).subtasks.values():

@@ -157,7 +157,8 @@ class _Said:
     """What a subtask says of what it delivered, which this node keeps by now."""
 
     update: Envelope
-    size: int = _SLACK
+    size: int
+    """Bytes."""
 
 
 class TaskReader(UpdateReader):
@@ -478,7 +479,8 @@ class TaskReader(UpdateReader):
         metadata, owner = await self._metadata(event.task, event.subtask)
         await self._pin(event, metadata, owner, Metadata.MOST_BYTES)
         await self._pin(event, event.digest, event.computer, UpdateDocument.MOST_BYTES)
-        return _Said((await self.files.update(event)).update)
+        update = (await self.files.update(event)).update
+        return _Said(update, len(update.model_dump_json()))
 
     async def _file(self, event: Updated, digest: bytes, author: Address, most: int, pin: str = "") -> bytes:
         what = f"update of subtask {event.subtask} in round {event.round}"

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from agorai_shared.abi.codec import as_int
 from agorai_shared.bindings.training_task import Role, Updated
-from agorai_shared.chain import at_one_block
+from agorai_shared.chain import BlockAbsentError, at_one_block
 from agorai_shared.events import ChainEvent
 from agorai_shared.reconciler import Reconciler, Scope
 from agorai_shared.task_history import Line
@@ -86,6 +86,9 @@ class Tasks:
             return
         with at_one_block(least=event.block_number):
             lines = (await files.history(task)).subtasks
+            final = (await files.market.chain.final()).number
+        if final < event.block_number:  # then the event comes again
+            raise BlockAbsentError(event.block_number)
         self._adding[task] = self._added_by_me(lines)
         concerned = lines if subtask is None else (subtask, lines[subtask].replaces)
         for line in [lines[id_] for id_ in concerned if id_ in lines]:
