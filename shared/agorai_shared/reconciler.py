@@ -133,8 +133,6 @@ class _Item:
         """What was being done when the last of them failed."""
         self.least: int | None = None
         """A block at which the next look may be, see `at_one_block`; none: at the newest final one."""
-        self.stepped = False
-        """Whether a step was taken since the last look began: what it did is younger than the event that is next."""
 
     def wake(self, least: int | None) -> None:
         """Ask for a look."""
@@ -147,8 +145,7 @@ class _Item:
         """Begin a look: a wake from now on asks for another. Gives what is to be done with it, and `least`."""
         self.woken.clear()
         current, self.looked = self.looked, asyncio.get_running_loop().create_future()
-        least, self.stepped = None if self.stepped else self.least, False
-        return current, least
+        return current, self.least
 
     def at_rest(self) -> None:
         """Forget the failures."""
@@ -212,6 +209,8 @@ class Reconciler(Generic[StateT, StepT]):
         self._items: dict[int, _Item] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._due: dict[int, float] = {}
+        self._stepped: set[int] = set()
+        """Items of which a step was taken in the last look: what it did is younger than an event that comes now."""
         self._chain_time = 0
         self._closed = False
         DEAD.labels(protocol.name)  # from 0 on: of what begins at 1 no increase is seen
@@ -322,6 +321,9 @@ class Reconciler(Generic[StateT, StepT]):
                 while item.woken.is_set() and not self._closed:
                     async with self._slots:
                         current, least = item.begin()
+                        if key in self._stepped:
+                            self._stepped.remove(key)
+                            least = None
                         pause = await self._look_until_still(key, item, least)
                     current.set_result(None)
                     if pause is not None:
@@ -404,7 +406,8 @@ class Reconciler(Generic[StateT, StepT]):
                 if due is not None:
                     self._due[key] = due
                 return False
-            item.step, item.stepped = type(step).__name__, True
+            item.step = type(step).__name__
+            self._stepped.add(key)
             look_again = await self._take(key, step, scope.once(key, item.step, state), trace)
         if not look_again:
             self._due[key] = self._now() + self._look_again_s

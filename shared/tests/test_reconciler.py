@@ -269,8 +269,14 @@ async def test_after_a_step_a_look_is_at_the_newest_final_block_whatever_event_c
         await world.reconciler.wake(1)
         await later[0]
         await world.reconciler.wake(1, least=2)
-    assert seen == [1, 2, 2]
-    assert len(protocol.onces[1]) == 1
+        protocol.goals[1] = 2
+        protocol.on_step = None
+        await world.reconciler.wake(1, least=2)
+        await asyncio.sleep(0.01)  # it has come to rest
+        await world.reconciler.wake(1, least=2)
+        await world.reconciler.wake(1, least=2)
+    assert seen == [1, 2, 2, 2, 3, 3]
+    assert len(protocol.onces[1]) == 2
 
 
 async def test_while_the_chain_is_away_that_is_told_once_however_many_items_want_it() -> None:
