@@ -839,11 +839,11 @@ async def test_what_is_audited_of_a_round_is_kept_against_its_adder_s_going_away
     round_ = await begun()
     document = await round_.summed()
     await round_.added(document)
+    round_.store.names.clear()
     given = await round_.read()
     del round_.store.files[
         Cid((await round_.files.update(given[0].events[0])).update.cid)
     ]  # adders read it alone
-    round_.store.names.clear()
     assert await round_.reader.keep(given, final=False) == given
     assert {group.sum.cid for group in document.sums} <= round_.store.names.keys()
     round_.store.names.clear()
