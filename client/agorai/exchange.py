@@ -23,7 +23,7 @@ from agorai_shared.bindings.data_pool import DataPool, State
 from agorai_shared.bindings.fair_exchange import FairExchange
 from agorai_shared.bindings.training_task import SubtaskState, TaskState, TrainingTask
 from agorai_shared.bindings.voting_panel import VotingPanel
-from agorai_shared.chain import ContractRevertError
+from agorai_shared.chain import ContractRevertError, time_of
 from agorai_shared.contract import Call
 from agorai_shared.errors import RefusedError, RemoteError
 from agorai_shared.market import Event, topic_of
@@ -210,6 +210,10 @@ class Contracts:
         """Send once and wait until that is final; raises as `explained`, also before anything is sent."""
         with explained():
             return await self.client.transact(call, once=once)
+
+    async def now(self) -> int:
+        """Give the time in seconds since 1970: this machine's, or the chain's newest block's if that is later."""
+        return await time_of(self.client.chain, newest=True)
 
     async def require(self, amount: int, *, at_least: bool = False) -> None:
         """See that the account has so much of the token, or at least so much; raises `DepositTooHighError`."""

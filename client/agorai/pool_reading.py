@@ -14,7 +14,6 @@ from agorai.pool_state import ContributionSeen, PoolSeen, seen
 from agorai.pool_versions import Comparison, Version
 from agorai_shared.bindings.data_pool import Challenged, Opened, Pool, PoolState
 from agorai_shared.bindings.voting_panel import Case
-from agorai_shared.chain import time_of
 from agorai_shared.digest_files import AT_ONCE, hurry
 from agorai_shared.errors import AgoraiError
 from agorai_shared.pool import Challenge
@@ -40,10 +39,6 @@ class PoolReader(Contracts):
         super().__init__(client)
         self.files = PoolFiles(client.market)
         self.contract = self.files.contract
-
-    async def now(self) -> int:
-        """Give the time in seconds since 1970: this machine's, or the chain's newest block's if that is later."""
-        return await time_of(self.client.chain, newest=True)
 
     async def pools(self) -> list[PoolSeen]:
         """Give all pools, the newest first."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from agorai_shared.bus import final_stream, head_stream, inbox_of
 from agorai_shared.command import subject
-from agorai_shared.consumers import CONSUMERS, consumer
+from agorai_shared.consumers import CONSUMERS, HEARD, consumer
 from agorai_shared.events import Phase, block_subject
 from agorai_shared.events import subject as event_subject
 from agorai_shared.look_again import VERB as LOOK_AGAIN
@@ -65,8 +65,8 @@ def permissions(address: Address, user: str, users: Mapping[str, str], chain_id:
             one for name in _consumers(user) for one in consumer_api(chain_id, consumer(name, address))
         ]
         subscribe += [subject(address, user, "*"), block_subject(Phase.final, chain_id)]
-        if user == "trainer":
-            subscribe.append(event_subject(Phase.final, chain_id, "TrainingTask", "Updated"))
+        if user in HEARD:
+            subscribe.append(event_subject(Phase.final, chain_id, *HEARD[user]))
     if user == "vault":
         publish.append(f"peer.{address.lower()}")
     return {"publish": publish or {"deny": ">"}, "subscribe": subscribe}

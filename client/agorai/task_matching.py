@@ -6,7 +6,6 @@ nothing here refuses a task.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
@@ -20,7 +19,6 @@ from agorai.tasks import TaskPlan, Tasks
 from agorai_shared import search
 from agorai_shared.digest_files import hurry, several
 from agorai_shared.documents import Schema
-from agorai_shared.federated import Mode
 from agorai_shared.groups import LEAST
 from agorai_shared.he_parameters import TRAINING
 from agorai_shared.search import SchemaQuery
@@ -92,7 +90,9 @@ def compared(
     `described` is by account and resource, None where nobody serves what a data set holds; `columns` are those of
     numbers, with the ranges that the model takes.
     """
-    ranges = {one.name: _range(one, plan.mode) for one in columns}
+    if plan.mode == "encrypted":  # no more can be encrypted
+        columns = [one.bounded(TRAINING.most_value) for one in columns]
+    ranges = {one.name: one.range for one in columns}
     computing = [
         (one.account, int(lent.wage), lent.subtasks)
         for one in members
@@ -212,16 +212,6 @@ def _unfit(
     if not whys and search.rank(wanted, told.metadata, schema, told.price) is None:
         whys.append("it is described as a model")
     return "; ".join(whys)
-
-
-def _range(column: Column, mode: Mode) -> _Range:
-    """Give the least and the greatest value that a data provider's node takes."""
-    low, high = column.minimum, column.maximum
-    if mode == "encrypted":  # scaled, no more can be encrypted
-        room = TRAINING.most_value * column.scale
-        least, greatest = column.offset - room, column.offset + room
-        return least if low is None else max(low, least), greatest if high is None else min(high, greatest)
-    return -math.inf if low is None else low, math.inf if high is None else high
 
 
 def _beyond(schema: Schema, ranges: Mapping[str, _Range]) -> list[str]:

@@ -20,7 +20,6 @@ from agorai.devchain import TOKEN
 from agorai.exchange import Contracts, refusal
 from agorai_shared import cid as cids
 from agorai_shared.bindings.training_task import Opened, Subtask, Task, TaskState, Terms
-from agorai_shared.chain import time_of
 from agorai_shared.content import NODE_PIN
 from agorai_shared.digest_files import several
 from agorai_shared.documents import Profile
@@ -111,10 +110,6 @@ class Tasks(Contracts):
         self.files = TaskFiles(client.market)
         self.contract = self.files.contract
         self.trainer = TaskTrainer(client.commander)
-
-    async def now(self) -> int:
-        """Give the time in seconds since 1970: this machine's, or the chain's newest block's if that is later."""
-        return await time_of(self.client.chain, newest=True)
 
     # --------------------------------------------------------------------------------------------- offering
 

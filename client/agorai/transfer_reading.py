@@ -11,7 +11,6 @@ from agorai.transfer_refusals import TransferAbsentError
 from agorai.transfer_state import TransferSeen
 from agorai_shared.bindings.data_transfer import Contested, DataProvided, DataTransfer, Ended, Initiated
 from agorai_shared.bindings.voting_panel import Config
-from agorai_shared.chain import time_of
 from agorai_shared.panel import PanelCase
 
 
@@ -21,10 +20,6 @@ class TransferReader(Contracts):
     def __init__(self, client: Client) -> None:
         super().__init__(client)
         self.contract = DataTransfer(client.deployment.data_transfer)
-
-    async def now(self) -> int:
-        """Give the time in seconds since 1970: this machine's, or the chain's newest block's if that is later."""
-        return await time_of(self.client.chain, newest=True)
 
     async def look(self, transfer: int) -> TransferSeen:
         """Read a transfer; raises `TransferAbsentError`."""

@@ -40,6 +40,10 @@ FEW: Final = {
 """Of consumers that bring only some of the contract's events, the names of these: each party of a round updates."""
 
 
+HEARD: Final = {"trainer": ("TrainingTask", "Updated")}
+"""Events that a service hears instead (`waking.on_heard_events`), each with its contract."""
+
+
 def consumer(service: str, address: Address) -> str:
     """Give the name of one of a node's consumers."""
     return f"{service}-{address}"

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 from pydantic import Field
 
 from agorai_shared.documents import CidText
+from agorai_shared.lasting import Lasting, ended
 from agorai_shared.message import Message
 from agorai_shared.pool import MAX_SAMPLES, Reason, Row, Rule, Sha256
-from agorai_shared.trainer import JobId
 
 if TYPE_CHECKING:
     from agorai_shared.command import Commander  # and with it the bus, which a sandboxed job does without
@@ -21,20 +21,10 @@ if TYPE_CHECKING:
 MOST_TOLD: Final = 200
 """Suspicions that an answer tells of."""
 
-_ANSWER_S: Final = 10.0
-"""How long an answer may take beyond what was asked for."""
-
 Id = Annotated[int, Field(gt=0, lt=2**64)]
 
 
-class PoolCommand(Message):
-    """Long work: wait a while for its end; the same command asks for the same work."""
-
-    id: JobId
-    timeout_s: float = Field(20.0, ge=0, le=25)
-
-
-class CheckSamples(PoolCommand):
+class CheckSamples(Lasting):
     """Find what is likely wrong with a contribution; `stake` or `rows` have the challenge prepared that says so."""
 
     contribution: Id
@@ -96,7 +86,7 @@ class CheckStatus(Message):
     """None: not at its end."""
 
 
-class JudgeChallenge(PoolCommand):
+class JudgeChallenge(Lasting):
     """Say whether the latest challenge of a contribution is right."""
 
     contribution: Id
@@ -149,7 +139,7 @@ class VersionWanted(Message):
     pool: int
 
 
-class RebuildVersion(PoolCommand):
+class RebuildVersion(Lasting):
     """Make a version's model again from its record alone, and compare."""
 
     version: Id
@@ -203,24 +193,26 @@ class PoolTrainer:
             Of the code `file_absent` if it cannot be had now; `row_not_suspected` if a row asked for is not; others
             as the sandbox and the store raise them.
         """
-        while True:
-            status = await self._asked("check_samples", command, CheckStatus)
-            if status.checked is not None:
-                return status.checked
+        return await ended(
+            self._commander, "trainer", "check_samples", command, CheckStatus, lambda status: status.checked
+        )
 
     async def judge(self, command: JudgeChallenge) -> Judged:
         """Have the latest challenge of a contribution judged; raises as `check`."""
-        while True:
-            status = await self._asked("judge_challenge", command, JudgeStatus)
-            if status.judged is not None:
-                return status.judged
+        return await ended(
+            self._commander, "trainer", "judge_challenge", command, JudgeStatus, lambda status: status.judged
+        )
 
     async def rebuild(self, command: RebuildVersion) -> Rebuilt:
         """Have a version made again; raises as `check`."""
-        while True:
-            status = await self._asked("rebuild_version", command, RebuildStatus)
-            if status.rebuilt is not None:
-                return status.rebuilt
+        return await ended(
+            self._commander,
+            "trainer",
+            "rebuild_version",
+            command,
+            RebuildStatus,
+            lambda status: status.rebuilt,
+        )
 
     async def keep_test(self, command: KeepTest) -> KeptTest:
         """Have a hidden test set kept for a pool, before it is opened.
@@ -235,6 +227,3 @@ class PoolTrainer:
     async def train(self, command: TrainVersion) -> VersionWanted:
         """Have a version published as soon as it is trained."""
         return await self._commander.ask("trainer", "train_version", command, VersionWanted, 30.0)
-
-    async def _asked(self, verb: str, command: PoolCommand, answer: type[AnswerT]) -> AnswerT:
-        return await self._commander.ask("trainer", verb, command, answer, command.timeout_s + _ANSWER_S)

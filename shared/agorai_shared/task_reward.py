@@ -5,7 +5,7 @@ It goes over the bus (`node.<address>.reward.<verb>`); what is long waits a whil
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 from uuid import uuid4
 
 from pydantic import Field
@@ -13,19 +13,14 @@ from pydantic import Field
 from agorai_shared.command import Commander
 from agorai_shared.documents import Count
 from agorai_shared.federated import Amount, PayoutRow
+from agorai_shared.lasting import Lasting, ended
 from agorai_shared.message import Message
 from agorai_shared.pool import Sha256
-from agorai_shared.trainer import JobId
-
-_ANSWER_S: Final = 10.0
-"""How long an answer may take beyond what was asked for."""
 
 
-class AuditTask(Message):
-    """Recompute a task's payout; the same command asks for the same work."""
+class AuditTask(Lasting):
+    """Recompute a task's payout."""
 
-    id: JobId
-    timeout_s: float = Field(20.0, ge=0, le=25)
     task: Annotated[int, Field(gt=0, lt=2**64)]
     withheld: bool = False
     """Whether what cannot be had counts as withheld by the model provider, so that what the chain proves is due."""
@@ -106,17 +101,13 @@ class TaskReward:
             If nothing is proposed yet, or something of the record cannot be had.
         """
         asked = AuditTask(id=uuid4().hex, task=task, withheld=withheld)
-        while True:
-            status = await self._commander.ask("reward", "audit_task", asked, AuditStatus, 20 + _ANSWER_S)
-            if status.audited is not None:
-                return status.audited
+        return await ended(
+            self._commander, "reward", "audit_task", asked, AuditStatus, lambda status: status.audited
+        )
 
     async def payout(self, task: int, *, withheld: bool = False) -> PreparedPayout:
         """Have the right payout computed, and its evidence kept; arguments and errors as of `audit`."""
         asked = PreparePayout(id=uuid4().hex, task=task, withheld=withheld)
-        while True:
-            status = await self._commander.ask(
-                "reward", "prepare_payout", asked, PayoutStatus, 20 + _ANSWER_S
-            )
-            if status.prepared is not None:
-                return status.prepared
+        return await ended(
+            self._commander, "reward", "prepare_payout", asked, PayoutStatus, lambda status: status.prepared
+        )

@@ -14,9 +14,9 @@ from pydantic import Field, JsonValue
 
 from agorai_shared.documents import CidText
 from agorai_shared.federated import ContributionRule, HomomorphicKey, Mode, Privacy
+from agorai_shared.lasting import Lasting, ended
 from agorai_shared.message import Message
 from agorai_shared.pool import Sha256
-from agorai_shared.trainer import JobId
 
 if TYPE_CHECKING:
     from agorai_shared.command import Commander  # and with it the bus, which a sandboxed job does without
@@ -24,19 +24,9 @@ if TYPE_CHECKING:
 MOST_COALITIONS: Final = 1 << 10
 """Of one command."""
 
-_ANSWER_S: Final = 10.0
-"""How long an answer may take beyond what was asked for."""
-
 Id = Annotated[int, Field(gt=0, lt=2**64)]
 Coalition = Annotated[tuple[Id, ...], Field(max_length=1_000)]
 """Subtasks, in order."""
-
-
-class TaskCommand(Message):
-    """Long work: wait a while for its end; the same command asks for the same work."""
-
-    id: JobId
-    timeout_s: float = Field(20.0, ge=0, le=25)
 
 
 class KeepTaskTest(Message):
@@ -65,7 +55,7 @@ class KeptTaskTest(Message):
     """A fresh one, where the mode needs one."""
 
 
-class ReplayRound(TaskCommand):
+class ReplayRound(Lasting):
     """Aggregate a round again."""
 
     task: Id
@@ -86,7 +76,7 @@ class ReplayStatus(Message):
     """None: not at its end."""
 
 
-class WorthsOf(TaskCommand):
+class WorthsOf(Lasting):
     """Count what coalitions of a round's updates are worth."""
 
     task: Id
@@ -148,10 +138,10 @@ class TaskTrainer:
             If something of it cannot be had, or is sealed to others.
         """
         asked = ReplayRound(id=uuid4().hex, task=task, round=number)
-        while True:
-            found = await self._commander.ask("trainer", "replay_round", asked, ReplayStatus, 20 + _ANSWER_S)
-            if found.replayed is not None:
-                return found.replayed.same
+        replayed = await ended(
+            self._commander, "trainer", "replay_round", asked, ReplayStatus, lambda status: status.replayed
+        )
+        return replayed.same
 
     async def worths(self, task: int, number: int, coalitions: Sequence[Sequence[int]]) -> list[int]:
         """Give the worth of coalitions of updates in test samples, which may be below 0; raises as `replay`."""
@@ -159,12 +149,9 @@ class TaskTrainer:
         for start in range(0, len(coalitions), MOST_COALITIONS):
             some = tuple(tuple(sorted(one)) for one in coalitions[start : start + MOST_COALITIONS])
             asked = WorthsOf(id=uuid4().hex, task=task, round=number, coalitions=some)
-            said = None
-            while said is None:
-                status = await self._commander.ask(
-                    "trainer", "task_worths", asked, WorthsStatus, 20 + _ANSWER_S
-                )
-                said = status.worths
+            said = await ended(
+                self._commander, "trainer", "task_worths", asked, WorthsStatus, lambda status: status.worths
+            )
             before = said.before
             found += [right - before for right in said.right]
         return found

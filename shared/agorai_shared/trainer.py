@@ -5,22 +5,18 @@ Commands go over the bus (`node.<address>.trainer.<verb>`); packages and data se
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from agorai_shared.documents import CidText
+from agorai_shared.lasting import Lasting, ended
 from agorai_shared.message import Message
 from agorai_shared.package import Accuracy, Manifest
 
 if TYPE_CHECKING:
     from agorai_shared.command import Commander  # and with it the bus, which a sandboxed job does without
 
-_ANSWER_S: Final = 10.0
-"""How long an answer may take beyond what was asked for."""
-
-JobId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Commitment = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PackagePath = Annotated[
     str,
@@ -41,12 +37,10 @@ class Failure(Message):
     remedy: str
 
 
-class PackageCommand(Message):
-    """Do something with a package, and wait a while for the end; the same command asks for the same work."""
+class PackageCommand(Lasting):
+    """Do something with a package."""
 
-    id: JobId
     source: PackagePath
-    timeout_s: float = Field(20.0, ge=0, le=25)
 
 
 class Evaluate(PackageCommand):
@@ -141,10 +135,6 @@ class CompareStatus(Message):
     """None: not at its end."""
 
 
-StatusT = TypeVar("StatusT", bound=Message)
-EndT = TypeVar("EndT")
-
-
 class Trainer:
     """Asks one node's trainer."""
 
@@ -166,7 +156,14 @@ class Trainer:
             not come in time. Others say that this node cannot tell: vault, store or sandbox do not serve, or package
             or data are not there or too large for it; `retryable` says whether repeating may help.
         """
-        return await self._end("evaluate", command, EvaluationStatus, lambda status: status.evaluation)
+        return await ended(
+            self._commander,
+            "trainer",
+            "evaluate",
+            command,
+            EvaluationStatus,
+            lambda status: status.evaluation,
+        )
 
     async def degrade(self, command: Degrade) -> Degraded:
         """Have `count` packages made that differ from the one at `source` in model and accuracy alone.
@@ -184,7 +181,9 @@ class Trainer:
             raises it. Other codes say what is wrong with the model or the data, or (`memory_limit`, `cpu_limit`,
             `time_limit`) that the sandbox's limits were in the way.
         """
-        return await self._end("degrade", command, DegradeStatus, lambda status: status.degraded)
+        return await ended(
+            self._commander, "trainer", "degrade", command, DegradeStatus, lambda status: status.degraded
+        )
 
     async def compare(self, command: Compare) -> Comparison:
         """Have data compared with their schema in the trainer's sandbox, however long it takes.
@@ -196,14 +195,6 @@ class Trainer:
         RemoteError
             As `evaluate` raises it.
         """
-        return await self._end("compare", command, CompareStatus, lambda status: status.comparison)
-
-    async def _end(
-        self, verb: str, command: PackageCommand, kind: type[StatusT], end: Callable[[StatusT], EndT | None]
-    ) -> EndT:
-        """Ask for the same work until its status tells the end."""
-        while True:
-            status = await self._commander.ask("trainer", verb, command, kind, command.timeout_s + _ANSWER_S)
-            found = end(status)
-            if found is not None:
-                return found
+        return await ended(
+            self._commander, "trainer", "compare", command, CompareStatus, lambda status: status.comparison
+        )

@@ -272,7 +272,8 @@ async def test_after_a_step_a_look_is_at_the_newest_final_block_whatever_event_c
         protocol.goals[1] = 2
         protocol.on_step = None
         await world.reconciler.wake(1, least=2)
-        await asyncio.sleep(0.01)  # it has come to rest
+        looks = [task for task in asyncio.all_tasks() if task.get_name() == "counting-1"]
+        await asyncio.gather(*looks)  # it comes to rest
         await world.reconciler.wake(1, least=2)
         await world.reconciler.wake(1, least=2)
     assert seen == [1, 2, 2, 2, 3, 3]

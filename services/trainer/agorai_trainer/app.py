@@ -23,7 +23,7 @@ from agorai_shared.answering import commands_of
 from agorai_shared.bus import inbox_of
 from agorai_shared.chain import Chain, Finality
 from agorai_shared.command import Commander, bus_of, subject
-from agorai_shared.consumers import FEW
+from agorai_shared.consumers import FEW, HEARD
 from agorai_shared.content import ContentStore
 from agorai_shared.deployment import Deployment
 from agorai_shared.events import BlockTick, ChainEvent
@@ -138,7 +138,7 @@ async def create(
             inbox_of(node.bus_user),
             FEW["trainer-task"],
         )
-        on_heard_events(router, deployment.chain_id, "TrainingTask", "Updated", tasks.wake)
+        on_heard_events(router, deployment.chain_id, *HEARD["trainer"], tasks.wake)
         commands = commands_of(token)
         _commands(commands, settings, jobs, reconciler, sandbox)
         packages = Packages(vault, store, sandbox, max_content)

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from agorai_shared.lasting import JobId
 from agorai_shared.message import Message
-from agorai_shared.trainer import Failure, JobId
+from agorai_shared.trainer import Failure
 from agorai_shared.types import Cid
 from agorai_trainer.tasks import Metrics, TrainingTask
 

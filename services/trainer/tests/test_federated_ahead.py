@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import pytest
@@ -32,6 +32,7 @@ def delivered(subtask: int) -> Updated:
 class World:
     def __init__(self, size: int = 1) -> None:
         self.counts: Counter[int] = Counter()
+        self.begun: defaultdict[int, asyncio.Event] = defaultdict(asyncio.Event)
         self.away: set[int] = set()
         self.gate = asyncio.Event()
         self.gate.set()
@@ -40,6 +41,7 @@ class World:
 
     async def read(self, event: Updated) -> Found:
         self.counts[event.subtask] += 1
+        self.begun[event.subtask].set()
         await self.gate.wait()
         if event.subtask in self.away:
             raise AwayError
@@ -51,7 +53,7 @@ async def test_whoever_asks_while_it_is_read_ahead_waits_for_that() -> None:
     world.gate.clear()
     begun = asyncio.create_task(world.ahead.begin(delivered(1)))
     asked = [asyncio.create_task(world.ahead.get(delivered(1))) for _ in range(3)]
-    await asyncio.sleep(0)
+    await world.begun[1].wait()
     world.gate.set()
     await begun
     assert await asyncio.gather(*asked) == [Found(1)] * 3
@@ -73,11 +75,10 @@ async def test_authors_who_serve_nothing_take_so_many_turns_and_no_more() -> Non
     world = World()
     world.gate.clear()
     begun = [asyncio.create_task(world.ahead.begin(delivered(one))) for one in range(2 * ahead._AT_ONCE)]
-    await asyncio.sleep(0.01)
+    await asyncio.gather(*begun[ahead._AT_ONCE :])  # nothing is read for these
     assert len(world.counts) == ahead._AT_ONCE
     asked = asyncio.create_task(world.ahead.get(delivered(99)))  # by who needs it
-    await asyncio.sleep(0.01)
-    assert world.counts[99] == 1
+    await world.begun[99].wait()
     world.gate.set()
     await asyncio.gather(asked, *begun)
 

@@ -39,14 +39,17 @@ class Ahead(Generic[ReadT]):
         self._read = read
         self._turns: WeakValueDictionary[Updated, asyncio.Lock] = WeakValueDictionary()
         self._by_now: OrderedDict[Updated, ReadT] = OrderedDict()
+        self._size = 0
 
     async def get(self, event: Updated) -> ReadT:
         """Give what an event names; raises as reading it does."""
         async with self._turns.setdefault(event, asyncio.Lock()):
-            found = self._by_now.get(event) or await self._read(event)
-            self._by_now[event] = found
-        while sum(one.size for one in self._by_now.values()) > _KEPT:
-            self._by_now.popitem(last=False)
+            found = self._by_now.get(event)
+            if found is None:
+                found = self._by_now[event] = await self._read(event)
+                self._size += found.size
+        while self._size > _KEPT:
+            self._size -= self._by_now.popitem(last=False)[1].size
         return found
 
     async def begin(self, event: Updated) -> None:

@@ -43,7 +43,7 @@ def check(
         why = f"The data have {table.rows} rows, and the task wants {fewest_rows} or more."
         found.append(_finding("rows", None, why))
     for column in spec.features:
-        found += _of_column(table, column if most is None else _bounded(column, most))
+        found += _of_column(table, column if most is None else column.bounded(most))
     found += _of_classes(spec, table) if spec.classes else _of_column(table, spec.target)
     if schema is not None:
         found += _of_schema(table, schema)
@@ -60,20 +60,11 @@ def _of_column(table: Table, column: Column) -> list[Finding]:
         values = table.numbers(table.column(column.name, "wanted"))
     except InputError as error:
         return [_refused(column.name, error)]
-    low = -np.inf if column.minimum is None else column.minimum
-    high = np.inf if column.maximum is None else column.maximum
+    low, high = column.range
     if outside := int(np.sum((values < low) | (values > high))):
         why = f"{outside} values are outside of the task's range from {low} to {high}."
         return [_finding("range", column.name, why)]
     return []
-
-
-def _bounded(column: Column, most: float) -> Column:
-    """Give a column whose scaled values are no more than `most`, of either sign."""
-    low, high = column.offset - most * column.scale, column.offset + most * column.scale
-    minimum = low if column.minimum is None else max(low, column.minimum)
-    maximum = high if column.maximum is None else min(high, column.maximum)
-    return column.model_copy(update={"minimum": minimum, "maximum": maximum})
 
 
 def _of_classes(spec: ModelSpec, table: Table) -> list[Finding]:

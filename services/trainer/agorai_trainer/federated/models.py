@@ -42,6 +42,21 @@ class Column(_Declaration):
     minimum: float | None = Field(None, description="the least value that data may have")
     maximum: float | None = Field(None, description="the greatest value that data may have")
 
+    @property
+    def range(self) -> tuple[float, float]:
+        """Give the least and the greatest value that data may have."""
+        return (
+            -math.inf if self.minimum is None else self.minimum,
+            math.inf if self.maximum is None else self.maximum,
+        )
+
+    def bounded(self, most: float) -> Self:
+        """Give the column with as narrow a range as to have no scaled values beyond `most`, of either sign."""
+        low, high = self.range
+        room = most * self.scale
+        bounds = {"minimum": max(low, self.offset - room), "maximum": min(high, self.offset + room)}
+        return self.model_copy(update=bounds)
+
 
 class ModelSpec(_Declaration):
     """What is to be trained, and how each provider trains it.

@@ -482,14 +482,11 @@ class TaskReader(UpdateReader):
         update = (await self.files.update(event)).update
         return _Said(update, len(update.model_dump_json()))
 
-    async def _file(self, event: Updated, digest: bytes, author: Address, most: int, pin: str = "") -> bytes:
-        what = f"update of subtask {event.subtask} in round {event.round}"
-        return await self.files.file(digest, what, [author], most, pin=pin)
-
     async def _pin(self, event: Updated, digest: bytes, author: Address, most: int) -> None:
-        name = f"{NODE_PIN}update of subtask {event.subtask} in round {event.round}"
+        what = f"update of subtask {event.subtask} in round {event.round}"
+        name = f"{NODE_PIN}{what}"
         if digest not in self.files.pinned:
-            data = await self._file(event, digest, author, most, name)
+            data = await self.files.file(digest, what, [author], most, pin=name)
         if digest not in self.files.pinned:  # it came from this node's own store, or memory
             await self.files.market.store.put(data, name=name)
             self.files.pinned.add(digest)

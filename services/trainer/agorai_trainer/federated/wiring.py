@@ -43,7 +43,7 @@ class Tasks:
     computed: Reconciler[decide.Computed, decide.ComputedStep]
     commands: TaskCommands
     engine: RayEngine | None
-    _adding: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    _adding: dict[int, tuple[int, ...]] = field(default_factory=dict, init=False)
     """By task: this account's subtasks that add; whoever computes does so from an event on that is seen here."""
 
     @property
