@@ -33,7 +33,7 @@ from agorai_shared.command import subject
 from agorai_shared.consumers import make_consumers
 from agorai_shared.processes import Running
 from agorai_shared.rpc import Rpc
-from agorai_shared.testing import running_anvil, running_nats
+from agorai_shared.testing import flushed, running_anvil, running_nats
 from agorai_shared.types import Address
 from agorai_vault import keys as key_files
 from tests.alone import PASSPHRASE, TOKEN_OF_NODE, buy_and_sell, free_port, service
@@ -110,9 +110,7 @@ async def refused(told: Told, user: str, *, publish: str | None = None, subscrib
             await client.publish(publish, b"{}")
         if subscribe:
             await client.subscribe(subscribe)
-        while client.pending_data_size:  # its ping may overtake what waits to be sent
-            await client.flush()
-        await client.flush()  # the server has answered all before
+        await flushed(client)
     finally:
         await client.close()
     return any("permissions violation" in error for error in errors)
@@ -231,7 +229,7 @@ async def test_a_service_reads_its_own_events_and_no_others(told: Told) -> None:
         await message.ack_sync()
         assert (await place.consumer_info()).num_ack_pending == 0
         heard = await trainer.subscribe(UPDATES)
-        await trainer.flush()
+        await flushed(trainer)
         await hub.jetstream().publish(UPDATES.replace("*", "7"), b"{}")
         assert (await heard.next_msg(timeout=10)).data == b"{}"
         with pytest.raises(nats.errors.TimeoutError):

@@ -23,7 +23,7 @@ from agorai_shared.bus import final_stream, head_stream, inbox_of
 from agorai_shared.command import SIGNATURE, is_genuine, sign, subject
 from agorai_shared.consumers import CONSUMERS
 from agorai_shared.stream_reader import described, read_portion
-from agorai_shared.testing import running_nats
+from agorai_shared.testing import flushed, running_nats
 from agorai_shared.types import Address, Wei
 from agorai_shared.vault import Send
 
@@ -83,7 +83,7 @@ def own_next(town: Town) -> str:
 
 
 async def settled(connection: Bus) -> None:
-    await connection.flush()
+    await flushed(connection)
     await asyncio.sleep(SETTLE_S)
 
 
@@ -107,7 +107,7 @@ async def tokens(client: Client) -> int:
 async def test_no_consumer_relays_a_stored_message_to_anothers_commands(town: Town, mallory: Bus) -> None:
     name, command = robbery(town)
     await mallory.publish("dead.letters", command)
-    await mallory.flush()
+    await flushed(mallory)
     consumer = {"stream_name": "DEAD", "config": {"deliver_subject": name, "deliver_policy": "all"}}
     before = await tokens(town.clients["bob"])
     for create in ("$JS.API.CONSUMER.CREATE.DEAD", f"$JS.API.CONSUMER.CREATE.{final_stream(31337).name}"):
@@ -130,7 +130,7 @@ async def test_nobody_but_the_hub_writes_facts(town: Town, mallory: Bus) -> None
     stream = final_stream(31337).name or ""
     before = (await js.stream_info(stream)).state.messages
     await mallory.publish("chain.final.31337.Invocation.Paid.1", b"{}")
-    await mallory.flush()
+    await flushed(mallory)
     assert (await js.stream_info(stream)).state.messages == before
 
 
@@ -232,7 +232,7 @@ async def test_what_a_node_needs_of_the_bus_works(town: Town, mallory: Bus, hub:
     dead = json.loads((await mallory.request("dead.test", b"{}", timeout=2)).data)
     assert dead["stream"] == bus.DEAD_STREAM
     live = await mallory.subscribe("chain.final.31337.>")
-    await mallory.flush()
+    await flushed(mallory)
     await town.platform.fund(Address("0x9fE46736679d2D9a65F0992F2272dE9f3c7fa6e1"), 1)  # thus a block
     assert (await live.next_msg(10)).subject.startswith("chain.final.31337.")
     for service in CONSUMERS:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from nats.aio.client import Client
 from structlog.testing import capture_logs
 
 from agorai_shared import logging
@@ -55,6 +56,13 @@ async def running_anvil(
         yield node
     finally:
         await node.stop()
+
+
+async def flushed(client: Client) -> None:
+    """Wait until the server has taken all that this connection said."""
+    while client.pending_data_size:  # its ping may overtake what waits to be sent
+        await client.flush()
+    await client.flush()
 
 
 @pytest_asyncio.fixture

@@ -24,7 +24,7 @@ from agorai_shared.processes import Running
 from agorai_shared.reconciler import Reconciler, Retry, Scope
 from agorai_shared.service import Host, Service, make_broker
 from agorai_shared.settings import NodeSettings
-from agorai_shared.testing import nats_server, running_nats
+from agorai_shared.testing import flushed, nats_server, running_nats
 from agorai_shared.trail import Dead, DeadLetter, Sent, Step, Trail
 from agorai_shared.types import Address
 
@@ -140,7 +140,7 @@ async def running(url: str) -> AsyncIterator[Node]:
 
         await listener.subscribe(f"node.{ADDRESS.lower()}.trail.*", cb=on_told)
         await listener.subscribe("dead.*", cb=on_told)
-        await listener.flush()
+        await flushed(listener)
         service = Service("mender", router, background=reconciler.running)
         async with Host(settings, [service], broker).running():
             yield Node(broker, trail, protocol, reconciler, Commander(bus_of(broker), ADDRESS, TOKEN), heard)

@@ -25,7 +25,7 @@ from agorai_shared.command import subject
 from agorai_shared.events import BlockTick, ChainEvent, Phase
 from agorai_shared.service import Host, make_broker
 from agorai_shared.settings import NodeSettings
-from agorai_shared.testing import running_nats
+from agorai_shared.testing import flushed, running_nats
 from agorai_shared.trail import Dead, Sent, Step
 
 from .listening import listening, until
@@ -76,7 +76,7 @@ class Site:
         """Have a service of this node tell of itself."""
         name = type(told).__name__.lower()
         await self.client.publish(subject(ME, "trail", name), told.model_dump_json().encode())
-        await self.client.flush()
+        await flushed(self.client)
 
 
 @asynccontextmanager
