@@ -15,9 +15,8 @@ def libraries() -> Any:
     """Find the native libraries that compute in threads; ahead of a job, for in there nobody may look."""
     for module in ("scipy.linalg", "sklearn.linear_model"):  # which load them
         importlib.import_module(module)
-    importlib.import_module(
-        "sklearn.utils.parallel"
-    )._get_threadpool_controller()  # scikit-learn keeps its own
+    parallel = importlib.import_module("sklearn.utils.parallel")
+    parallel._get_threadpool_controller()  # scikit-learn keeps its own
     return importlib.import_module("threadpoolctl").ThreadpoolController()
 
 

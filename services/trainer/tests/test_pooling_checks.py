@@ -16,8 +16,11 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import sklearn.utils.parallel
+import threadpoolctl
 
 from agorai_shared.pool import Batch, CategoryColumn, Cell, Checks, NumberColumn, PoolDocument
+from agorai_trainer import one_thread
 from agorai_trainer.pooling import harm
 from agorai_trainer.pooling.checking import REASONS, Suspicion, check, find, not_applied
 from agorai_trainer.pooling.rarity import confidences, joint_confidences, p_values
@@ -45,6 +48,10 @@ def staked(found: tuple[Suspicion, ...]) -> set[int]:
     return set(stake(found, Policy()))
 
 
+def look_denied(*_: object) -> None:
+    raise PermissionError("a sandbox lets nobody read which libraries are loaded")
+
+
 def places(count: int, share: float) -> list[int]:
     return sorted(np.random.default_rng(1).choice(count, round(count * share), replace=False).tolist())
 
@@ -54,6 +61,17 @@ def test_an_honest_contribution_is_left_in_peace(make: Any) -> None:
     document, known, rows = dealt(make)
     wrongly = staked(check(document, known, Batch(1, samples(rows))))
     assert len(wrongly) <= 2  # measured: 0 of 100 of each
+
+
+def test_a_check_looks_for_no_libraries_within_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sklearn.utils.parallel, "_threadpool_controller", None)
+    one_thread.libraries.cache_clear()
+    one_thread.libraries()
+    monkeypatch.setattr(threadpoolctl.ThreadpoolController, "__init__", look_denied)
+    document, known, rows = dealt(digits)
+    mixed = [*noise(document, rows, 0)[:20], *flipped(document, rows[20:], [0])]
+    reasons = {one.reason for one in check(document, known, Batch(1, samples(mixed)))}
+    assert {"unlike", "label"} <= reasons
 
 
 @pytest.mark.parametrize(("make", "least"), [(digits, 0.7), (tumours, 0.7)])
