@@ -27,9 +27,9 @@ from agorai_shared.bindings.fair_exchange import State, Terms
 from agorai_shared.bindings.registry import Actor
 from agorai_shared.documents import Profile
 from agorai_shared.evidence import PackageKey, Testimony
+from agorai_shared.http_server import listen
 from agorai_shared.package import Package
 from agorai_shared.sealing import new_content_key, open_sealed, seal_bytes
-from agorai_shared.service import listen
 from agorai_shared.types import Address, CaseId, Cid, Digest, ResourceId, TradeId
 from agorai_vault import app
 from agorai_vault.database import ContentKey

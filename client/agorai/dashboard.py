@@ -59,7 +59,8 @@ async def running(
     """
     from agorai_dashboard import app  # noqa: PLC0415 - what signing in does without
     from agorai_dashboard.settings import DashboardSettings  # noqa: PLC0415 - as above
-    from agorai_shared.service import Host, listen, make_broker  # noqa: PLC0415 - as above
+    from agorai_shared.http_server import listen  # noqa: PLC0415 - as above
+    from agorai_shared.service import Host, make_broker  # noqa: PLC0415 - as above
     from agorai_shared.settings import NodeSettings  # noqa: PLC0415 - as above
 
     ports = home.ports()

@@ -21,7 +21,8 @@ from agorai.hub_client import HubClient
 from agorai_hub import app as hub
 from agorai_hub.settings import FollowedChain, HubSettings
 from agorai_shared.errors import AgoraiError, RefusedError
-from agorai_shared.service import Host, listen, make_broker
+from agorai_shared.http_server import listen
+from agorai_shared.service import Host, make_broker
 from agorai_shared.settings import NodeSettings
 
 _LOOK_S = 0.25

@@ -22,8 +22,9 @@ from agorai.parts import SERVICES, STAGE
 from agorai_reward import app as reward
 from agorai_reward.settings import RewardSettings
 from agorai_shared import logging
+from agorai_shared.http_server import PortTakenError, listen
 from agorai_shared.rpc import Rpc
-from agorai_shared.service import Host, PortTakenError, Service, listen, make_broker
+from agorai_shared.service import Host, Service, make_broker
 from agorai_shared.settings import NodeSettings
 from agorai_storage import app as storage
 from agorai_storage.settings import StorageSettings

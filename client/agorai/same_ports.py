@@ -12,8 +12,8 @@ from typing import Final
 from agorai.home import Home
 from agorai_shared import logging
 from agorai_shared.errors import AgoraiError
+from agorai_shared.http_server import PortTakenError, listen
 from agorai_shared.processes import ProgramFailedError, Running, start_nats
-from agorai_shared.service import PortTakenError, listen
 
 log = logging.get(__name__)
 

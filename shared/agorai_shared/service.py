@@ -13,19 +13,17 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
     asynccontextmanager,
-    contextmanager,
     nullcontext,
 )
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
 
-import uvicorn
 import uvloop
 from fast_depends.pydantic import PydanticSerializer
 from fastapi import APIRouter, FastAPI
@@ -47,6 +45,7 @@ from agorai_shared.answering import problems
 from agorai_shared.deployment import Deployment
 from agorai_shared.errors import AgoraiError, InputError, RefusedError, UnavailableError
 from agorai_shared.events import BlockTick
+from agorai_shared.http_server import listen, serving
 from agorai_shared.metrics import REGISTRY
 from agorai_shared.process_metrics import measured
 from agorai_shared.settings import NodeSettings
@@ -64,11 +63,6 @@ _PROMETHEUS = NatsPrometheusMiddleware(registry=REGISTRY, metrics_prefix="agorai
 
 def _no_background() -> AbstractAsyncContextManager[None]:
     return nullcontext()
-
-
-_KEPT_S = 30
-"""Idle connections are kept longer than aiohttp's clients keep them (15 s): who closes first must not be the one that
-is written to, or a request is lost that cannot be sent again."""
 
 
 @dataclass(frozen=True)
@@ -196,51 +190,6 @@ def _security(settings: NodeSettings) -> NatsSecurity | NatsUserPassword:
     return NatsSecurity(ssl_context=tls, tls_handshake_first=tls is not None)
 
 
-class PortTakenError(UnavailableError):
-    """Something else listens on the port."""
-
-    def __init__(self, host: str, port: int, why: str, named: str) -> None:
-        super().__init__(
-            f"Cannot listen on {host}:{port} ({why}).", remedy=f"Name a free port with {named}; 0 takes any."
-        )
-
-
-class HttpServer(uvicorn.Server):
-    """An HTTP server that leaves the process's signals to the process."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
-        yield
-
-
-def listen(host: str, port: int, named: str = "--port or AGORAI_PORT") -> socket.socket:
-    """Take an HTTP port; 0 takes a free one. `named` says by what people choose it.
-
-    Raises
-    ------
-    PortTakenError
-        If something else listens there.
-    """
-    # asyncio turns Nagle's delay off only for sockets that say they are TCP.
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(128)  # now: until then another can bind the same port, and who comes early is refused
-    except OSError as error:
-        listener.close()
-        raise PortTakenError(host, port, error.strerror or str(error), named) from error
-    return listener
-
-
-async def stop_http(server: uvicorn.Server, http: asyncio.Task[None]) -> None:
-    """Have a server end, and wait until it has."""
-    server.should_exit = True
-    await http
-
-
 class BusLostError(UnavailableError):
     """The connection to the bus is lost for now."""
 
@@ -315,16 +264,11 @@ class Host:
         for service in self.services:
             if service.api is not None:
                 app.include_router(service.api)
-        config = uvicorn.Config(
-            app, log_config=None, lifespan="off", timeout_graceful_shutdown=2, timeout_keep_alive=_KEPT_S
-        )
-        server = HttpServer(config)
         async with AsyncExitStack() as stack:
             stack.callback(self._listener.close)
             await self._connect()
             stack.push_async_callback(self._disconnect)
-            http = asyncio.create_task(server.serve(sockets=[self._listener]), name="http")
-            stack.push_async_callback(stop_http, server, http)
+            await stack.enter_async_context(serving(app, self._listener))
             for service in self.services:
                 if service.prepare is not None:
                     await service.prepare()

@@ -11,12 +11,11 @@ import asyncio
 import fcntl
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -25,7 +24,7 @@ from starlette.routing import BaseRoute, Route
 
 from agorai_shared import logging, metrics
 from agorai_shared.errors import UnavailableError
-from agorai_shared.service import HttpServer, listen, stop_http
+from agorai_shared.http_server import listen, serving
 from agorai_shared.settings import NodeSettings
 
 log = logging.get(__name__)
@@ -82,16 +81,11 @@ async def _wait(descriptor: int, folder: Path, node: NodeSettings, aside: Aside)
     log.info("service.standby", folder=str(folder))
     STANDBY.set(1)
     listener = listen(node.host, node.port)
-    app = _answers(folder, aside.routes)
-    server = HttpServer(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=2))
-    http = asyncio.create_task(server.serve(sockets=[listener]), name="standby-http")
-    try:
-        with aside.within(listener.getsockname()[1]):
-            while not _taken(descriptor, folder):  # noqa: ASYNC110 - the kernel tells nobody who could be cancelled
-                await asyncio.sleep(LOOK_S)
-    finally:
-        await stop_http(server, http)
-        listener.close()
+    with closing(listener):
+        async with serving(_answers(folder, aside.routes), listener):
+            with aside.within(listener.getsockname()[1]):
+                while not _taken(descriptor, folder):  # noqa: ASYNC110 - the kernel tells nobody who could be cancelled
+                    await asyncio.sleep(LOOK_S)
     STANDBY.set(0)
     log.info("service.takes_over", folder=str(folder))
 

@@ -19,8 +19,9 @@ from starlette.routing import Route
 from agorai_shared import service as service_module
 from agorai_shared.bus import BusUnreachableError
 from agorai_shared.errors import UnavailableError
+from agorai_shared.http_server import listen
 from agorai_shared.processes import Running
-from agorai_shared.service import Host, PortTakenError, Service, listen, make_broker, require_token
+from agorai_shared.service import Host, Service, make_broker, require_token
 from agorai_shared.settings import NodeSettings
 from agorai_shared.testing import nats_server, running_nats
 
@@ -237,20 +238,6 @@ async def test_only_the_nodes_own_token_opens(nats_server: Running, given: str |
         assert TOKEN not in str(body)
         status, body, _ = await get(f"{host.url}/secret", Authorization=f"Bearer {TOKEN}")
         assert (status, body) == (200, b"cool water")
-
-
-def test_a_port_that_is_taken_is_told_of_even_before_it_is_served() -> None:
-    first = listen("127.0.0.1", 0)
-    port = first.getsockname()[1]
-    with pytest.raises(PortTakenError, match=str(port)):
-        listen("127.0.0.1", port)
-    first.close()
-    listen("127.0.0.1", port).close()
-
-
-def test_a_host_that_is_not_ours_is_told_of() -> None:
-    with pytest.raises(PortTakenError, match=r"203\.0\.113\.1"):
-        listen("203.0.113.1", 0)
 
 
 async def test_a_bus_that_is_absent_at_the_start_is_told_of_and_the_port_is_free_again() -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
-import uvicorn
 from eth_account import Account
 from eth_account.messages import encode_defunct
 from eth_account.signers.local import LocalAccount
@@ -22,7 +20,8 @@ from starlette.staticfiles import StaticFiles
 from agorai_dashboard import sign_in
 from agorai_dashboard.access import Access, Policy, Role, account_of, require, role_of
 from agorai_shared.errors import AgoraiError
-from agorai_shared.service import HttpServer, listen, problem_response, stop_http
+from agorai_shared.http_server import listen, serving
+from agorai_shared.service import problem_response
 from agorai_shared.types import Address
 
 CHAIN_ID = 31337
@@ -97,16 +96,10 @@ async def site(policy: Policy) -> AsyncIterator[Site]:
         middleware=[access.middleware()],
         exception_handlers={AgoraiError: problem_response},
     )
-    listener = listen("127.0.0.1", 0)
-    port = listener.getsockname()[1]
-    server = HttpServer(uvicorn.Config(app, log_config=None, lifespan="off"))
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        # Of what has no name, aiohttp's jar would take no cookie.
-        async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
-            url = f"http://127.0.0.1:{port}"
+    # Of what has no name, aiohttp's jar would take no cookie.
+    jar = aiohttp.CookieJar(unsafe=True)
+    with closing(listen("127.0.0.1", 0)) as listener:
+        async with serving(app, listener), aiohttp.ClientSession(cookie_jar=jar) as session:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             host = policy.public_url.partition("://")[2] if policy.public_url else None
             yield Site(url, access, session, policy.public_url or url, {"Host": host} if host else {})
-    finally:
-        await stop_http(server, serving)
-        listener.close()

@@ -1,7 +1,9 @@
 """The hub's two streams: reading where it stopped from their tails, and writing behind them.
 
 What belongs to one block is written as one atomic batch, which no reader sees a part of. Only a block of more than
-999 events takes several, its tick at the end of the last; a hub killed in between continues exactly behind it.
+999 events takes several, its tick at the end of the last; a hub killed in between continues exactly behind it. A
+block's only event, of which there is no part, goes before its tick without a batch: the server takes 2 to 3 ms to
+begin one.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from agorai_shared.events import CONTENT_TYPE, BlockTick, ChainEvent, Phase, blo
 from agorai_shared.stream_reader import first_at, read_portion
 
 _READS: Final = 64
+_EVENT_AND_TICK: Final = 2
 _ROOM_FOR_HEADERS: Final = 4096
 _PLAIN: Final = {"content-type": CONTENT_TYPE}
 
@@ -78,7 +81,25 @@ class Log:
         WrongLastSequenceError
             Another hub writes.
         """
-        self.last = await publish_batch(self.client, self.name, messages, self.last, writer=self.writer)
+        if len(messages) == _EVENT_AND_TICK:
+            await self._append_each(messages)
+        else:
+            self.last = await publish_batch(self.client, self.name, messages, self.last, writer=self.writer)
+
+    async def _append_each(self, messages: Sequence[OutMessage]) -> None:
+        """Write one by one, without waiting for each; behind one that is refused nothing is stored."""
+        known, sent = self.last, list[asyncio.Task[int]]()
+        try:
+            for message in messages:
+                sent.append(await self.send([message]))
+            for stored_at in sent:
+                await stored_at
+        except BaseException:
+            self.last = known
+            for stored_at in sent:
+                stored_at.cancel()
+            await asyncio.gather(*sent, return_exceptions=True)
+            raise
 
     async def send(self, messages: Sequence[OutMessage]) -> asyncio.Task[int]:
         """Write at most 1,000 messages behind the known end; the task is done when they are stored.

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 import orjson
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
-from agorai_shared import car
+from agorai_shared import car, http_server
 from agorai_shared.car import CarReader
 from agorai_shared.content import ContentStore
 from agorai_shared.errors import AgoraiError
+from agorai_shared.http_server import listen
 from agorai_shared.service import problem_response
 from agorai_shared.types import Cid
 from agorai_shared.unixfs import UNIXFS_V1, Block, Profile
@@ -83,17 +82,9 @@ async def store(tmp_path: Path) -> AsyncIterator[WatchedStore]:
 async def http(routes: list[BaseRoute]) -> AsyncIterator[int]:
     """Serve routes on a free port, which this gives."""
     app = Starlette(routes=routes, exception_handlers={AgoraiError: problem_response})
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
-    running = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        server.should_exit = True
-        await running
-        listener.close()
+    with closing(listen("127.0.0.1", 0)) as listener:
+        async with http_server.serving(app, listener):
+            yield listener.getsockname()[1]
 
 
 @pytest.fixture

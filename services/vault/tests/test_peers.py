@@ -29,6 +29,7 @@ from agorai_shared.chain import Chain, Finality
 from agorai_shared.content import ContentNotFoundError, ContentStore
 from agorai_shared.documents import Profile
 from agorai_shared.errors import AgoraiError, RemoteError, UnavailableError
+from agorai_shared.http_server import listen
 from agorai_shared.jwe import EncryptionKeyError
 from agorai_shared.limiter import Limiter
 from agorai_shared.market import Market, NotAMemberError
@@ -44,7 +45,6 @@ from agorai_shared.peer_messages import (
     seal,
 )
 from agorai_shared.processes import Running
-from agorai_shared.service import listen
 from agorai_shared.testing import nats_server
 from agorai_shared.types import Address, Cid, Digest
 from agorai_shared.vault import AskFor

@@ -22,10 +22,11 @@ from agorai_shared.chain import Chain, Finality
 from agorai_shared.command import Commander, bus_of
 from agorai_shared.content import ContentStore
 from agorai_shared.contract import Call
+from agorai_shared.http_server import listen
 from agorai_shared.market import Market
 from agorai_shared.processes import Running
 from agorai_shared.rpc import Rpc
-from agorai_shared.service import Host, listen, make_broker
+from agorai_shared.service import Host, make_broker
 from agorai_shared.settings import NodeSettings
 from agorai_shared.types import Address, InvocationId
 from agorai_shared.vault import TransactionState, Vault
