@@ -1,7 +1,7 @@
 """Training tasks between real nodes, with chain, bus and stores, each provider computing for itself.
 
-The model provider's node, the adder's and a fifth of the providers' stand in this process, the others in a second
-one: so the two have about as much to do.
+The model provider's node and three tenths of the providers' stand in this process, the others and the adder's in a
+second one: so the two have about as much to do.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from multiprocessing.connection import Connection
@@ -28,8 +28,8 @@ from agorai.home import Home
 from agorai.platform import Platform
 from agorai.tasks import TaskPlan, Tasks, TaskTerms
 from agorai_shared import logging, vectors
-from agorai_shared.bindings.training_task import TaskState
 from agorai_shared.documents import Column, Metadata
+from agorai_shared.events import ChainEvent, Phase, subject
 from agorai_shared.federated import (
     ComputingOffer,
     ContributionRule,
@@ -84,12 +84,12 @@ class TrainedSo:
 
 async def trained(dealt: Dealt, rounds: int, say: Callable[[str], None]) -> Trained:
     """Run a task of so many rounds in a town of its own."""
-    async with _settled(dealt, "owner") as town:
+    async with _settled(dealt) as town:
         say(f"{len(dealt.shares)} providers are there")
         owner = Tasks(town.clients["owner"])
         began = time.perf_counter()
         task = await owner.open(_plan(MODEL, "open", rounds, len(dealt.shares)), dealt.test.csv())
-        moments = [at async for at in _moments(owner, task, TaskState.FINISHED)]
+        moments = [at async for at in _moments(town.clients["owner"], task)]
         right = [(await owner.files.round(task, number)).right for number in range(rounds + 1)]
         return Trained(moments[-1] - began, moments[0] - began, tuple(right))
 
@@ -101,8 +101,7 @@ async def by_mode(dealt: Dealt, model: ModelSpec, rounds: int, say: Callable[[st
     """
     found: dict[Mode, TrainedSo] = {}
     for mode in _MODES:
-        async with _settled(dealt, "owner", "adder") as town:
-            await Tasks(town.clients["adder"]).offer(Specification(adding=str(FEE)))
+        async with _settled(dealt, "adder") as town:
             found[mode] = await _trained_so(
                 town.clients["owner"], _plan(model, mode, rounds, len(dealt.shares)), dealt
             )
@@ -125,7 +124,7 @@ async def by_mode(dealt: Dealt, model: ModelSpec, rounds: int, say: Callable[[st
 async def _trained_so(client: Client, plan: TaskPlan, dealt: Dealt) -> TrainedSo:
     owner, rounds = Tasks(client), plan.terms.rounds
     task = await owner.open(plan, dealt.test.csv())
-    moments = [at async for at in _moments(owner, task, TaskState.FINISHED)]
+    moments = [at async for at in _moments(client, task)]
     files, last = owner.files, await owner.files.round(task, rounds)
     opener = TaskOpener(client.address, files, client.vault)
     context = files.binding(task).model(rounds)
@@ -141,16 +140,16 @@ async def _trained_so(client: Client, plan: TaskPlan, dealt: Dealt) -> TrainedSo
 
 
 @asynccontextmanager
-async def _settled(dealt: Dealt, *others: str) -> AsyncIterator[Town]:
-    """Run the nodes of others, and of providers that have offered their shares."""
-    few = len(dealt.shares) // 5
+async def _settled(dealt: Dealt, *adders: str) -> AsyncIterator[Town]:
+    """Run the nodes of an owner, and of adders and providers that have offered their part."""
+    few = len(dealt.shares) * 3 // 10
     ours, theirs = dealt.shares[:few], dealt.shares[few:]
     names = [f"provider{number}" for number in range(few)]
-    async with running([Resident(name, 10_000) for name in (*others, *names)]) as town:
+    async with running([Resident(name, 10_000) for name in ("owner", *names)]) as town:
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
         process = context.Process(
-            target=_neighbours, args=(town.platform.info.deployment.parent, few, theirs, there)
+            target=_neighbours, args=(town.platform.info.deployment.parent, few, theirs, adders, there)
         )
         process.start()
         try:
@@ -163,14 +162,18 @@ async def _settled(dealt: Dealt, *others: str) -> AsyncIterator[Town]:
             await asyncio.to_thread(process.join)
 
 
-def _neighbours(platform: Path, first: int, shares: tuple[Share, ...], told: Connection) -> None:
-    """Run the nodes of the other providers, until the connection is closed."""
+def _neighbours(
+    platform: Path, first: int, shares: tuple[Share, ...], adders: Sequence[str], told: Connection
+) -> None:
+    """Run the nodes of the adders and the other providers, until the connection is closed."""
 
     async def run() -> None:
         names = [f"provider{number}" for number in range(first, first + len(shares))]
         home = Home(platform)
         joins = Platform(home, home.running_platform())
-        async with running([Resident(name, 10_000) for name in names], joins=joins) as town:
+        async with running([Resident(name, 10_000) for name in (*adders, *names)], joins=joins) as town:
+            for name in adders:
+                await Tasks(town.clients[name]).offer(Specification(adding=str(FEE)))
             await _offer_all([town.clients[name] for name in names], shares)
             told.send(len(names))
             with suppress(EOFError):
@@ -228,14 +231,17 @@ def _plan(model: ModelSpec, mode: Mode, rounds: int, providers: int) -> TaskPlan
     )
 
 
-async def _moments(tasks: Tasks, task: int, state: TaskState) -> AsyncIterator[float]:
-    """Give when each round's begin, and then each state, is final, until the task is in a state; in seconds."""
-    before = None
-    async with asyncio.timeout(_PATIENCE_S), aclosing(tasks.files.market.chain.heads()) as heads:
-        async for _ in heads:
-            found = await tasks.files.task(task)
-            if found.state >= TaskState.RUNNING and (found.state, found.round) != before:
-                before = found.state, found.round
-                yield time.perf_counter()
-            if found.state >= state:
-                return
+async def _moments(client: Client, task: int) -> AsyncIterator[float]:
+    """Give when each round's begin, and then the task's end, is heard to be final; in seconds."""
+    chain_id = client.deployment.chain_id
+    heard = await client.bus.subscribe(subject(Phase.final, chain_id, "TrainingTask", key=str(task)))
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            async for message in heard.messages:
+                event = ChainEvent.from_json(message.data).event
+                if event in ("Begun", "Finished"):
+                    yield time.perf_counter()
+                if event == "Finished":
+                    return
+    finally:
+        await heard.unsubscribe()

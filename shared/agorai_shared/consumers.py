@@ -41,7 +41,7 @@ FEW: Final = {
 
 
 HEARD: Final = {"trainer": ("TrainingTask", "Updated")}
-"""Events that a service hears instead (`waking.on_heard_events`), each with its contract."""
+"""Events that a service hears instead (`waking.hearing`), each with its contract."""
 
 
 def consumer(service: str, address: Address) -> str:

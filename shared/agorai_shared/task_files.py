@@ -49,9 +49,9 @@ class TaskAbsentError(NotFoundError):
 class SubtaskAbsentError(NotFoundError):
     """There is no subtask of this id."""
 
-    def __init__(self, subtask: int) -> None:
+    def __init__(self, *subtasks: int) -> None:
         super().__init__(
-            f"There is no subtask {subtask}, or it is not final yet.",
+            f"There is no subtask {' or '.join(map(str, subtasks))}, or it is not final yet.",
             remedy="See a task's: `agorai task show TASK`.",
         )
 
@@ -107,6 +107,13 @@ class TaskFiles(DigestFiles):
         except ContractRevertError as error:
             raise SubtaskAbsentError(subtask) from error
         return cast("Subtask", found)
+
+    async def subtasks(self, ids: Sequence[int]) -> tuple[Subtask, ...]:
+        """Read subtasks at one final block, in one request; raises `SubtaskAbsentError`."""
+        try:
+            return await self.market.chain.read(*map(self.contract.subtask_of, ids)) if ids else ()
+        except ContractRevertError as error:
+            raise SubtaskAbsentError(*ids) from error
 
     async def standing(self, subtask: int) -> tuple[Task, Subtask]:
         """Read a subtask and its task at one final block; raises `SubtaskAbsentError`."""

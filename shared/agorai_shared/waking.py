@@ -3,7 +3,7 @@
 An event is acknowledged once what it woke was looked at; of several replicas one gets it, and another if that
 one dies meanwhile. Time left to the handler is extended for as long as it works. An event whose handler fails
 comes again after a pause; one that nobody can handle is set aside, so that it does not come for ever. What is only
-heard (`on_heard_events`), as ticks are, comes once or never.
+heard (`hearing`), as ticks are, comes once or never.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from nats.js.errors import NotFoundError
 
 from agorai_shared import logging
 from agorai_shared.bus import final_stream
+from agorai_shared.ending import cancelled
 from agorai_shared.errors import AgoraiError
 from agorai_shared.events import BlockTick, ChainEvent, Phase, block_subject, subject
 
@@ -94,30 +95,25 @@ def on_final_events(
             await message.ack()
 
 
-def on_heard_events(
-    router: NatsRouter,
+@asynccontextmanager
+async def hearing(
+    broker: NatsBroker,
     chain_id: int,
     contract: str,
     event: str,
     handle: Callable[[ChainEvent], Awaitable[None]],
-) -> None:
+) -> AsyncIterator[None]:
     """Have `handle` called with a contract's final events of one kind from now on, and in every replica.
 
     For what is said often and concerns few of those who hear it: nothing is asked for or acknowledged, and what was
     missed while disconnected is not repeated, nor what was not handled. Whom it concerns looks from time to time.
+    Not through a router, of whose time an event takes ten times what it takes to find that it concerns others.
     """
+    slots, handling = asyncio.Semaphore(CONCURRENCY), set[asyncio.Task[None]]()
 
-    @router.subscriber(
-        subject(Phase.final, chain_id, contract, event),
-        decoder=_undecoded,
-        max_workers=CONCURRENCY,
-        no_reply=True,  # its reply subject is the stream's, for the hub
-        title=f"heard:{contract}.{event}",
-        description=f"Final `{event}` events of {contract}.",
-    )
-    async def on_event(body: bytes) -> None:
+    async def handled(message: Msg) -> None:
         try:
-            await handle(ChainEvent.from_json(body))
+            await handle(ChainEvent.from_json(message.data))
         except Exception as error:  # noqa: BLE001 - whatever it was, the others are still to be heard
             say = log.debug if logging.is_told(error) else log.warning
             say(
@@ -126,6 +122,23 @@ def on_heard_events(
                 event_name=event,
                 error=f"{type(error).__name__}: {error}",
             )
+        finally:
+            slots.release()
+
+    async def on_event(message: Msg) -> None:
+        await slots.acquire()
+        task = asyncio.create_task(handled(message), name=f"heard-{contract}.{event}")
+        handling.add(task)
+        task.add_done_callback(handling.discard)
+
+    client = await broker.connect()
+    heard = await client.subscribe(subject(Phase.final, chain_id, contract, event), cb=on_event)
+    try:
+        yield
+    finally:
+        with suppress(NatsError, OSError):  # the bus is away: nothing comes from there
+            await heard.unsubscribe()
+        await cancelled([*handling])
 
 
 async def hear_final_blocks(client: Client, chain_id: int, handle: Callable[[BlockTick], None]) -> None:

@@ -231,9 +231,13 @@ async def test_what_nobody_can_handle_is_set_aside_and_holds_up_nothing(
 @asynccontextmanager
 async def hearing(server: Running, heard: Handle) -> AsyncIterator[Host]:
     settings = NodeSettings(bus_url=server.url, node_token=SecretStr("t"))
-    router = NatsRouter()
-    waking.on_heard_events(router, CHAIN, "Invocation", "Paid", heard)
-    host = Host(settings, [Service("trainer", router)], make_broker(settings, "hearing"))
+    broker = make_broker(settings, "hearing")
+    service = Service(
+        "trainer",
+        NatsRouter(),
+        background=lambda: waking.hearing(broker, CHAIN, "Invocation", "Paid", heard),
+    )
+    host = Host(settings, [service], broker)
     async with host.running():
         yield host
 

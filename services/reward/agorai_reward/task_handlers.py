@@ -365,8 +365,8 @@ class TaskProtocol:
                 for line in (await self._files.history(key)).subtasks.values()
                 if self._me in (line.data_provider, line.computer)
             ]
-            subtasks = {id_: await self._files.subtask(id_) for id_ in mine}
-            return tuple(id_ for id_, one in subtasks.items() if one.delivered and not one.claimed)
+            subtasks = zip(mine, await self._files.subtasks(mine), strict=True)
+            return tuple(id_ for id_, one in subtasks if one.delivered and not one.claimed)
         if task.state != TaskState.SETTLED:
             return ()
         rows = await self._leaves(key)

@@ -38,7 +38,7 @@ from agorai_shared.standby import Aside, active
 from agorai_shared.task_files import TaskFiles
 from agorai_shared.trail import Trail
 from agorai_shared.vault import Vault
-from agorai_shared.waking import on_final_events, on_heard_events, stream_made
+from agorai_shared.waking import hearing, on_final_events, stream_made
 from agorai_trainer import decide, lending, messages
 from agorai_trainer.borrowing import BorrowingSandbox
 from agorai_trainer.federated import answering as task_answering
@@ -138,7 +138,6 @@ async def create(
             inbox_of(node.bus_user),
             FEW["trainer-task"],
         )
-        on_heard_events(router, deployment.chain_id, *HEARD["trainer"], tasks.wake)
         commands = commands_of(token)
         _commands(commands, settings, jobs, reconciler, sandbox)
         packages = Packages(vault, store, sandbox, max_content)
@@ -154,7 +153,13 @@ async def create(
         @asynccontextmanager
         async def running() -> AsyncIterator[None]:
             await sandbox.start()
-            async with reconciler.running(), versions.running(), reveals.running(), tasks.running():
+            async with (
+                hearing(broker, deployment.chain_id, *HEARD["trainer"], tasks.wake),
+                reconciler.running(),
+                versions.running(),
+                reveals.running(),
+                tasks.running(),
+            ):
                 yield
 
         yield Service(

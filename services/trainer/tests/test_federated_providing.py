@@ -67,6 +67,7 @@ async def test_until_what_it_has_approved_is_final_a_data_provider_does_not_decl
     files = SimpleNamespace(
         standing=giving((SimpleNamespace(state=TaskState.MATCHING, round=0), subtask)),
         subtask=giving(subtask),
+        subtasks=giving(()),
         task=giving(SimpleNamespace(round=0)),
         history=giving(SimpleNamespace(subtasks=lines)),
         document=giving(SimpleNamespace(mode="open")),

@@ -119,9 +119,9 @@ class ComputedProtocol:
             self._files.contract.address, Approved, None, None, topic_of(self._reader.me)
         )
         found = []
-        for id_, task in sorted({(event.subtask, event.task) for event, _ in events}):
-            subtask = await self._files.subtask(id_)
-            going = (await self._files.task(task)).state in (TaskState.MATCHING, TaskState.RUNNING)
+        for id_ in sorted({event.subtask for event, _ in events}):
+            task, subtask = await self._files.standing(id_)
+            going = task.state in (TaskState.MATCHING, TaskState.RUNNING)
             if going and subtask.computer == self._reader.me and subtask.state <= SubtaskState.READY:
                 found.append((id_, subtask.state))
         return found

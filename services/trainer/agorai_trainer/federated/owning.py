@@ -75,8 +75,9 @@ class OwnedProtocol:
         asked: list[decide.Asked] = []
         known: list[tuple[Address, int]] = []
         if task.state == TaskState.MATCHING:
-            for line in (await self._files.history(key)).subtasks.values():
-                subtask = await self._files.subtask(line.id)
+            lines = [*(await self._files.history(key)).subtasks.values()]
+            subtasks = await self._files.subtasks([line.id for line in lines])
+            for line, subtask in zip(lines, subtasks, strict=True):
                 asked.append(
                     decide.Asked(line.id, subtask, line.resource, await self._reader.since(line.id, subtask))
                 )

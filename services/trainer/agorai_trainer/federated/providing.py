@@ -184,11 +184,9 @@ class ProvidedProtocol:
         return await self._reader.now() < max(since) + _SENT_S + 2 * lag
 
     async def _is_replaced(self, task: int, key: int) -> bool:
-        for line in (await self._files.history(task)).subtasks.values():
-            asked = (SubtaskState.REQUESTED, SubtaskState.APPROVED)
-            if line.replaces == key and (await self._files.subtask(line.id)).state in asked:
-                return True
-        return False
+        lines = (await self._files.history(task)).subtasks.values()
+        replacing = await self._files.subtasks([line.id for line in lines if line.replaces == key])
+        return any(one.state in (SubtaskState.REQUESTED, SubtaskState.APPROVED) for one in replacing)
 
     async def _is_fit(self, task: int, line: Line) -> bool:
         key = task, line.resource

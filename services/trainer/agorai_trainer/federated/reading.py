@@ -174,7 +174,10 @@ class TaskReader(UpdateReader):
 
     async def since(self, id_: int, subtask: Subtask) -> int:
         """Give when this node first saw a subtask as it is, in seconds since 1970: the chain does not say when."""
-        return self._since.setdefault((id_, subtask.state, subtask.computer), await self.now())
+        seen = id_, subtask.state, subtask.computer
+        if seen not in self._since:
+            self._since.setdefault(seen, await self.now())
+        return self._since[seen]
 
     async def test(self, task: int) -> bytes:
         """Give the test set: the revealed one, or a hidden one that is kept here.

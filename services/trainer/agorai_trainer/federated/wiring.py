@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from agorai_shared.abi.codec import as_int
-from agorai_shared.bindings.training_task import Role, Updated
+from agorai_shared.bindings.training_task import Approved, Requested, Role, Updated
 from agorai_shared.chain import BlockAbsentError, at_one_block
 from agorai_shared.events import ChainEvent
 from agorai_shared.reconciler import Reconciler, Scope
 from agorai_shared.task_history import Line
 from agorai_shared.trail import Trail
+from agorai_shared.types import Address
 from agorai_trainer.federated import decide
 from agorai_trainer.federated.answering import TaskCommands
 from agorai_trainer.federated.computing import ComputedProtocol
@@ -33,6 +34,26 @@ _OF_OWNER: Final = frozenset({"Updated", "Opened", "Funded"})
 """Of these, those that concern the model provider alone."""
 
 
+class Parts:
+    """In which subtasks an account has a part, as far as events tell; they may come in any order."""
+
+    def __init__(self, account: Address) -> None:
+        self._account = account
+        self._has: dict[int, bool] = {}
+        """By subtask that was seen being asked for: whether the account has a part in it, or may have."""
+
+    def is_others(self, event: ChainEvent, subtask: int) -> bool:
+        """Tell whether a subtask surely gives the account nothing to do: then nothing of it need be read."""
+        if event.event == "Requested":
+            self._has.setdefault(subtask, Requested.from_args(event.args).data_provider == self._account)
+        elif event.event == "Approved":
+            approved = Approved.from_args(event.args)
+            # Who computed what it replaces may be this account.
+            if approved.replaces or self._account in (approved.data_provider, approved.computer):
+                self._has[subtask] = True
+        return self._has.get(subtask) is False
+
+
 @dataclass(frozen=True)
 class Tasks:
     """A node's part in training tasks."""
@@ -43,6 +64,7 @@ class Tasks:
     computed: Reconciler[decide.Computed, decide.ComputedStep]
     commands: TaskCommands
     engine: RayEngine | None
+    parts: Parts
     _adding: dict[int, tuple[int, ...]] = field(default_factory=dict, init=False)
     """By task: this account's subtasks that add; whoever computes does so from an event on that is seen here."""
 
@@ -82,7 +104,7 @@ class Tasks:
             self.owned.wake(task, least=event.block_number)
         if event.event == "Updated":
             await self._delivered(event, owns=owns)
-        if event.event in _OF_OWNER:
+        if event.event in _OF_OWNER or (subtask is not None and self.parts.is_others(event, subtask)):
             return
         with at_one_block(least=event.block_number):
             lines = (await files.history(task)).subtasks
@@ -143,4 +165,5 @@ def make(
         Reconciler(ComputedProtocol(reader, offers, isolated, most), scope, trail, clock=reader.now),
         TaskCommands(reader, kept, isolated),
         engine,
+        Parts(reader.me),
     )
