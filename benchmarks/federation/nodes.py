@@ -94,24 +94,29 @@ async def trained(dealt: Dealt, rounds: int, say: Callable[[str], None]) -> Trai
         return Trained(moments[-1] - began, moments[0] - began, tuple(right))
 
 
-async def by_mode(dealt: Dealt, model: ModelSpec, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+async def by_mode(
+    dealt: Dealt, model: ModelSpec, rounds: int, times: int, say: Callable[[str], None]
+) -> dict[str, Any]:
     """Run the same task in each mode, in a town with an adder; its matching is not measured.
 
     Each has a town of its own: in one, everybody would audit the last task's payout beside the next one's rounds.
+    The modes take turns so many times, for a machine's speed changes within minutes.
     """
     found: dict[Mode, TrainedSo] = {}
-    for mode in _MODES:
+    taken: dict[Mode, list[float]] = {mode: [] for mode in _MODES}
+    for mode in _MODES * times:
         async with _settled(dealt, "adder") as town:
             found[mode] = await _trained_so(
                 town.clients["owner"], _plan(model, mode, rounds, len(dealt.shares)), dealt
             )
+        taken[mode] += found[mode].round_s
         say(f"between nodes, mode {mode}: a round takes {statistics.median(found[mode].round_s):.2f} s")
-    seconds = {mode: statistics.median(one.round_s) for mode, one in found.items()}
+    seconds = {mode: statistics.median(all_) for mode, all_ in taken.items()}
     tested = len(dealt.test.digits)
     return {
         "parameters": models.size(model),
-        "rounds": rounds,
-        "round_s": {mode: round(taken, 3) for mode, taken in seconds.items()},
+        "rounds": rounds * times,
+        "round_s": {mode: round(one, 3) for mode, one in seconds.items()},
         "over_open": {mode: round(seconds[mode] / seconds["open"], 2) for mode in _MODES[1:]},
         "update_bytes": {mode: one.update_bytes for mode, one in found.items()},
         "accuracy": {mode: round(one.right / tested, 3) for mode, one in found.items()},
