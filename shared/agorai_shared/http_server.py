@@ -11,7 +11,7 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp
 
-from agorai_shared.errors import InputError
+from agorai_shared.errors import UnavailableError
 
 _KEPT_S: Final = 30
 """Idle connections are kept longer than aiohttp's clients keep them (15 s): who closes first must not be the one that
@@ -19,7 +19,7 @@ is written to, or a request is lost that cannot be sent again."""
 _ENDING_S: Final = 2
 
 
-class PortTakenError(InputError):
+class PortTakenError(UnavailableError):
     """Something else listens on the port."""
 
     def __init__(self, host: str, port: int, why: str, named: str) -> None:
