@@ -160,7 +160,8 @@ def main() -> None:
     theirs = flower(shares, rounds)
     if theirs:
         say(f"in Flower: {theirs[1][-1] * tested:.0f} of {tested} right, {theirs[0]:.1f} s")
-    modes = uvloop.run(by_mode(shares, MLP, *((2, 1) if given.quick else (7, 2)), say))
+    few, turns = (2, 1) if given.quick else (7, 2)
+    modes = uvloop.run(by_mode(shares, MLP, few, turns, say))
     say(f"rounds over those in the open: {modes['over_open']}")
     adding = aggregation(shares, 2 if given.quick else 10)
     say(f"a round added encrypted, over one in the open, the arithmetic alone: {adding['over_open']}")

@@ -89,22 +89,22 @@ async def trained(dealt: Dealt, rounds: int, say: Callable[[str], None]) -> Trai
         owner = Tasks(town.clients["owner"])
         began = time.perf_counter()
         task = await owner.open(_plan(MODEL, "open", rounds, len(dealt.shares)), dealt.test.csv())
-        moments = [at async for at in _moments(town.clients["owner"], task)]
+        moments = await _moments(town.clients["owner"], task, rounds)
         right = [(await owner.files.round(task, number)).right for number in range(rounds + 1)]
         return Trained(moments[-1] - began, moments[0] - began, tuple(right))
 
 
 async def by_mode(
-    dealt: Dealt, model: ModelSpec, rounds: int, times: int, say: Callable[[str], None]
+    dealt: Dealt, model: ModelSpec, rounds: int, turns: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Run the same task in each mode, in a town with an adder; its matching is not measured.
 
     Each has a town of its own: in one, everybody would audit the last task's payout beside the next one's rounds.
-    The modes take turns so many times, for a machine's speed changes within minutes.
+    The modes take so many turns, for a machine's speed changes within minutes.
     """
     found: dict[Mode, TrainedSo] = {}
     taken: dict[Mode, list[float]] = {mode: [] for mode in _MODES}
-    for mode in _MODES * times:
+    for mode in _MODES * turns:
         async with _settled(dealt, "adder") as town:
             found[mode] = await _trained_so(
                 town.clients["owner"], _plan(model, mode, rounds, len(dealt.shares)), dealt
@@ -115,7 +115,7 @@ async def by_mode(
     tested = len(dealt.test.digits)
     return {
         "parameters": models.size(model),
-        "rounds": rounds * times,
+        "rounds": rounds * turns,
         "round_s": {mode: round(one, 3) for mode, one in seconds.items()},
         "over_open": {mode: round(seconds[mode] / seconds["open"], 2) for mode in _MODES[1:]},
         "update_bytes": {mode: one.update_bytes for mode, one in found.items()},
@@ -129,7 +129,7 @@ async def by_mode(
 async def _trained_so(client: Client, plan: TaskPlan, dealt: Dealt) -> TrainedSo:
     owner, rounds = Tasks(client), plan.terms.rounds
     task = await owner.open(plan, dealt.test.csv())
-    moments = [at async for at in _moments(client, task)]
+    moments = await _moments(client, task, rounds)
     files, last = owner.files, await owner.files.round(task, rounds)
     opener = TaskOpener(client.address, files, client.vault)
     context = files.binding(task).model(rounds)
@@ -236,17 +236,21 @@ def _plan(model: ModelSpec, mode: Mode, rounds: int, providers: int) -> TaskPlan
     )
 
 
-async def _moments(client: Client, task: int) -> AsyncIterator[float]:
+async def _moments(client: Client, task: int, rounds: int) -> list[float]:
     """Give when each round's begin, and then the task's end, is heard to be final; in seconds."""
     chain_id = client.deployment.chain_id
     heard = await client.bus.subscribe(subject(Phase.final, chain_id, "TrainingTask", key=str(task)))
+    said: list[str] = []
+    moments: list[float] = []
     try:
         async with asyncio.timeout(_PATIENCE_S):
-            async for message in heard.messages:
-                event = ChainEvent.from_json(message.data).event
-                if event in ("Begun", "Finished"):
-                    yield time.perf_counter()
-                if event == "Finished":
-                    return
+            while "Finished" not in said:
+                event = ChainEvent.from_json((await heard.next_msg(_PATIENCE_S)).data).event
+                if event in ("Begun", "Finished"):  # a subtask may have the task's number
+                    moments.append(time.perf_counter())
+                    said.append(event)
     finally:
         await heard.unsubscribe()
+    if len(said) != rounds + 1:
+        raise RuntimeError(f"of {rounds} rounds' begin and the end {said} was heard")
+    return moments

@@ -107,7 +107,7 @@ async def hearing(
 
     For what is said often and concerns few of those who hear it: nothing is asked for or acknowledged, and what was
     missed while disconnected is not repeated, nor what was not handled. Whom it concerns looks from time to time.
-    Not through a router, of whose time an event takes ten times what it takes to find that it concerns others.
+    Not through a router: most of what comes is only found to concern others.
     """
     slots, handling = asyncio.Semaphore(CONCURRENCY), set[asyncio.Task[None]]()
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 import aiohttp
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from agorai_shared import cid as cids
-from agorai_shared import unixfs
+from agorai_shared import http_server, unixfs
 from agorai_shared.cid import CidCodecError, CidMismatchError, CidSyntaxError
 from agorai_shared.content import (
     MAX_DOCUMENT_SIZE,
@@ -30,6 +28,7 @@ from agorai_shared.content import (
     StoreUrlError,
 )
 from agorai_shared.errors import RemoteError
+from agorai_shared.http_server import listen
 from agorai_shared.types import Cid
 from agorai_shared.unixfs import UNIXFS_V1, FileTooLargeError, TreeBuilder
 
@@ -85,17 +84,9 @@ class Store:
 @asynccontextmanager
 async def serving(store: Store) -> AsyncIterator[str]:
     app = Starlette(routes=[Route("/ipfs/{cid}", store.get), Route("/objects", store.put, methods=["POST"])])
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=0))
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
-    running = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await running
-        listener.close()
+    with closing(listen("127.0.0.1", 0)) as listener:
+        async with http_server.serving(app, listener):
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.fixture

@@ -176,7 +176,7 @@ class TaskReader(UpdateReader):
         """Give when this node first saw a subtask as it is, in seconds since 1970: the chain does not say when."""
         seen = id_, subtask.state, subtask.computer
         if seen not in self._since:
-            self._since.setdefault(seen, await self.now())
+            return self._since.setdefault(seen, await self.now())
         return self._since[seen]
 
     async def test(self, task: int) -> bytes:
